@@ -1,0 +1,247 @@
+"""The CG model: terms that are linear in their parameters, with theta(T) polynomial in tau.
+
+.. math:: U(R, V; T) = \\sum_k \\theta_k(T) \\phi_k(R, V), \\quad
+          \\theta_k(T) = A_k - \\tau B_k + \\tau^2 C_k, \\quad \\tau = (T - T_0)/T_0
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from remcg.basis import SplineBasis
+from remcg.io import read_json, write_json
+
+FORMAT = 1
+TEMPERATURE_ORDERS = {"constant": 1, "linear": 2, "quadratic": 3}
+
+
+@dataclass(frozen=True)
+class PairTerm:
+    """Pair potential between two site types, U(r) in cubic B-splines.
+
+    Basis sums: phi_k = sum over pairs of B_k(r_ij).
+    """
+
+    sites: tuple
+    basis: SplineBasis
+    n_orders: int
+    kind = "pair"
+
+    @property
+    def name(self):
+        return "-".join(self.sites)
+
+    @property
+    def n_basis(self):
+        return self.basis.n_basis
+
+    def to_dict(self):
+        return {
+            "kind": "pair",
+            "sites": list(self.sites),
+            "r_min": self.basis.r_min,
+            "r_cut": self.basis.r_cut,
+            "n_basis": self.n_basis,
+            "n_orders": self.n_orders,
+            "knots": self.basis.knots,
+        }
+
+    @staticmethod
+    def from_dict(item):
+        basis = SplineBasis(item["r_min"], item["r_cut"], item["n_basis"])
+        return PairTerm(tuple(item["sites"]), basis, item["n_orders"])
+
+
+@dataclass(frozen=True)
+class VolumeTerm:
+    """U_V = N_mol [psi_1 v/v0 + psi_2 ((v - v0)/v0)^2] with v = V/N_mol.
+
+    Basis sums: phi_1 = V/v0 and phi_2 = N_mol ((v - v0)/v0)^2 (Das and Andersen, J. Chem. Phys.
+    132, 164106 (2010), per molecule and with one centre v0 for all states).
+    """
+
+    n_basis: int
+    n_orders: int
+    kind = "volume"
+    name = "volume"
+
+    def to_dict(self):
+        return {"kind": "volume", "n_basis": self.n_basis, "n_orders": self.n_orders}
+
+    @staticmethod
+    def from_dict(item):
+        return VolumeTerm(item["n_basis"], item["n_orders"])
+
+    def basis_sums(self, volume, n_molecules, v0):
+        """phi_1, phi_2 of each volume (nm^3), shape volume.shape + (n_basis,)."""
+        x = np.asarray(volume, float) / (n_molecules * v0)
+        return n_molecules * np.stack([x, (x - 1.0) ** 2][: self.n_basis], axis=-1)
+
+
+TERMS = {"pair": PairTerm, "volume": VolumeTerm}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A CG potential for all temperatures.
+
+    Attributes
+    ----------
+    site_types : tuple of str
+    terms : tuple of PairTerm or VolumeTerm
+    reference_temperature : float
+        T0, K.
+    v0 : float
+        Centre of the volume term, nm^3 per molecule.
+    coefficients : tuple of ndarray
+        Per term, shape (n_orders, n_basis): rows A, B, C, kJ/mol.
+    extra : dict
+        What else ``model.json`` carries (covariance, hashes of inputs).
+    """
+
+    site_types: tuple
+    terms: tuple
+    reference_temperature: float
+    v0: float
+    coefficients: tuple
+    extra: dict = field(default_factory=dict, compare=False)
+
+    @property
+    def n_phi(self):
+        return sum(term.n_basis for term in self.terms)
+
+    @property
+    def n_params(self):
+        return sum(term.n_basis * term.n_orders for term in self.terms)
+
+    @cached_property
+    def phi_slices(self):
+        """Per term, its columns in a frame's basis sums."""
+        return _slices([term.n_basis for term in self.terms])
+
+    @cached_property
+    def parameter_slices(self):
+        """Per term, its entries in :attr:`parameters`."""
+        return _slices([term.n_basis * term.n_orders for term in self.terms])
+
+    @property
+    def parameters(self):
+        """All coefficients, shape (n_params,), kJ/mol: per term A, then B, then C."""
+        return np.concatenate([block.ravel() for block in self.coefficients])
+
+    def with_parameters(self, parameters, **extra):
+        """The same terms with other coefficients."""
+        parameters = np.asarray(parameters, float)
+        blocks = tuple(
+            parameters[part].reshape(term.n_orders, term.n_basis).copy()
+            for term, part in zip(self.terms, self.parameter_slices)
+        )
+        return replace(self, coefficients=blocks, extra=extra)
+
+    def tau(self, temperature):
+        return (temperature - self.reference_temperature) / self.reference_temperature
+
+    def design(self, temperature):
+        """Matrix D with theta(T) = D @ parameters, shape (n_phi, n_params).
+
+        This is the factor (x) c_s of the gradient and the Fisher matrix.
+        """
+        matrix = np.zeros((self.n_phi, self.n_params))
+        for term, rows, part in zip(self.terms, self.phi_slices, self.parameter_slices):
+            powers = (-self.tau(temperature)) ** np.arange(term.n_orders)
+            matrix[rows, part] = np.kron(powers, np.eye(term.n_basis))
+        return matrix
+
+    def theta(self, temperature):
+        """theta(T), shape (n_phi,), kJ/mol."""
+        return self.design(temperature) @ self.parameters
+
+    def term_theta(self, temperature):
+        """theta(T) split by term: list of arrays (n_basis,)."""
+        theta = self.theta(temperature)
+        return [theta[rows] for rows in self.phi_slices]
+
+    @property
+    def pair_terms(self):
+        return [term for term in self.terms if term.kind == "pair"]
+
+    @property
+    def volume_term(self):
+        return next((term for term in self.terms if term.kind == "volume"), None)
+
+    def psi(self, temperature):
+        """psi_1, psi_2 at T, kJ/mol; zeros where the model has no such term."""
+        psi = np.zeros(2)
+        for term, theta in zip(self.terms, self.term_theta(temperature)):
+            if term.kind == "volume":
+                psi[: term.n_basis] = theta
+        return psi
+
+    def volume_pressure(self, volume, n_molecules, temperature):
+        """-dU_V/dV, kJ/mol/nm^3: what the volume term adds to the virial pressure."""
+        psi = self.psi(temperature)
+        return -(psi[0] + 2.0 * psi[1] * (volume / (n_molecules * self.v0) - 1.0)) / self.v0
+
+    def basis_sums(self, pair_sums, volume, n_molecules):
+        """All basis sums of frames from their pair sums and volumes.
+
+        Parameters
+        ----------
+        pair_sums : ndarray, shape (..., number of pair functions)
+        volume : ndarray, shape (...), nm^3
+
+        Returns
+        -------
+        ndarray, shape (..., n_phi)
+        """
+        parts, at = [], 0
+        for term in self.terms:
+            if term.kind == "pair":
+                parts.append(pair_sums[..., at : at + term.n_basis])
+                at += term.n_basis
+            else:
+                parts.append(term.basis_sums(volume, n_molecules, self.v0))
+        return np.concatenate(parts, axis=-1)
+
+    def to_dict(self):
+        terms = [
+            {**term.to_dict(), "coefficients": dict(zip("ABC", block))}
+            for term, block in zip(self.terms, self.coefficients)
+        ]
+        return {
+            "format": FORMAT,
+            "units": {"length": "nm", "energy": "kJ/mol", "temperature": "K"},
+            "site_types": list(self.site_types),
+            "reference_temperature": self.reference_temperature,
+            "v0": self.v0,
+            "terms": terms,
+            **self.extra,
+        }
+
+    @staticmethod
+    def from_dict(content):
+        content = dict(content)
+        content.pop("format"), content.pop("units")
+        items = content.pop("terms")
+        blocks = tuple(np.array(list(item["coefficients"].values())) for item in items)
+        return Model(
+            site_types=tuple(content.pop("site_types")),
+            terms=tuple(TERMS[item["kind"]].from_dict(item) for item in items),
+            reference_temperature=content.pop("reference_temperature"),
+            v0=content.pop("v0"),
+            coefficients=blocks,
+            extra=content,
+        )
+
+    def write(self, path):
+        write_json(path, self.to_dict())
+
+    @staticmethod
+    def read(path):
+        return Model.from_dict(read_json(path))
+
+
+def _slices(sizes):
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:])]

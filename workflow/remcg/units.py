@@ -1,0 +1,10 @@
+"""Physical constants in the internal units nm, ps, amu, kJ/mol, K (CODATA 2018, exact)."""
+
+KB = 8.31446261815324e-3  # kJ/(mol K)
+BAR = 0.0602214076  # kJ/mol/nm^3 in one bar
+KG_M3 = 1.66053906892  # kg/m^3 in one amu/nm^3
+
+
+def beta(temperature):
+    """Inverse thermal energy 1/kT, mol/kJ, of a temperature in K."""
+    return 1.0 / (KB * temperature)
