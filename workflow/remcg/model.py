@@ -183,6 +183,23 @@ class Model:
         psi = self.psi(temperature)
         return -(psi[0] + 2.0 * psi[1] * (volume / (n_molecules * self.v0) - 1.0)) / self.v0
 
+    def with_added_pressure(self, temperatures, pressures):
+        """Change psi_1(T) so that the volume term adds these pressures, by least squares.
+
+        Parameters
+        ----------
+        temperatures, pressures : sequence of float
+            K; kJ/mol/nm^3.
+        """
+        term = self.volume_term
+        part = self.parameter_slices[self.terms.index(term)]
+        psi_1 = np.arange(self.n_params)[part][:: term.n_basis]
+        powers = np.arange(term.n_orders)
+        rows = [-((-self.tau(temperature)) ** powers) / self.v0 for temperature in temperatures]
+        parameters = self.parameters
+        parameters[psi_1] += np.linalg.lstsq(np.array(rows), np.array(pressures), rcond=None)[0]
+        return self.with_parameters(parameters)
+
     def basis_sums(self, pair_sums, volume, n_molecules):
         """All basis sums of frames from their pair sums and volumes.
 

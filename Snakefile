@@ -1,0 +1,34 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/spce-water.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/reference.smk"
+include: "rules/map.smk"
+include: "rules/target.smk"
+include: "rules/guess.smk"
+include: "rules/sample.smk"
+include: "rules/update.smk"
+include: "rules/model.smk"
+include: "rules/predict.smk"
+include: "rules/backmap.smk"
+include: "rules/validate.smk"
+include: "rules/export.smk"
+include: "rules/report.smk"
+include: "rules/verdict.smk"
+
+
+rule all:
+    input:
+        f"results/{CAMPAIGN.campaign}/verdict.tsv",
+        f"results/{CAMPAIGN.campaign}/index.html",
+        f"results/{CAMPAIGN.campaign}/export/README.md",
+    default_target: True
+    localrule: True

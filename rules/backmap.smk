@@ -1,0 +1,23 @@
+rule backmap:
+    input:
+        sites="results/{campaign}/predict/{state}.h5",
+        topology=CAMPAIGN.system.topology,
+        mapping=CAMPAIGN.system.mapping,
+        templates=template_trajectory,
+        energies=reference_log,
+    output:
+        atoms="results/{campaign}/backmap/{state}.h5",
+        view="results/{campaign}/backmap/{state}.pdb",
+    log:
+        "logs/{campaign}/backmap/{state}.log",
+    benchmark:
+        "benchmarks/{campaign}/backmap/{state}.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    params:
+        settings=settings("backmap", "system", "seed"),
+    threads: 1
+    resources:
+        runtime=120,
+    script:
+        "../scripts/backmap.py"

@@ -1,0 +1,122 @@
+import re
+from pathlib import Path
+
+from remcg.config import load
+from remcg.io import read_json
+
+config["config_file"] = str((workflow.overwrite_configfiles or workflow.configfiles)[-1])
+CAMPAIGN = load(config["config_file"], check_files=False)
+STATES = {state.id: state for state in CAMPAIGN.states}
+TRAINING = [state.id for state in CAMPAIGN.training]
+SETTINGS = CAMPAIGN.to_dict()
+
+
+wildcard_constraints:
+    campaign=re.escape(CAMPAIGN.campaign),
+    state="|".join(map(re.escape, STATES)),
+    iteration=r"\d{3}",
+
+
+def results(pattern, **values):
+    """Path below the campaign's results."""
+    return f"results/{CAMPAIGN.campaign}/" + pattern.format(**values)
+
+
+def numbered(iteration):
+    return f"{int(iteration):03d}"
+
+
+def settings(*sections):
+    """Parameters that rerun a rule when the config changes: sections of the config."""
+    return {section: SETTINGS[section] for section in sections}
+
+
+def state_settings(wildcards):
+    """What the config says of one state, without its use and weight."""
+    state = next(item for item in SETTINGS["states"] if item["id"] == wildcards.state)
+    return {key: value for key, value in state.items() if key not in ("use", "weight")}
+
+
+def trajectories(wildcards):
+    return STATES[wildcards.state].trajectory
+
+
+def reference_log(wildcards):
+    log = STATES[wildcards.state].log
+    return [log] if log else []
+
+
+def previous_model(wildcards):
+    return results("rem/iter-{k}/model.json", k=numbered(int(wildcards.iteration) - 1))
+
+
+def previous_plan(wildcards):
+    return results("rem/iter-{k}/update.json", k=numbered(int(wildcards.iteration) - 1))
+
+
+def previous_samples(wildcards):
+    k = numbered(int(wildcards.iteration) - 1)
+    return [results("rem/iter-{k}/sample/{s}.h5", k=k, s=state) for state in TRAINING]
+
+
+def previous_records(wildcards):
+    steps = range(1, int(wildcards.iteration))
+    return [results("rem/iter-{k}/record.h5", k=numbered(k)) for k in steps]
+
+
+def previous_configurations(wildcards):
+    """Where a sampler starts: the reference at first, then where the last iteration ended."""
+    if int(wildcards.iteration) == 0:
+        return results("map/{s}.h5", s=wildcards.state)
+    k = numbered(int(wildcards.iteration) - 1)
+    return results("rem/iter-{k}/sample/{s}.h5", k=k, s=wildcards.state)
+
+
+def last_iteration():
+    """Walk the iterations up to a verdict or to the limit; Snakemake runs what is missing."""
+    for k in range(1, CAMPAIGN.rem.max_iterations + 1):
+        found = checkpoints.update.get(campaign=CAMPAIGN.campaign, iteration=numbered(k))
+        if read_json(found.output.plan)["verdict"] == "converged":
+            break
+    return k
+
+
+def last_model(wildcards):
+    return results("rem/iter-{k}/model.json", k=numbered(last_iteration()))
+
+
+def all_plans(wildcards):
+    steps = range(1, last_iteration() + 1)
+    return [results("rem/iter-{k}/update.json", k=numbered(k)) for k in steps]
+
+
+def all_records(wildcards):
+    steps = range(1, last_iteration() + 1)
+    return [results("rem/iter-{k}/record.h5", k=numbered(k)) for k in steps]
+
+
+def nearest_training_state(wildcards):
+    """The training state next in temperature: a prediction starts where it ended."""
+    temperature = STATES[wildcards.state].temperature
+    return min(CAMPAIGN.training, key=lambda s: abs(s.temperature - temperature)).id
+
+
+def nearest_samples(wildcards):
+    k = numbered(last_iteration() - 1)
+    state = nearest_training_state(wildcards)
+    return results("rem/iter-{k}/sample/{s}.h5", k=k, s=state)
+
+
+def template_trajectory(wildcards):
+    return STATES[nearest_training_state(wildcards)].trajectory
+
+
+def of_all_states(pattern):
+    return [results(pattern, state=state) for state in STATES]
+
+
+def update_settings():
+    """All that a step depends on: not the iteration limit, and no test state."""
+    rem = {key: value for key, value in SETTINGS["rem"].items() if key != "max_iterations"}
+    states = [state for state in SETTINGS["states"] if state["use"] == "train"]
+    return {"rem": rem, "states": states}

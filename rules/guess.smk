@@ -1,0 +1,17 @@
+rule guess:
+    input:
+        facts=expand("results/{{campaign}}/map/{state}.json", state=TRAINING),
+        targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
+    output:
+        model="results/{campaign}/rem/iter-000/model.json",
+        plan="results/{campaign}/rem/iter-000/update.json",
+    log:
+        "logs/{campaign}/guess/guess.log",
+    benchmark:
+        "benchmarks/{campaign}/guess/guess.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    params:
+        settings=settings("model"),
+    script:
+        "../scripts/guess.py"

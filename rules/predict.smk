@@ -1,0 +1,27 @@
+rule predict:
+    input:
+        model="results/{campaign}/model/model.json",
+        start=nearest_samples,
+        reference="results/{campaign}/map/{state}.h5",
+    output:
+        "results/{campaign}/predict/{state}.h5",
+    log:
+        "logs/{campaign}/predict/{state}.log",
+    benchmark:
+        "benchmarks/{campaign}/predict/{state}.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    params:
+        settings=settings("predict", "sample", "seed"),
+        state=state_settings,
+        frames=CAMPAIGN.backmap.frames,
+    threads: CAMPAIGN.sample.ranks
+    resources:
+        mpi="mpiexec",
+        tasks=CAMPAIGN.sample.ranks,
+        runtime=240,
+    shell:
+        "{resources.mpi} -n {resources.tasks} python -m remcg.sample --predict"
+        " --config {config[config_file]:q} --state {wildcards.state}"
+        " --model {input.model:q} --start {input.start:q}"
+        " --volume-from {input.reference:q} --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,28 @@
+rule sample:
+    input:
+        model="results/{campaign}/rem/iter-{iteration}/model.json",
+        plan="results/{campaign}/rem/iter-{iteration}/update.json",
+        start=previous_configurations,
+        reference="results/{campaign}/map/{state}.h5",
+    output:
+        "results/{campaign}/rem/iter-{iteration}/sample/{state}.h5",
+    log:
+        "logs/{campaign}/sample/iter-{iteration}_{state}.log",
+    benchmark:
+        "benchmarks/{campaign}/sample/iter-{iteration}_{state}.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    params:
+        settings=settings("sample", "seed"),
+        state=state_settings,
+    threads: CAMPAIGN.sample.ranks  # what a laptop counts; the SLURM profile counts tasks
+    resources:
+        mpi="mpiexec",
+        tasks=CAMPAIGN.sample.ranks,
+        runtime=60,
+    shell:
+        "{resources.mpi} -n {resources.tasks} python -m remcg.sample"
+        " --config {config[config_file]:q} --state {wildcards.state}"
+        " --model {input.model:q} --plan {input.plan:q} --start {input.start:q}"
+        " --volume-from {input.reference:q} --iteration {wildcards.iteration}"
+        " --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,17 @@
+rule target:
+    input:
+        sites="results/{campaign}/map/{state}.h5",
+        energies=reference_log,
+        facts=expand("results/{{campaign}}/map/{state}.json", state=TRAINING),
+    output:
+        "results/{campaign}/target/{state}.h5",
+    log:
+        "logs/{campaign}/target/{state}.log",
+    benchmark:
+        "benchmarks/{campaign}/target/{state}.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    params:
+        settings=settings("model"),
+    script:
+        "../scripts/target.py"

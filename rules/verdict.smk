@@ -1,0 +1,16 @@
+rule verdict:
+    input:
+        "results/{campaign}/summary.json",
+    output:
+        "results/{campaign}/verdict.tsv",
+    log:
+        "logs/{campaign}/verdict/verdict.log",
+    benchmark:
+        "benchmarks/{campaign}/verdict/verdict.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    params:
+        settings=settings("validate"),
+    localrule: True
+    script:
+        "../scripts/verdict.py"

@@ -1,0 +1,30 @@
+"""One step of relative entropy minimisation and its verdict."""
+
+from remcg import ensembles
+from remcg.config import load
+from remcg.io import read_json, write_json
+from remcg.model import Model
+from remcg.optimize import update
+from remcg.stage import stage
+
+with stage(snakemake.log[0]):
+    campaign = load(snakemake.config["config_file"], check_files=False)
+    model = Model.read(snakemake.input.model)
+    plan = read_json(snakemake.input.plan)
+    inputs = snakemake.input.targets, snakemake.input.samples
+    following, observation, diagnostics = update(
+        model,
+        ensembles.read_training_data(model, campaign.training, *inputs),
+        plan["stage"],
+        [ensembles.read_observation(path) for path in snakemake.input.records],
+        campaign.rem.max_kl,
+        campaign.rem.confidence,
+    )
+    for state, target, sample in zip(campaign.training, *inputs):
+        diagnostics["states"][state.id]["rdf_rmse"] = ensembles.rdf_rmse(target, sample)
+    diagnostics["iteration"] = int(snakemake.wildcards.iteration)
+    diagnostics["sampled"] = {"stage": plan["stage"], "phase": plan["phase"]}
+    diagnostics["phase"] = "NPT" if diagnostics["stage"] == "local" else "NVT"
+    ensembles.write_observation(snakemake.output.record, observation)
+    following.write(snakemake.output.model)
+    write_json(snakemake.output.plan, diagnostics)

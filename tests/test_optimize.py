@@ -1,0 +1,191 @@
+"""The optimiser on ensembles whose minimum is known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from remcg import optimize
+from remcg.model import Model, VolumeTerm
+from remcg.units import KB
+
+
+@dataclass(frozen=True)
+class HarmonicTerm:
+    """U = k x^2/2 of one coordinate; stands in for any term that is linear in its parameters."""
+
+    n_orders: int
+    n_basis: int = 1
+    kind = "harmonic"
+    name = "harmonic"
+
+
+def well_samples(rng, beta, n):
+    """Exact draws of x from exp(-2 beta (x^2 - 1)^2)."""
+    x = np.linspace(-3.0, 3.0, 20001)
+    density = np.exp(-2.0 * beta * (x**2 - 1.0) ** 2)
+    cumulative = np.cumsum(density) / density.sum()
+    return np.interp(rng.uniform(size=n), cumulative, x)
+
+
+def harmonic_data(rng, model, temperatures, reference):
+    data = []
+    for temperature, x in zip(temperatures, reference):
+        spread = np.sqrt(KB * temperature / model.theta(temperature)[0])
+        phi = 0.5 * (spread * rng.normal(size=(2, 2000, 1))) ** 2
+        volume = np.full((2, 2000), 1.0)
+        data.append(
+            optimize.StateData(
+                "s",
+                temperature,
+                None,
+                1 / 3,
+                1,
+                0.5 * x[None, :, None] ** 2,
+                np.ones((1, len(x))),
+                phi,
+                volume,
+                0.0,
+            )
+        )
+    return data
+
+
+def run(model, data_of, n_iterations):
+    stage, history, verdicts = "global", [], []
+    for _ in range(n_iterations):
+        model, observation, plan = optimize.update(model, data_of(model), stage, history, 0.03, 0.99)
+        history.append(observation)
+        stage = plan["stage"]
+        verdicts.append(plan["verdict"])
+        if plan["verdict"] == "converged":
+            break
+    return model, history, verdicts
+
+
+def test_sampled_states_recover_the_stiffness_of_every_temperature():
+    rng = np.random.default_rng(8)
+    temperatures = np.array([1.0, 1.25, 1.5]) / KB
+    reference = [well_samples(rng, 1.0 / (KB * t), 100_000) for t in temperatures]
+    start = Model(("X",), (HarmonicTerm(2),), temperatures[1], 1.0, (np.array([[3.0], [0.0]]),))
+    model, history, verdicts = run(
+        start, lambda m: harmonic_data(rng, m, temperatures, reference), 12
+    )
+    assert verdicts[-1] == "converged"
+    final = optimize.finish(model, history, verdicts[-1], {})
+    for temperature, x in zip(temperatures, reference):
+        best = KB * temperature / np.mean(x**2)
+        row = model.design(temperature)[0]
+        error = np.sqrt(row @ final.extra["covariance"] @ row)
+        assert abs(model.theta(temperature)[0] - best) < 4 * error + 1e-3 * best
+        assert error < 0.03 * best
+    assert final.extra["status"] == "converged"
+
+
+def volume_data(rng, model, pressure, reference, n=4000):
+    """A fluid whose volume is Gaussian under its own energy, with U_V in the weight.
+
+    u = a (V - c)^2 / 2 + U_V + P V has mean and variance in closed form.
+    """
+    beta, temperature = 1.0, 1.0 / KB
+    psi, n_mol, v0 = model.psi(temperature), 1000, model.v0
+    stiffness = 2.0 + 2 * psi[1] / (n_mol * v0**2)
+    force = 2.0 * 32.0 + 2 * psi[1] / v0 - psi[0] / v0 - pressure
+    volume = force / stiffness + rng.normal(size=(2, n)) / np.sqrt(beta * stiffness)
+    term = model.volume_term
+    return [
+        optimize.StateData(
+            "s",
+            temperature,
+            pressure,
+            1.0,
+            n_mol,
+            term.basis_sums(reference, n_mol, v0)[None],
+            reference[None],
+            term.basis_sums(volume, n_mol, v0),
+            volume,
+            0.0,
+        )
+    ]
+
+
+def test_the_volume_term_matches_mean_and_variance_of_the_volume():
+    rng = np.random.default_rng(9)
+    reference = 30.0 + 0.5 * rng.normal(size=20_000)
+    start = Model(("W",), (VolumeTerm(2, 1),), 1.0 / KB, 0.03, (np.zeros((1, 2)),))
+    model, history, stage = start, [], "local"
+    for _ in range(12):
+        data = volume_data(rng, model, 1.5, reference)
+        model, observation, plan = optimize.update(model, data, stage, history, 0.03, 0.99)
+        history.append(observation)
+    final = volume_data(rng, model, 1.5, reference, 100_000)[0].volume
+    assert final.mean() == pytest.approx(reference.mean(), abs=4 * 0.5 / np.sqrt(4000))
+    # psi_2 in closed form: 2 N psi_2/vbar^2 = kT (1/Var_ref - 1/Var_0)
+    expected = 0.5 * 1000 * 0.03**2 * (1.0 / reference.var() - 2.0)
+    assert model.psi(1.0 / KB)[1] == pytest.approx(expected, rel=0.1)
+    assert final.var() == pytest.approx(reference.var(), rel=4 * np.sqrt(2 / 4000))
+
+
+def test_an_evaporated_box_sends_the_campaign_back_to_the_reference_volume():
+    rng = np.random.default_rng(10)
+    reference = 30.0 + 0.5 * rng.normal(size=500)
+    start = Model(("W",), (VolumeTerm(2, 1),), 1.0 / KB, 0.03, (np.array([[-2.0, 0.0]]),))
+    data = volume_data(rng, start, 1.5, reference)
+    model, _, plan = optimize.update(start, data, "local", [], 1.0, 0.99)
+    assert plan["phase_change"] and plan["stage"] == "global" and plan["restart"] == "reference"
+    assert np.isfinite(model.parameters).all()
+
+
+def gaussian_observation(rng, shift, n_batches=60, size=6):
+    mixing = np.linalg.cholesky(0.5 * np.eye(size) + 0.5)
+    batches = rng.normal(size=(n_batches, size)) @ mixing.T + mixing @ np.full(size, shift)
+    zeros = np.zeros(size)
+    return optimize.Observation(
+        zeros,
+        batches.mean(axis=0),
+        mixing @ mixing.T,
+        np.cov(batches.T),
+        np.eye(size),
+        n_batches,
+        10,
+        "local",
+    )
+
+
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.93, 1.0), (1.0, 0.0, 0.05)])
+def test_the_verdict_accepts_the_minimum_and_refuses_a_displaced_model(shift, least, most):
+    rng = np.random.default_rng(11)
+    free = np.ones(6, bool)
+    accepted = []
+    for _ in range(200):
+        o = gaussian_observation(rng, shift)
+        test = optimize.convergence(o, [o], free, {"all": slice(None)}, 0.99)["all"]
+        accepted.append(test["chi2_per_dof"] <= test["threshold"])
+    assert least <= np.mean(accepted) <= most
+
+
+def test_too_few_batches_give_no_verdict():
+    o = gaussian_observation(np.random.default_rng(12), 0.0, n_batches=4)
+    test = optimize.convergence(o, [o], np.ones(6, bool), {"all": slice(None)}, 0.99)["all"]
+    assert test["rank"] == 0 and "chi2_per_dof" not in test
+
+
+def test_pooling_measurements_of_a_quadratic_finds_its_minimum_despite_the_noise():
+    rng = np.random.default_rng(13)
+    metric, best = np.diag([4.0, 1.0]), np.array([1.0, -2.0])
+    near = []
+    for _ in range(400):
+        at = best + rng.normal(size=2)
+        noisy = metric @ (at - best) + 0.5 * rng.normal(size=2)
+        near.append(optimize.Observation(at, noisy, metric, metric, metric, 10, 10, "local"))
+    gradient, mean = optimize.pooled_gradient(near, np.zeros(2))
+    step, _, _ = optimize.natural_step(gradient, mean, np.ones(2, bool), np.inf)
+    np.testing.assert_allclose(step, best, atol=4 * 0.5 / np.sqrt(400))
+
+
+def test_weights_are_per_molecule_and_sum_to_one():
+    @dataclass
+    class State:
+        weight: float
+
+    np.testing.assert_allclose(optimize.weights([State(1.0), State(1.0)], [100, 300]), [0.75, 0.25])

@@ -1,0 +1,101 @@
+"""From the files of a campaign to the arrays that the guess and the optimiser work on."""
+
+import json
+
+import numpy as np
+
+from remcg import optimize
+from remcg.guess import StateTarget
+from remcg.io import read_h5, write_h5
+from remcg.units import BAR
+
+ARRAYS = ("parameters", "gradient", "metric", "noise", "reference_noise")
+SCALARS = ("n_batches", "batch_length", "stage", "full_step_kl", "passed")
+
+
+def internal_pressure(state):
+    """Set pressure in kJ/mol/nm^3, or None for a canonical state."""
+    return None if state.pressure is None else state.pressure * BAR
+
+
+def read_state_target(path, state):
+    """What the guess needs of one state's target file."""
+    arrays, attributes = read_h5(path)
+    names = json.loads(attributes["pair_names"])
+    return StateTarget(
+        temperature=state.temperature,
+        pressure=internal_pressure(state),
+        volume=float(arrays["volume"].mean()),
+        n_frames=len(arrays["volume"]),
+        n_molecules=int(attributes["n_molecules"]),
+        type_counts=json.loads(attributes["type_counts"]),
+        edges=arrays["rdf_fine_edges"],
+        rdf=dict(zip(names, arrays["rdf_fine"])),
+    )
+
+
+def read_training_data(model, states, targets, samples):
+    """Reference and model ensembles of the training states.
+
+    Parameters
+    ----------
+    model : Model
+    states : sequence of State
+    targets, samples : sequence of path
+        Target and sample files in the order of ``states``.
+
+    Returns
+    -------
+    list of remcg.optimize.StateData
+    """
+    read_targets = [read_h5(path) for path in targets]
+    counts = [int(attributes["n_molecules"]) for _, attributes in read_targets]
+    weights = optimize.weights(states, counts)
+    return [
+        _state_data(model, state, weight, reference, read_h5(path))
+        for state, weight, reference, path in zip(states, weights, read_targets, samples)
+    ]
+
+
+def _state_data(model, state, weight, target, sample):
+    (reference, attributes), (arrays, _) = target, sample
+    n = int(attributes["n_molecules"])
+    return optimize.StateData(
+        name=state.id,
+        temperature=state.temperature,
+        pressure=internal_pressure(state),
+        weight=float(weight),
+        n_molecules=n,
+        reference_phi=model.basis_sums(reference["pair_sums"], reference["volume"], n)[None],
+        reference_volume=reference["volume"][None],
+        phi=model.basis_sums(arrays["pair_sums"], arrays["volume"], n),
+        volume=arrays["volume"],
+        virial_pressure=float(arrays["pressure"].mean()),
+    )
+
+
+def write_observation(path, observation):
+    arrays = {name: getattr(observation, name) for name in ARRAYS}
+    write_h5(path, arrays, {name: getattr(observation, name) for name in SCALARS})
+
+
+def read_observation(path):
+    arrays, scalars = read_h5(path)
+    return optimize.Observation(
+        **arrays,
+        n_batches=int(scalars["n_batches"]),
+        batch_length=int(scalars["batch_length"]),
+        stage=str(scalars["stage"]),
+        full_step_kl=float(scalars["full_step_kl"]),
+        passed=bool(scalars["passed"]),
+    )
+
+
+def rdf_rmse(target_path, sample_path):
+    """Root mean square deviation of the iteration's RDFs, over all pairs, for the progress plot."""
+    reference = read_h5(target_path)[0]["rdf_blocks"].mean(axis=0)
+    model = read_h5(sample_path)[0]["rdf_blocks"].mean(axis=(0, 1))
+    onset = np.argmax(reference > 0.01, axis=1)
+    return float(
+        np.sqrt(np.mean([np.mean((m - r)[i:] ** 2) for r, m, i in zip(reference, model, onset)]))
+    )

@@ -1,0 +1,86 @@
+"""Errors of averages over correlated samples, and the test that a mean vanishes."""
+
+import logging
+
+import numpy as np
+from scipy import stats
+
+BATCH_IN_INEFFICIENCIES = 10
+
+
+def inefficiency(series):
+    """Largest statistical inefficiency of any component, >= 1, in samples.
+
+    Parameters
+    ----------
+    series : ndarray, shape (n_replicas, n_samples, n_components)
+        Components that do not vary are passed over.
+
+    References
+    ----------
+    Chodera et al., J. Chem. Theory Comput. 3, 26 (2007), as in ``pymbar.timeseries``.
+    """
+    logging.getLogger("pymbar").setLevel(logging.ERROR)
+    from pymbar.timeseries import statistical_inefficiency_multiple
+
+    spread = series.std(axis=(0, 1))
+    moving = np.flatnonzero(spread > 1e-9 * (1.0 + np.abs(series.mean(axis=(0, 1)))))
+    return max(
+        (statistical_inefficiency_multiple(list(series[:, :, k]), fast=True) for k in moving),
+        default=1.0,
+    )
+
+
+def batch_means(series, length):
+    """Means over consecutive batches; a remainder at the start of a replica is left out.
+
+    Parameters
+    ----------
+    series : ndarray, shape (n_replicas, n_samples, n_components)
+    length : int
+        Samples per batch.
+
+    Returns
+    -------
+    ndarray, shape (n_replicas * (n_samples // length), n_components)
+    """
+    n_replicas, n_samples, n_components = series.shape
+    n_batches = n_samples // length
+    kept = series[:, n_samples - n_batches * length :]
+    return kept.reshape(n_replicas * n_batches, length, n_components).mean(axis=1)
+
+
+def standard_error(series):
+    """Mean and its standard error for one observable of shape (n_replicas, n_samples)."""
+    g = inefficiency(series[:, :, None])
+    return series.mean(), series.std(ddof=1) * np.sqrt(g / series.size)
+
+
+def hotelling(mean, covariance, n, dof, confidence):
+    """Test that a multivariate mean vanishes, with an estimated covariance.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (r,)
+        Average of n independent vectors.
+    covariance : ndarray, shape (r, r)
+        Estimated covariance of one vector, of ``dof`` degrees of freedom.
+    n, dof : int
+    confidence : float
+
+    Returns
+    -------
+    (float, float)
+        chi2_per_dof = T^2 (dof - r + 1)/(dof r), which follows F(r, dof - r + 1), and the quantile
+        at ``confidence``.
+
+    References
+    ----------
+    Hotelling, Ann. Math. Stat. 2, 360 (1931).
+    """
+    rank = len(mean)
+    t2 = n * mean @ np.linalg.solve(covariance, mean)
+    return (
+        t2 * (dof - rank + 1) / (dof * rank),
+        stats.f.ppf(confidence, rank, dof - rank + 1),
+    )
