@@ -29,6 +29,6 @@ rule all:
     input:
         f"results/{CAMPAIGN.campaign}/verdict.tsv",
         f"results/{CAMPAIGN.campaign}/index.html",
-        f"results/{CAMPAIGN.campaign}/export/README.md",
+        f"results/{CAMPAIGN.campaign}/export/tables",
     default_target: True
     localrule: True

@@ -4,10 +4,11 @@ rule backmap:
         topology=CAMPAIGN.system.topology,
         mapping=CAMPAIGN.system.mapping,
         templates=template_trajectory,
-        energies=reference_log,
+        target="results/{campaign}/target/{state}.h5",
     output:
         atoms="results/{campaign}/backmap/{state}.h5",
         view="results/{campaign}/backmap/{state}.pdb",
+        numbers="results/{campaign}/backmap/{state}.json",
     log:
         "logs/{campaign}/backmap/{state}.log",
     benchmark:

@@ -120,3 +120,10 @@ def update_settings():
     rem = {key: value for key, value in SETTINGS["rem"].items() if key != "max_iterations"}
     states = [state for state in SETTINGS["states"] if state["use"] == "train"]
     return {"rem": rem, "states": states}
+
+
+def backmapped_states():
+    """Backmapping needs a force field and at least one frame; a campaign may do without."""
+    if CAMPAIGN.system.force_field and CAMPAIGN.backmap.frames:
+        return of_all_states("backmap/{state}.json")
+    return []

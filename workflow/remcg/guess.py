@@ -10,6 +10,7 @@ from remcg.units import KB
 MIN_COUNT = 10.0  # pairs in a bin below which its potential of mean force is not used
 CORE_SLOPE = 100.0  # kT/nm: least repulsion continued into a core that was never sampled
 CORE_WEIGHT = 1.0  # of a continued bin, as if it held one pair
+FIT_ERROR = 0.01  # of ln g: beyond it more pairs do not add weight to a bin
 SMOOTHNESS = 1e-10  # of the curvature penalty, relative to the fit's own normal matrix
 
 
@@ -53,7 +54,7 @@ def guess(site_types, terms, reference_temperature, v0, states):
 
     .. math:: U(r; T) \\approx -kT \\ln g(r; T)
 
-    fitted to all states at once, each bin weighted by its number of pairs; below the first bin
+    fitted to all states at once, each bin weighted by the error of its ln g; below the first bin
     that was sampled the potential continues along a repulsive tangent.
 
     Parameters
@@ -126,7 +127,7 @@ def _mean_force_potential(term, state):
     slope = np.polyfit(r[sampled][:5], potential[sampled][:5], 1)[0] if sampled.sum() > 1 else 0.0
     slope = min(slope, -CORE_SLOPE * thermal)
     potential[:first] = potential[first] + slope * (r[:first] - r[first])
-    weight = np.where(sampled, counts, 0.0)
+    weight = np.where(sampled, 1.0 / (1.0 / np.maximum(counts, 1.0) + FIT_ERROR**2), 0.0)
     weight[:first] = CORE_WEIGHT
     return r, potential, weight
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import platform
+from importlib import metadata
 from pathlib import Path
 
 
@@ -30,4 +32,18 @@ def input_hashes(campaign):
     return {
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         **{Path(path).name: file_hash(path) for path in files},
+    }
+
+
+def provenance(campaign):
+    """What the campaign was run with: versions, machine, config and hashes of all inputs."""
+    packages = ("numpy", "scipy", "numba", "mdtraj", "openmm", "snakemake", "mpi4py", "pymbar")
+    return {
+        "remcg": metadata.version("remcg"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "config": campaign.to_dict(),
+        "inputs": input_hashes(campaign),
     }

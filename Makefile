@@ -1,0 +1,71 @@
+# make help lists the targets. Everything runs in .venv, made from one hashed lock file.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CONFIG ?= config/spce-water.yaml
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+PYTHON ?=
+NAME ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py)
+
+# The programs of the environment come first, also for what a test or a rule starts.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONNOUSERSITE := 1
+
+.PHONY: help install run report test check verify drill bench lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */\1|/' \
+	  | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+install: $(VENV)/.warm  ## set up .venv (every other target does this by itself)
+
+run: $(VENV)/.warm  ## run a campaign: CONFIG=config/other.yaml CORES=8 ARGS="--forcerun validate"
+	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --cores $(CORES) -- $(ARGS)
+
+report: $(VENV)/.installed  ## write the report of a campaign anew: CONFIG=...
+	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --report
+
+test: $(VENV)/.warm  ## all tests, at most ten minutes: ARGS="-k engine"
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/.installed  ## format and lint of the code, the rules and the workflow
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/snakefmt --check Snakefile rules
+	@$(BIN)/snakemake --lint --configfile "$(CONFIG)"
+
+verify: $(VENV)/.warm  ## the scientific checks at full length, hours
+	@$(BIN)/python -m pytest -m verify -s $(ARGS)
+
+drill: $(VENV)/.warm  ## kills and faults at full count, up to hours
+	@$(BIN)/python -m pytest -m drill $(ARGS)
+
+bench: $(VENV)/.warm  ## a benchmark: NAME=engine
+	@if [ -f "bench/$(NAME).py" ]; then $(BIN)/python "bench/$(NAME).py" $(ARGS); else \
+	  echo "Say which: make bench NAME=x, where x is one of:"; \
+	  found=$$(cd bench 2>/dev/null && ls *.py 2>/dev/null | sed 's/\.py$$//' || true); \
+	  echo "$${found:-(there are no benchmarks yet)}"; exit 2; fi
+
+lock:  ## resolve the lock file anew from pyproject.toml
+	@PYTHON="$(PYTHON)" bash envs/lock.sh
+
+clean:  ## remove the environment and the caches; results, logs and benchmarks stay
+	@rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info workflow/*.egg-info
+	@find workflow scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: envs/requirements.lock pyproject.toml envs/install.sh
+	@PYTHON="$(PYTHON)" bash envs/install.sh $(VENV)
+	@touch $@
+
+# Kernels are compiled here, so that the time of a run is the run's own.
+$(VENV)/.warm: $(VENV)/.installed $(KERNELS)
+	@echo "compiling the kernels"
+	@$(BIN)/python -m remcg.warmup >/dev/null
+	@touch $@

@@ -1,0 +1,18 @@
+rule export:
+    input:
+        model="results/{campaign}/model/model.json",
+        start=expand("results/{{campaign}}/predict/{state}.h5", state=TRAINING[:1]),
+    output:
+        lammps=directory("results/{campaign}/export/lammps"),
+        openmm=directory("results/{campaign}/export/openmm"),
+        tables=directory("results/{campaign}/export/tables"),
+    log:
+        "logs/{campaign}/export/export.log",
+    benchmark:
+        "benchmarks/{campaign}/export/export.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    params:
+        states=SETTINGS["states"],
+    script:
+        "../scripts/export.py"

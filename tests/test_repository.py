@@ -1,0 +1,175 @@
+"""What the repository promises about itself."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "workflow" / "remcg"
+MODULES = sorted(LIBRARY.rglob("*.py"))
+REGISTRIES = ("pypi.org", "pythonhosted.org", "anaconda.org", "index-url")
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:root|home|work|Users)/\w")
+MPI_STAGES = {"sample": "remcg.sample", "predict": "remcg.sample"}
+WITHOUT_STAGE = {"common"}
+
+
+def tracked_files():
+    """Text files that git knows or would add."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        names = subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    for name in names:
+        path = ROOT / name
+        if path == Path(__file__) or not path.is_file():
+            continue
+        try:
+            yield name, path.read_text()
+        except UnicodeDecodeError:
+            continue
+
+
+def imports(path):
+    """Top-level packages that a module imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def targets():
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_every_requirement_is_pinned_and_has_a_hash():
+    lock = (ROOT / "envs" / "requirements.lock").read_text()
+    blocks = re.split(r"\n(?=[a-zA-Z])", "\n" + lock)[1:]
+    assert len(blocks) > 50
+    for block in blocks:
+        assert re.match(r"[\w.-]+==\S+ ", block), block.splitlines()[0]
+        assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+def test_the_lock_file_names_no_index_and_no_address():
+    lock = (ROOT / "envs" / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert "index-url" not in lock
+    assert "find-links" not in lock
+
+
+def test_the_lock_file_has_the_build_backend_and_all_direct_requirements():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["project"]["dependencies"] + project["build-system"]["requires"]
+    for extra in project["project"]["optional-dependencies"].values():
+        wanted += extra
+    lock = (ROOT / "envs" / "requirements.lock").read_text()
+    locked = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+    assert {re.match(r"[\w.-]+", name)[0] for name in wanted} <= locked
+
+
+def test_the_conda_environment_takes_its_versions_from_the_lock_file():
+    text = (ROOT / "envs" / "remcg.yaml").read_text()
+    assert "- -r requirements.lock" in text
+
+
+def test_the_version_is_the_same_everywhere():
+    import remcg
+
+    for name in ("pyproject.toml", "CITATION.cff", "CHANGELOG.md"):
+        assert remcg.__version__ in (ROOT / name).read_text(), name
+
+
+def test_the_folder_workflow_is_not_a_package():
+    assert not (ROOT / "workflow" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_the_library_imports_no_snakemake_and_mpi_in_one_place(path):
+    found = set(imports(path))
+    assert "snakemake" not in found
+    if path.relative_to(LIBRARY) != Path("parallel.py"):
+        assert "mpi4py" not in found
+
+
+@pytest.mark.parametrize(
+    "path", sorted((LIBRARY / "engine").glob("*.py")), ids=lambda path: path.name
+)
+def test_kernels_import_numba_and_numpy_only(path):
+    assert set(imports(path)) <= {"math", "typing", "numba", "numpy", "remcg"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "rules").glob("*.smk")), ids=lambda path: path.stem)
+def test_each_rule_file_has_its_rule_and_its_script_or_module(path):
+    stage = path.stem
+    if stage in WITHOUT_STAGE:
+        return
+    text = path.read_text()
+    assert re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.MULTILINE) == [stage]
+    if stage in MPI_STAGES:
+        assert f"python -m {MPI_STAGES[stage]}" in text
+    else:
+        assert f'"../scripts/{stage}.py"' in text
+        assert (ROOT / "scripts" / f"{stage}.py").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "rules").glob("*.smk")), ids=lambda path: path.stem)
+def test_each_rule_has_log_benchmark_and_environment(path):
+    stage = path.stem
+    if stage in WITHOUT_STAGE:
+        return
+    text = path.read_text()
+    assert f'"logs/{{campaign}}/{stage}/' in text
+    assert f'"benchmarks/{{campaign}}/{stage}/' in text
+    assert '"../envs/remcg.yaml"' in text
+    assert "lambda" not in text
+
+
+def test_every_rule_file_is_included():
+    included = set(re.findall(r'"rules/(\w+)\.smk"', (ROOT / "Snakefile").read_text()))
+    assert included == {path.stem for path in (ROOT / "rules").glob("*.smk")}
+
+
+def test_no_file_names_a_machine_path_or_a_package_registry():
+    found = [
+        f"{name}: {line.strip()[:80]}"
+        for name, text in tracked_files()
+        for line in text.splitlines()
+        if MACHINE_PATHS.search(line) or any(host in line for host in REGISTRIES)
+        if name != "envs/lock.sh"
+    ]
+    assert found == []
+
+
+def test_make_commands_of_the_documents_exist():
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        named = set(re.findall(r"(?:^|`)make ([a-z]+)", path.read_text(), re.MULTILINE))
+        assert named <= targets(), path.name
+
+
+def test_files_that_the_documents_link_to_exist():
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_continuous_integration_checks_tests_and_runs():
+    script = (ROOT / ".ci" / "run").read_text()
+    commands = re.findall(r"^make (\w+)", script, re.MULTILINE)
+    assert commands == ["check", "test", "run"]
+    assert "check_results.py" in script
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_runtime_profiles_rerun_what_is_incomplete_and_not_what_has_new_code():
+    yaml = pytest.importorskip("yaml")
+    for name in ("default", "slurm"):
+        profile = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+        assert profile["rerun-incomplete"] is True
+        assert profile["rerun-triggers"] == ["mtime", "params", "input"]

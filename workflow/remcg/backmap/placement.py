@@ -1,0 +1,138 @@
+"""Atoms from sites: conformers of reference molecules, put exactly where the sites are."""
+
+import numpy as np
+from scipy.sparse import csc_matrix, diags
+from scipy.sparse.linalg import splu
+from scipy.spatial.transform import Rotation
+
+from remcg.errors import InputError
+
+
+class Projector:
+    r"""Moves atoms by the least mass-weighted displacement so that M x = y holds exactly.
+
+    .. math:: x = x_0 + W^{-1} M^T (M W^{-1} M^T)^{-1} (y - M x_0), \quad W = diag(m)
+
+    For a site at the centre of mass this translates the molecule as a rigid body.
+
+    Parameters
+    ----------
+    operator : sparse matrix, shape (n_sites, n_atoms)
+        M, rows that sum to one.
+    masses : array_like, shape (n_atoms,)
+        amu; massless particles (virtual sites) stay where they are.
+    """
+
+    def __init__(self, operator, masses):
+        masses = np.asarray(masses, float)
+        self.operator = csc_matrix(operator, dtype=float)
+        movable = masses > 0
+        inverse = diags(np.where(movable, 1.0 / np.where(movable, masses, 1.0), 0.0))
+        self._spread = (inverse @ self.operator.T).tocsr()
+        self._metric = splu((self.operator @ self._spread).tocsc())
+
+    def map(self, positions):
+        """Sites of atoms, shape (n_sites, 3), nm; molecules must be whole."""
+        return self.operator @ positions
+
+    def project(self, positions, sites):
+        """Positions (n_atoms, 3) nearest to the given ones whose sites are ``sites``, nm."""
+        for _ in range(2):  # the second pass removes the rounding error of the first
+            shift = self._metric.solve(np.ascontiguousarray(sites - self.map(positions)))
+            positions = positions + self._spread @ shift
+        return positions
+
+    def residual(self, positions, sites, box):
+        """Largest distance between the sites of ``positions`` and ``sites``, minimum image, nm."""
+        difference = self.map(positions) - sites
+        difference -= box * np.round(difference / box)
+        return float(np.sqrt((difference**2).sum(axis=1)).max())
+
+
+def make_whole(positions, boxes, molecules):
+    """Shift atoms to the periodic image nearest to the first atom of their molecule.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n_frames, n_atoms, 3)
+        nm; no molecule may be larger than half the box.
+    boxes : ndarray, shape (n_frames, 3)
+        Edge lengths, nm.
+    molecules : sequence of ndarray
+        Atom indices of each molecule.
+    """
+    anchor = np.arange(positions.shape[1])
+    for atoms in molecules:
+        anchor[atoms] = atoms[0]
+    positions = np.asarray(positions, float)
+    edges = np.asarray(boxes, float)[:, None, :]
+    return positions - edges * np.round((positions - positions[:, anchor]) / edges)
+
+
+def place(templates, species, molecules, sites, projector, rng):
+    """Random conformers in random orientations whose sites are exactly where they should be.
+
+    Each molecule takes its shape from a random molecule of its own species in a random template
+    frame, turned by a proper rotation uniform over SO(3).
+
+    Parameters
+    ----------
+    templates : ndarray, shape (n_templates, n_atoms, 3)
+        Atomistic configurations with whole molecules, nm.
+    species : sequence of hashable
+        Per molecule; molecules of one species list their atoms in one order.
+    molecules : sequence of ndarray
+        Atom indices of each molecule.
+    sites : ndarray, shape (n_sites, 3)
+        Target positions, nm.
+    projector : Projector
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape (n_atoms, 3), nm
+    """
+    positions = np.zeros(templates.shape[1:])
+    for kind in dict.fromkeys(species):
+        atoms = np.array([m for m, name in zip(molecules, species) if name == kind])
+        frame = rng.integers(len(templates), size=len(atoms))
+        donor = rng.integers(len(atoms), size=len(atoms))
+        shapes = templates[frame[:, None], atoms[donor]]
+        shapes = shapes - shapes.mean(axis=1, keepdims=True)
+        turns = Rotation.random(len(atoms), rng).as_matrix()
+        positions[atoms] = np.einsum("mij,maj->mai", turns, shapes)
+    return projector.project(_at_sites(positions, molecules, sites, projector), sites)
+
+
+def _at_sites(positions, molecules, sites, projector):
+    """Translate each molecule by the mean offset of its sites: the projection then moves little."""
+    molecule = np.zeros(len(positions), int)
+    for index, atoms in enumerate(molecules):
+        molecule[atoms] = index
+    rows = projector.operator.tocsr()
+    owner = molecule[rows.indices[rows.indptr[:-1]]]
+    shift, count = np.zeros((len(molecules), 3)), np.zeros(len(molecules))
+    np.add.at(shift, owner, sites - projector.map(positions))
+    np.add.at(count, owner, 1.0)
+    return positions + (shift / np.maximum(count, 1.0)[:, None])[molecule]
+
+
+def check_shapes(sites, boxes, operator, templates, n_atoms, topology):
+    """Refuse arrays that do not belong together."""
+    if operator.shape[1] != n_atoms or templates.shape[1] != n_atoms:
+        raise InputError(
+            f"backmap: {topology} has {n_atoms} atoms, but the mapping was built for "
+            f"{operator.shape[1]} and the template frames have {templates.shape[1]}; give the "
+            "topology that the reference trajectories were written with."
+        )
+    if sites.shape[1] != operator.shape[0] or len(boxes) != len(sites):
+        raise InputError(
+            f"backmap: the coarse-grained frames have {sites.shape[1]} sites and {len(boxes)} boxes"
+            f" for {len(sites)} frames, but the mapping of {topology} makes {operator.shape[0]} "
+            "sites; predict and map the same system."
+        )
+    if not (np.isfinite(sites).all() and np.isfinite(boxes).all() and (boxes > 0).all()):
+        raise InputError(
+            "backmap: the coarse-grained frames contain coordinates or boxes that are not finite; "
+            "the prediction they come from has blown up, look at its log."
+        )

@@ -1,0 +1,161 @@
+"""Checkpoints of a run, a lock on them, and the watch on the process that wanted the run."""
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from remcg.errors import InputError
+from remcg.io import read_h5, write_h5
+
+LOCK_WAIT = 60.0  # s
+GRACE = 10.0  # s between the request to stop and the hard end
+PR_SET_PDEATHSIG = 1
+
+
+class StopError(Exception):
+    """The run was asked to stop and has written its checkpoint."""
+
+
+def digest(*items):
+    """SHA-256 over arrays, numbers, strings and nested lists or dictionaries of them."""
+    total = hashlib.sha256()
+    for item in items:
+        if isinstance(item, dict):
+            part = digest(*(x for key in sorted(item) for x in (key, item[key])))
+        elif isinstance(item, list | tuple):
+            part = digest(*item)
+        elif isinstance(item, np.ndarray):
+            part = f"{item.dtype.str}{item.shape}" + hashlib.sha256(item.tobytes()).hexdigest()
+        else:
+            part = repr(item.item() if isinstance(item, np.generic) else item)
+        total.update(f"{part}\n".encode())
+    return total.hexdigest()
+
+
+def save(path, key, arrays, attributes):
+    """Write arrays and plain attributes of a run that ``key`` determines."""
+    text = json.dumps(attributes, sort_keys=True)
+    write_h5(path, arrays, {"key": key, "content": digest(arrays, text), "attributes": text})
+
+
+def load(path, key, log=print):
+    """(arrays, attributes) of a checkpoint, or None where it is absent, damaged or of another run.
+
+    What is not used is said to ``log``.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        arrays, attributes = read_h5(path)
+        text, is_whole = attributes["attributes"], True
+        is_whole = attributes["content"] == digest(arrays, text)
+    except (OSError, KeyError, RuntimeError, ValueError):
+        is_whole = False
+    if not is_whole:
+        log(f"checkpoint {path} is damaged: ignored, the run starts anew")
+        return None
+    if attributes["key"] != key:
+        log(f"checkpoint {path} belongs to another model, start or setting: ignored")
+        return None
+    return arrays, json.loads(text)
+
+
+@contextmanager
+def locked(path, wait=LOCK_WAIT, log=print):
+    """Hold an exclusive lock on ``path``; wait for a live owner, then refuse.
+
+    The kernel frees the lock when its owner ends, however it ends.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline, has_told = time.monotonic() + wait, False
+    while (file := _try_lock(path)) is None:
+        owner = path.read_text().strip() if path.exists() else ""
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{path} is still held by process {owner or 'unknown'}, which samples the same"
+                f" state; waited {wait:.0f} s; wait for it or end it, then start again"
+            )
+        if not has_told:
+            log(f"waiting for process {owner or 'unknown'}, which holds {path}")
+            has_told = True
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _try_lock(path):
+    """The locked open file, or None if another process holds it."""
+    file = open(path, "a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # the last owner may have removed the file between our opening and locking it
+        if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            return file
+    except BlockingIOError:
+        pass
+    file.close()
+    return None
+
+
+class StopRequest:
+    """Becomes true on SIGTERM, or when the parent or the watched process has ended.
+
+    The process named by REMCG_WATCH_PID stands for who wanted the run: mpiexec lives on when a
+    workflow manager is killed. A process that does not stop by itself is ended after a grace time.
+    """
+
+    def __init__(self):
+        self._event = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: self._event.set())
+        self._parent = os.getppid()
+        watched = os.environ.get("REMCG_WATCH_PID", "")
+        self._watched = int(watched) if watched.isdigit() else None
+        _die_with_parent()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __bool__(self):
+        return self._event.is_set()
+
+    def _watch(self):
+        while os.getppid() == self._parent and _is_alive(self._watched):
+            time.sleep(1.0)
+        self._event.set()
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+
+def _die_with_parent():
+    """Ask Linux for SIGTERM at the death of the parent; elsewhere the watch must do."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (OSError, AttributeError):
+        pass
+
+
+def _is_alive(pid):
+    if pid is None:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,705 @@
+"""The campaign: one YAML file, checked key by key, as typed values.
+
+Reading is light (no trajectory is opened). Units: nm, ps, K, bar, kJ/mol.
+"""
+
+# ruff: noqa: RUF009  (`option` describes a field, like `dataclasses.field`)
+
+import json
+import os
+import re
+import string
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from remcg import strict_yaml
+from remcg.errors import InputError
+from remcg.typed import (
+    build,
+    check,
+    json_schema,
+    markdown_table,
+    option,
+    refuse_unknown_keys,
+    section,
+)
+
+ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the Snakefile
+TEMPERATURE_ORDERS = {
+    "constant": 1,
+    "linear": 2,
+    "quadratic": 3,
+}  # as in remcg.model, which is slow to import
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class System:
+    """What was simulated, and what a site is."""
+
+    topology: Path = option("path", "atoms, residues, bonds; any format that mdtraj reads")
+    mapping: Path = option("path", "mapping file, see below")
+    force_field: list = option(
+        "text", "XML files of OpenMM's ForceField; for backmap and reference", [], many=True
+    )
+
+
+@dataclass(frozen=True)
+class State:
+    """One thermodynamic state and its reference trajectory."""
+
+    id: str = option("text", "name of the state in file names: letters, digits, `_`, `.`, `-`")
+    temperature: float = option(
+        "number",
+        "temperature",
+        unit="K",
+        low=1,
+        high=5000,
+        hint="give kelvin, not degrees Celsius",
+    )
+    trajectory: list = option(
+        "path", "reference trajectory; several files are read one after the other", many=True
+    )
+    pressure: float | None = option(
+        "number",
+        "pressure; null means constant volume (NVT)",
+        None,
+        unit="bar",
+        low=0,
+        high=50000,
+        hint="give bar, not Pa or kPa (1 bar is 100000 Pa), and null for constant volume",
+    )
+    log: Path | None = option(
+        "path",
+        "CSV beside the trajectory, one line per frame, with any of the columns `time_ps`, "
+        "`potential_energy_kJ_mol`, `volume_nm3`, `temperature_K`",
+        None,
+    )
+    use: str = option(
+        "text",
+        "train the model on it, or hold it out as a test",
+        "train",
+        choices=("train", "test"),
+    )
+    weight: float = option(
+        "number", "weight of a training state in the relative entropy", 1.0, low=1e-6, high=1e6
+    )
+
+
+@dataclass(frozen=True)
+class StateGrid:
+    """States at every combination of temperatures and pressures."""
+
+    temperature: list = option(
+        "number",
+        "temperatures",
+        unit="K",
+        low=1,
+        high=5000,
+        many=True,
+        hint="give kelvin, not degrees Celsius",
+    )
+    trajectory: list = option(
+        "path", "pattern of file names with `{temperature}`, `{pressure}`, `{id}`", many=True
+    )
+    pressure: list | None = option(
+        "number",
+        "pressures",
+        None,
+        unit="bar",
+        low=0,
+        high=50000,
+        many=True,
+        hint="give bar, not Pa or kPa",
+    )
+    log: str | None = option("path", "pattern of the log's file name", None)
+    test_temperature: list = option(
+        "number",
+        "those of the temperatures that are held out",
+        [],
+        unit="K",
+        low=1,
+        high=5000,
+        many=True,
+        hint="give kelvin, not degrees Celsius",
+    )
+    id: str | None = option(
+        "text",
+        "pattern; default `T{temperature}`, with several pressures `T{temperature}_P{pressure}`",
+        None,
+    )
+
+
+@dataclass(frozen=True)
+class PairTermConfig:
+    """Pair potential between two site types, in cubic B-splines."""
+
+    kind: str = option("text", "`pair`", choices=("pair",))
+    sites: list = option("text", "the two site types", many=True)
+    r_cut: float = option(
+        "number", "cut-off", unit="nm", low=0.1, high=5, hint="give nm, not Å (9 Å is 0.9)"
+    )
+    n_basis: int = option("integer", "number of B-splines", low=4, high=500)
+    r_min: float | None = option(
+        "number",
+        "start of the splines; default: where the training references begin to sample",
+        None,
+        unit="nm",
+        low=0.01,
+        high=5,
+        hint="give nm, not Å",
+    )
+    temperature: str | None = option(
+        "text",
+        "dependence on temperature; default: that of the model",
+        None,
+        choices=tuple(TEMPERATURE_ORDERS),
+    )
+
+    @property
+    def name(self):
+        return "-".join(self.sites)
+
+
+@dataclass(frozen=True)
+class VolumeTermConfig:
+    """Volume potential: U_V = N_mol [psi_1 v/v0 + psi_2 ((v - v0)/v0)^2]."""
+
+    kind: str = option("text", "`volume`", choices=("volume",))
+    order: int = option("integer", "1: psi_1; 2: psi_1 and psi_2", 2, low=1, high=2)
+    temperature: str | None = option(
+        "text",
+        "dependence on temperature; default: that of the model",
+        None,
+        choices=tuple(TEMPERATURE_ORDERS),
+    )
+    name = "volume"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The terms of the CG potential."""
+
+    terms: list = field(metadata={"terms": True, "doc": "list of terms"})
+    temperature: str = option(
+        "text",
+        "theta(T): A, A - tau B, or A - tau B + tau^2 C; a term may override it",
+        "linear",
+        choices=tuple(TEMPERATURE_ORDERS),
+    )
+    reference_temperature: float | None = option(
+        "number",
+        "T0 of tau = (T - T0)/T0; default: the mean of the training temperatures",
+        None,
+        unit="K",
+        low=1,
+        high=5000,
+        hint="give kelvin, not degrees Celsius",
+    )
+
+    def n_orders(self, term):
+        """How many coefficients (A, B, C) each basis function of a term has."""
+        return TEMPERATURE_ORDERS[term.temperature or self.temperature]
+
+
+_TIMESTEP_HINT = "give ps, not fs (4 fs is 0.004 ps)"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """CG simulation in each iteration, per training state."""
+
+    engine: str = option("text", "who runs the simulation", "numba", choices=("numba",))
+    timestep: float = option(
+        "number", "time step", 0.004, unit="ps", low=1e-5, high=0.1, hint=_TIMESTEP_HINT
+    )
+    steps: int = option(
+        "integer", "steps per replica, after equilibration", 10000, low=10, high=10**10
+    )
+    equilibration: int = option(
+        "integer", "steps per replica that are not used", 1000, low=0, high=10**10
+    )
+    replicas: int = option("integer", "independent copies of each state", 2, low=1, high=10000)
+    ranks: int = option("integer", "MPI ranks; results do not depend on it", 1, low=1, high=10000)
+    friction: float = option("number", "Langevin friction", 1.0, unit="1/ps", low=1e-3, high=1e3)
+    barostat_interval: int = option(
+        "integer", "steps between volume moves", 10, unit="steps", low=1, high=10**6
+    )
+    sample_interval: int = option(
+        "integer", "steps between samples", 10, unit="steps", low=1, high=10**6
+    )
+
+
+@dataclass(frozen=True)
+class Rem:
+    """Relative entropy minimisation."""
+
+    max_iterations: int = option("integer", "limit of the iterations", 12, low=1, high=10000)
+    max_kl: float = option(
+        "number",
+        "trust region: predicted Kullback-Leibler divergence of a step, summed over states",
+        20.0,
+        unit="nats",
+        low=1e-3,
+        high=1e4,
+    )
+    confidence: float = option(
+        "number", "level of the test that the gradient is zero", 0.99, low=0.5, high=0.999999
+    )
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Longer run of the final model at every state."""
+
+    steps: int = option(
+        "integer", "steps per replica, after equilibration", 50000, low=10, high=10**10
+    )
+    equilibration: int = option(
+        "integer", "steps per replica that are not used", 5000, low=0, high=10**10
+    )
+    replicas: int | None = option(
+        "integer", "independent copies; default: sample.replicas", None, low=1, high=10000
+    )
+
+
+@dataclass(frozen=True)
+class Backmap:
+    """Atomistic configurations for CG frames."""
+
+    method: str = option(
+        "text", "restrained sampling at fixed site positions", "posterior", choices=("posterior",)
+    )
+    frames: int = option("integer", "CG frames per state; 0: none", 4, low=0, high=100000)
+    steps: int = option("integer", "restrained steps of 2 fs per frame", 500, low=0, high=10**9)
+    stiffness: float = option(
+        "number", "force constant of the site restraint", 5e5, unit="kJ/mol/nm²", low=1, high=1e9
+    )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Atomistic reference simulations, run only on request."""
+
+    timestep: float = option(
+        "number",
+        "time step",
+        0.002,
+        unit="ps",
+        low=1e-5,
+        high=0.01,
+        hint="give ps, not fs (2 fs is 0.002 ps)",
+    )
+    equilibration: float = option(
+        "number", "time that is not used", 50.0, unit="ps", low=0, high=1e8
+    )
+    production: float = option(
+        "number", "time that is written", 500.0, unit="ps", low=1e-3, high=1e9
+    )
+    interval: float = option("number", "time between frames", 1.0, unit="ps", low=1e-3, high=1e5)
+    cutoff: float = option(
+        "number", "real-space cut-off", 0.9, unit="nm", low=0.3, high=3, hint="give nm, not Å"
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a verdict compares with; densities as fractions of the reference, or 3 SE if larger."""
+
+    rdf_rmse_train: float = option("number", "RDF rmse, training states", 0.010, low=0, high=10)
+    rdf_rmse_test: float = option("number", "RDF rmse, test states", 0.012, low=0, high=10)
+    rdf_max_train: float = option(
+        "number", "largest RDF deviation, training states", 0.05, low=0, high=10
+    )
+    rdf_max_test: float = option(
+        "number", "largest RDF deviation, test states", 0.06, low=0, high=10
+    )
+    density_train: float = option("number", "density, training states", 0.004, low=0, high=1)
+    density_test: float = option("number", "density, test states", 0.006, low=0, high=1)
+    density_se: float = option(
+        "number", "standard error of the model's density", 0.0015, low=0, high=1
+    )
+    backmap_residual: float = option(
+        "number",
+        "largest distance between a site and its backmapped atoms' site",
+        1e-6,
+        unit="nm",
+        low=0,
+        high=1,
+    )
+
+
+@dataclass(frozen=True)
+class Validate:
+    """What counts as good enough."""
+
+    strict: bool = option("truth", "a limit that does not hold fails the campaign", False)
+    limits: Limits = section(Limits, "limits of the verdict")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One campaign; attribute names are the keys of its YAML file."""
+
+    campaign: str = option("text", "name of the folder in results/: letters, digits, `_`, `.`, `-`")
+    system: System = section(System, "what was simulated", required=True)
+    states: list = field(metadata={"states": True, "doc": "list of states, or a grid"})
+    model: ModelConfig = field(metadata={"section": ModelConfig, "doc": "the CG potential"})
+    seed: int = option("integer", "seed of every random stream", 1, low=0, high=2**31 - 1)
+    sample: Sample = section(Sample, "CG simulation in each iteration")
+    rem: Rem = section(Rem, "relative entropy minimisation")
+    predict: Predict = section(Predict, "longer run of the final model")
+    backmap: Backmap = section(Backmap, "atomistic configurations for CG frames")
+    reference: Reference = section(Reference, "atomistic reference simulations, on request")
+    validate: Validate = section(Validate, "what counts as good enough")
+    source: Path = None
+
+    @property
+    def training(self):
+        return [state for state in self.states if state.use == "train"]
+
+    @property
+    def test(self):
+        return [state for state in self.states if state.use == "test"]
+
+    def state(self, name):
+        """The state with this id."""
+        return next(state for state in self.states if state.id == name)
+
+    @property
+    def reference_temperature(self):
+        """T0, K."""
+        if self.model.reference_temperature is not None:
+            return self.model.reference_temperature
+        return sum(state.temperature for state in self.training) / len(self.training)
+
+    @property
+    def pair_terms(self):
+        return [term for term in self.model.terms if term.kind == "pair"]
+
+    @property
+    def volume_term(self):
+        return next((term for term in self.model.terms if term.kind == "volume"), None)
+
+    @property
+    def n_params(self):
+        sizes = [term.n_basis if term.kind == "pair" else term.order for term in self.model.terms]
+        return sum(n * self.n_orders(term) for n, term in zip(sizes, self.model.terms))
+
+    def n_orders(self, term):
+        """How many coefficients (A, B, C) each basis function of a term has."""
+        return self.model.n_orders(term)
+
+    def to_dict(self):
+        """Plain values; paths are relative to the repository or to the config file."""
+        content = asdict(self)
+        del content["source"]
+        return _plain(content, self.source.parent)
+
+
+def _plain(item, folder):
+    if isinstance(item, dict):
+        return {key: _plain(value, folder) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return [_plain(value, folder) for value in item]
+    if isinstance(item, Path):
+        inside = item.is_relative_to(ROOT)
+        return Path(os.path.relpath(item, ROOT if inside else folder)).as_posix()
+    return item
+
+
+def load(path, check_files=True):
+    """Read and check a campaign.
+
+    Parameters
+    ----------
+    path : path
+        YAML file.
+    check_files : bool
+        Whether every trajectory and log must exist; the stage that makes references says False.
+
+    Raises
+    ------
+    InputError
+        Naming the key, what was found and what is allowed.
+    """
+    path = Path(path).absolute()
+    try:
+        return _load(strict_yaml.read(path), path, check_files)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _load(content, path, check_files):
+    names = [item.name for item in fields(Campaign) if item.name != "source"]
+    refuse_unknown_keys(content, names, "")
+    for name in ("campaign", "system", "states", "model"):
+        if name not in content:
+            raise InputError(f"the key '{name}' is missing; add it")
+    campaign = Campaign(
+        campaign=_name(check(content["campaign"], _item(Campaign, "campaign"), "campaign")),
+        system=_system(content["system"], path),
+        states=_states(content["states"], path, check_files),
+        model=_model(content["model"]),
+        seed=check(content.get("seed", 1), _item(Campaign, "seed"), "seed"),
+        **{
+            item.name: build(item.metadata["section"], content.get(item.name) or {}, item.name)
+            for item in fields(Campaign)
+            if item.name in ("sample", "rem", "predict", "backmap", "reference", "validate")
+        },
+        source=path,
+    )
+    if campaign.predict.replicas is None:
+        replicas = campaign.sample.replicas
+        campaign = replace(campaign, predict=replace(campaign.predict, replicas=replicas))
+    _check_campaign(campaign)
+    return campaign
+
+
+def _item(cls, name):
+    return next(item for item in fields(cls) if item.name == name)
+
+
+def _name(name, where="campaign"):
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{where}: '{name}' cannot name a file; use letters, digits, '_', '.' and '-', "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def find_file(name, where, config, must_exist=True):
+    """The file beside the config file or in the repository root; the error names both."""
+    given = Path(name).expanduser()
+    candidates = [given] if given.is_absolute() else [config.parent / given, ROOT / given]
+    candidates = [Path(os.path.normpath(candidate)) for candidate in candidates]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if not must_exist:
+        likely = [c for c in candidates if c.parent.is_dir()]
+        return (likely or candidates)[0]
+    places = " and ".join(map(str, dict.fromkeys(candidates)))
+    raise InputError(f"{where}: the file {name} is missing; looked for {places}; correct the path")
+
+
+def _system(content, config):
+    system = build(System, content, "system")
+    return replace(
+        system,
+        topology=find_file(system.topology, "system.topology", config),
+        mapping=find_file(system.mapping, "system.mapping", config),
+    )
+
+
+def _states(content, config, check_files):
+    if isinstance(content, dict):
+        states = _grid(build(StateGrid, content, "states"))
+        content = [asdict(state) for state in states]
+    if not isinstance(content, list) or not content:
+        raise InputError("states: is empty; give a list of states, or a grid with temperature")
+    states = [_state(item, f"states[{i}]", config, check_files) for i, item in enumerate(content)]
+    folded = {}
+    for state in states:
+        other = folded.setdefault(state.id.lower(), state)
+        if other is not state:
+            raise InputError(
+                f"states: two states have the id '{other.id}'"
+                + (f" ('{state.id}' differs only in case)" if other.id != state.id else "")
+                + "; give each its own"
+            )
+    return states
+
+
+def _state(content, where, config, check_files):
+    if isinstance(content, dict) and isinstance(content.get("id"), str | int):
+        where = f"{where} ({content['id']})"
+    state = build(State, content, where)
+    _name(state.id, f"{where}.id")
+    if not state.trajectory:
+        raise InputError(f"{where}.trajectory: is empty; give at least one file")
+    found = [
+        find_file(name, f"{where}.trajectory", config, check_files) for name in state.trajectory
+    ]
+    log = state.log and find_file(state.log, f"{where}.log", config, check_files)
+    return replace(state, trajectory=found, log=log)
+
+
+def _grid(grid):
+    pressures = grid.pressure or [None]
+    pattern = grid.id or ("T{temperature}" if len(pressures) == 1 else "T{temperature}_P{pressure}")
+    unknown = set(grid.test_temperature) - set(grid.temperature)
+    if unknown:
+        raise InputError(
+            f"states.test_temperature: {min(unknown):g} K is not among the temperatures; "
+            "add it to states.temperature"
+        )
+    states = []
+    for temperature in grid.temperature:
+        for pressure in pressures:
+            words = {"temperature": f"{temperature:g}"}
+            words["pressure"] = "" if pressure is None else f"{pressure:g}"
+            words["id"] = _fill(pattern, words, "states.id")
+            states.append(
+                State(
+                    id=words["id"],
+                    temperature=temperature,
+                    pressure=pressure,
+                    trajectory=[_fill(t, words, "states.trajectory") for t in grid.trajectory],
+                    log=grid.log and _fill(grid.log, words, "states.log"),
+                    use="test" if temperature in grid.test_temperature else "train",
+                )
+            )
+    return states
+
+
+def _fill(pattern, words, where):
+    try:
+        used = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+    except ValueError as error:
+        raise InputError(f"{where}: '{pattern}' is not a pattern ({error})") from error
+    if not used <= set(words):
+        name = min(used - set(words))
+        raise InputError(
+            f"{where}: '{{{name}}}' in '{pattern}' is unknown; allowed are "
+            + ", ".join(f"{{{word}}}" for word in words)
+        )
+    return pattern.format(**words)
+
+
+def _model(content):
+    refuse_unknown_keys(content, [item.name for item in fields(ModelConfig)], "model")
+    terms = content.get("terms")
+    if not isinstance(terms, list) or not terms:
+        raise InputError("model.terms: is empty; give at least one term with kind: pair")
+    others = {
+        item.name: check(content[item.name], item, f"model.{item.name}")
+        for item in fields(ModelConfig)
+        if item.name != "terms" and item.name in content
+    }
+    built = [_term(item, f"model.terms[{i}]") for i, item in enumerate(terms)]
+    _check_terms(built)
+    return ModelConfig(terms=built, **others)
+
+
+def _term(content, where):
+    kinds = {"pair": PairTermConfig, "volume": VolumeTermConfig}
+    if not isinstance(content, dict) or "kind" not in content:
+        raise InputError(f"{where}: has no kind; allowed are {', '.join(kinds)}")
+    if content["kind"] not in kinds:
+        raise InputError(
+            f"{where}.kind: found '{content['kind']}'; this version knows {' and '.join(kinds)} "
+            "terms; leave it out"
+        )
+    term = build(kinds[content["kind"]], content, where)
+    if term.kind == "volume":
+        return term
+    if len(term.sites) != 2:
+        raise InputError(f"{where}.sites: found {term.sites}; give the two site types of the pair")
+    if term.r_min is not None and term.r_min >= term.r_cut:
+        raise InputError(
+            f"{where}: r_min {term.r_min:g} nm is not below r_cut {term.r_cut:g} nm; lower it"
+        )
+    return replace(term, sites=sorted(term.sites))
+
+
+def _check_terms(terms):
+    names = [term.name for term in terms]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"model.terms: the term {name} stands twice; keep one of them")
+    if all(term.kind != "pair" for term in terms):
+        raise InputError("model.terms: has no pair term; add one with kind: pair")
+
+
+def _check_campaign(campaign):
+    if not campaign.training:
+        raise InputError(
+            "states: no state has use: train; a model needs at least one state to learn from"
+        )
+    for term in campaign.model.terms:
+        _check_temperatures(campaign, term)
+    if campaign.sample.steps < campaign.sample.sample_interval:
+        raise InputError(
+            f"sample: {campaign.sample.steps} steps are fewer than one sample_interval "
+            f"({campaign.sample.sample_interval}); raise steps"
+        )
+
+
+def _check_temperatures(campaign, term):
+    """A dependence on temperature can be learnt only from as many temperatures."""
+    at_pressure = [state for state in campaign.training if state.pressure is not None]
+    states = at_pressure if term.kind == "volume" else campaign.training
+    temperatures = sorted({state.temperature for state in states})
+    needed = campaign.n_orders(term)
+    if len(temperatures) >= needed:
+        return
+    kinds = "training states at constant pressure" if term.kind == "volume" else "training states"
+    name = term.temperature or campaign.model.temperature
+    simpler = [key for key, order in TEMPERATURE_ORDERS.items() if order <= len(temperatures)]
+    advice = f"or set temperature: {simpler[-1]}" if simpler else "or leave the term out"
+    found = ", ".join(f"{t:g} K" for t in temperatures) or "none"
+    raise InputError(
+        f"model.terms: the term {term.name} has temperature: {name}, which needs {kinds} at "
+        f"{needed} or more temperatures, but there are {len(temperatures)} ({found}); add training "
+        f"states {advice}"
+    )
+
+
+def schema():
+    """JSON schema of a campaign's YAML file."""
+    states = {
+        "description": "list of states, or a grid of temperatures and pressures",
+        "anyOf": [
+            {"type": "array", "minItems": 1, "items": json_schema(State)},
+            json_schema(StateGrid),
+        ],
+    }
+    terms = {
+        "description": "terms of the potential",
+        "type": "array",
+        "minItems": 1,
+        "items": {"anyOf": [json_schema(PairTermConfig), json_schema(VolumeTermConfig)]},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "remcg campaign",
+        **json_schema(Campaign, {"states": states, "terms": terms}, leave_out=("source",)),
+    }
+
+
+_README_SECTIONS = (
+    ("Top level", Campaign),
+    ("system", System),
+    ("states, as a list", State),
+    ("states, as a grid", StateGrid),
+    ("model", ModelConfig),
+    ("model.terms, kind: pair", PairTermConfig),
+    ("model.terms, kind: volume", VolumeTermConfig),
+    ("sample", Sample),
+    ("rem", Rem),
+    ("predict", Predict),
+    ("backmap", Backmap),
+    ("reference", Reference),
+    ("validate", Validate),
+    ("validate.limits", Limits),
+)
+
+
+def tables():
+    """Every key with unit, default and range, as Markdown."""
+    parts = [
+        f"### {title}\n\n{cls.__doc__.splitlines()[0]}\n\n{markdown_table(cls)}\n"
+        for title, cls in _README_SECTIONS
+    ]
+    return "\n".join(parts)
+
+
+def schema_text():
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

@@ -1,0 +1,306 @@
+"""One simulation of the CG model: from a start, through equilibration, to its samples."""
+
+import json
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from remcg.checkpoint import digest
+from remcg.engine.dynamics import (
+    HEATED,
+    MAX_MOVE,
+    MOVED,
+    SHRUNK,
+    Conditions,
+    Samples,
+    State,
+    advance,
+)
+from remcg.engine.kernels import build_system, type_pairs
+from remcg.errors import InputError, SamplingError
+from remcg.pairs import rdf_norm
+from remcg.units import BAR, KB
+
+N_BLOCKS = 10
+CHUNK = 1_000_000  # site steps between two chances to stop: about half a second
+FIRST_VOLUME_STEP = 0.01
+VERSION = 1  # of the dynamics: a change makes older checkpoints stale
+
+
+@dataclass
+class Start:
+    """A configuration: positions (n_sites, 3) in nm, box (3,) in nm, velocities in nm/ps or None,
+    site_types (n_sites,), masses (n_sites,) in amu."""
+
+    positions: np.ndarray
+    box: np.ndarray
+    velocities: np.ndarray
+    site_types: np.ndarray
+    masses: np.ndarray
+
+    @property
+    def volume(self):
+        return float(np.prod(self.box))
+
+    def with_volume(self, volume):
+        """The same configuration scaled to a volume in nm^3, one site per molecule."""
+        scale = (volume / self.volume) ** (1.0 / 3.0)
+        return Start(
+            self.positions * scale, self.box * scale, self.velocities, self.site_types, self.masses
+        )
+
+
+def random_stream(key):
+    """Random generator that depends on nothing but ``key``, a sequence of names and integers."""
+    words = np.frombuffer(bytes.fromhex(digest(list(key))), np.uint32)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words.tolist())))
+
+
+class Replica:
+    """One replica of one state. :meth:`run_chunk` until :attr:`is_done`, then :meth:`result`.
+
+    Parameters
+    ----------
+    model : Model
+    start : Start
+        Velocities are drawn from the Maxwell distribution where it has none.
+    temperature : float
+        K.
+    pressure_bar : float or None
+        None samples NVT.
+    n_steps, n_equilibration : int
+        Steps with and before sampling.
+    timestep, friction : float
+        ps, 1/ps.
+    barostat_interval, sample_interval : int
+        Steps.
+    seed_key : sequence
+        Names and integers the random stream is derived from, e.g. (seed, campaign, state,
+        iteration, replica).
+    rdf_edges : ndarray or None
+        Equal bins from 0, nm.
+    keep : int
+        Evenly spaced configurations to keep.
+    label : str
+        Who reports an error: state and replica.
+    """
+
+    def __init__(
+        self,
+        model,
+        start,
+        temperature,
+        pressure_bar,
+        n_steps,
+        n_equilibration,
+        timestep,
+        friction,
+        barostat_interval,
+        sample_interval,
+        seed_key,
+        rdf_edges=None,
+        keep=0,
+        label="sample",
+    ):
+        self.label = label
+        self.rdf_edges = np.zeros(1) if rdf_edges is None else np.asarray(rdf_edges, float)
+        self.names = model.site_types
+        self.n_functions = sum(term.n_basis for term in model.pair_terms)
+        self.system = build_system(
+            model,
+            temperature,
+            start.site_types,
+            start.masses,
+            len(start.positions),
+            self.rdf_edges[-1],
+        )
+        self.conditions = Conditions(
+            float(temperature),
+            pressure_bar is not None,
+            BAR * (pressure_bar or 0.0),
+            float(timestep),
+            float(friction),
+            int(barostat_interval),
+            int(sample_interval),
+        )
+        self.n_equilibration, self.n_steps = int(n_equilibration), int(n_steps)
+        self.n_samples = self.n_steps // self.conditions.sample_interval
+        _check(self, start)
+        self.key = _key(model, temperature, start, self, keep, seed_key)
+        self.random = random_stream(seed_key)
+        self.step = 0
+        self.seconds = 0.0
+        self.state = _first_state(start, self.random, self.system.masses, temperature)
+        self.samples = _empty_samples(self, keep)
+
+    @property
+    def n_total(self):
+        return self.n_equilibration + self.n_steps
+
+    @property
+    def is_done(self):
+        return self.step >= self.n_total
+
+    def run_chunk(self):
+        """Some steps; their number depends on nothing but the system."""
+        begin = time.perf_counter()
+        length = max(1, CHUNK // len(self.system.masses))
+        n_steps = min(length - self.step % length, self.n_total - self.step)
+        status, self.step = advance(
+            self.random,
+            self.state,
+            self.system,
+            self.conditions,
+            self.samples,
+            self.rdf_edges[-1],
+            self.step,
+            n_steps,
+            self.n_equilibration,
+        )
+        self.seconds += time.perf_counter() - begin
+        if status != 0:
+            raise SamplingError(f"{self.label}, step {self.step}: {self._reason(status)}")
+
+    def arrays(self):
+        """What a checkpoint holds, with :meth:`attributes`."""
+        return {f"state.{name}": x for name, x in self.state._asdict().items()} | {
+            f"samples.{name}": x for name, x in self.samples._asdict().items()
+        }
+
+    def attributes(self):
+        return {"step": self.step, "random": self.random.bit_generator.state}
+
+    def restore(self, arrays, attributes):
+        """Go on from a checkpoint."""
+        self.state = State(*(arrays[f"state.{name}"] for name in State._fields))
+        self.samples = Samples(*(arrays[f"samples.{name}"] for name in Samples._fields))
+        self.step = attributes["step"]
+        self.random.bit_generator.state = attributes["random"]
+
+    def progress(self):
+        """One line: steps, temperature, volume, acceptance."""
+        done = (self.step - self.n_equilibration) // self.conditions.sample_interval
+        text = f"{self.label}: step {self.step} of {self.n_total}"
+        if done > 0:
+            mean = self.samples.temperature[:done].mean()
+            text += f", {mean:.1f} K, {self.samples.volume[:done].mean():.4f} nm^3"
+        if self.conditions.is_npt and self.state.attempts[0]:
+            rate = self.state.attempts[1] / self.state.attempts[0]
+            text += f", volume moves {rate:.0%} accepted"
+        return text
+
+    def result(self):
+        """Samples and final configuration, see ``remcg.sample``; the RDF as g(r) per block."""
+        samples, state = self.samples, self.state
+        n_blocks = samples.rdf.shape[0]
+        block = np.arange(self.n_samples) * n_blocks // self.n_samples
+        pairs = type_pairs(len(self.names))
+        norm = rdf_norm(self.system.site_types, pairs, self.rdf_edges)
+        frames = np.bincount(block, minlength=n_blocks)[:, None, None]
+        return {
+            "pair_sums": samples.pair_sums,
+            "volume": samples.volume,
+            "energy": samples.energy,
+            "pressure": samples.pressure,
+            "temperature": samples.temperature,
+            "rdf_blocks": samples.rdf / (frames * norm),
+            "positions": state.positions,
+            "velocities": state.velocities,
+            "box": state.box,
+            "trajectory": samples.kept,
+            "trajectory_box": samples.kept_box,
+        }
+
+    def _reason(self, status):
+        if status == SHRUNK:
+            return (
+                f"the box shrank to {self.state.box.min():.3f} nm, where an edge would be less than"
+                f" twice the range {self.system.reach.max():.3f} nm of a pair; the model's pressure"
+                " is far too low, or the box is too small for this r_cut"
+            )
+        dt = f"the time step of {self.conditions.timestep:g} ps"
+        if status == HEATED:
+            return (
+                f"the kinetic temperature is more than 20 times the set"
+                f" {self.conditions.temperature:g} K; shorten {dt} or mend the potential"
+            )
+        assert status == MOVED
+        return (
+            f"{self._fastest()} moved more than {MAX_MOVE} nm in one step, or its force is not"
+            f" finite; shorten {dt} or mend the potential"
+        )
+
+    def _fastest(self):
+        """The site that moved farthest, and its nearest neighbour where there is one."""
+        speed = np.nan_to_num(np.abs(self.state.velocities).max(axis=1), nan=np.inf)
+        i = int(np.argmax(speed))
+        name = f"site {i} ({self._name(i)})"
+        difference = self.state.positions - self.state.positions[i]
+        difference -= self.state.box * np.round(difference / self.state.box)
+        r = np.sqrt((difference**2).sum(axis=1))
+        r[i] = np.nan
+        if not np.isfinite(r).any():
+            return name
+        j = int(np.nanargmin(r))
+        return f"{name}, now {r[j]:.3g} nm from site {j} ({self._name(j)}),"
+
+    def _name(self, i):
+        return self.names[self.system.site_types[i]]
+
+
+def _check(replica, start):
+    reach = replica.system.reach.max()
+    if np.min(start.box) < 2.0 * reach:
+        raise InputError(
+            f"{replica.label}: a box edge of {np.min(start.box):.4g} nm is less than twice the"
+            f" range {reach:.4g} nm of a pair; shorten r_cut or take a larger box"
+        )
+    if replica.n_samples < 1:
+        raise InputError(
+            f"{replica.label}: {replica.n_steps} steps hold no sample at a sample_interval of"
+            f" {replica.conditions.sample_interval}; take more steps"
+        )
+    if not (np.isfinite(start.positions).all() and np.isfinite(start.box).all()):
+        raise InputError(f"{replica.label}: the start has positions or edges that are not finite")
+
+
+def _key(model, temperature, start, replica, keep, seed_key):
+    """Hash of everything that determines the run."""
+    return digest(
+        VERSION,
+        [list(array) for array in model.term_theta(temperature)],
+        json.dumps([term.to_dict() for term in model.terms], default=list),
+        model.v0,
+        list(model.site_types),
+        [vars(start)[name] for name in sorted(vars(start))],
+        list(replica.conditions),
+        [replica.n_steps, replica.n_equilibration, replica.rdf_edges, keep],
+        list(seed_key),
+    )
+
+
+def _first_state(start, random, masses, temperature):
+    velocities = start.velocities
+    if velocities is None:
+        width = np.sqrt(KB * temperature / masses)[:, None]
+        velocities = width * random.standard_normal((len(masses), 3))
+    return State(
+        np.array(start.positions, float, order="C"),
+        np.array(velocities, float, order="C"),
+        np.array(start.box, float),
+        np.array([FIRST_VOLUME_STEP]),
+        np.zeros(2, np.int64),
+    )
+
+
+def _empty_samples(replica, keep):
+    n, n_sites = replica.n_samples, len(replica.system.masses)
+    keep = min(int(keep), n)
+    return Samples(
+        np.zeros((n, replica.n_functions)),
+        *np.zeros((4, n)),
+        np.zeros((min(N_BLOCKS, n), len(replica.system.r_cut), len(replica.rdf_edges) - 1)),
+        np.zeros((keep, n_sites, 3)),
+        np.zeros((keep, 3)),
+    )

@@ -1,0 +1,23 @@
+"""The model as input files of other programs."""
+
+from pathlib import Path
+
+from remcg.export.lammps import write_lammps
+from remcg.export.tables import Start, write_tables
+
+__all__ = ["Start", "write_all", "write_lammps", "write_openmm", "write_tables"]
+
+
+def write_openmm(folder, model, states, start, **options):
+    """See :func:`remcg.export.openmm.write_openmm`; loads OpenMM only when called."""
+    from remcg.export import openmm
+
+    openmm.write_openmm(folder, model, states, start, **options)
+
+
+def write_all(folder, model, states, start, **options):
+    """Write ``lammps/``, ``openmm/`` and ``tables/`` below ``folder``."""
+    folder = Path(folder)
+    write_lammps(folder / "lammps", model, states, start, **options)
+    write_openmm(folder / "openmm", model, states, start, **options)
+    write_tables(folder / "tables", model, states)

@@ -1,0 +1,454 @@
+"""``python -m remcg.launch``: run a campaign, or go on with one that was stopped or killed.
+
+The launcher owns the campaign while it runs: it holds a record with its process in
+``logs/<campaign>/run.json``. Every process of the run carries the name of the campaign in its
+environment, so that what a killed run left behind can be found and ended before anything is
+started anew. Snakemake's own locks are not used: they belong to the working directory and would
+let one campaign stop another.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from remcg.errors import InputError
+from remcg.progress import Progress, last_words
+
+INTERRUPTED = 130
+GRACE = 5.0  # seconds between asking a process to end and ending it
+
+
+class Claim:
+    """The right to run one campaign, written down in ``logs/<campaign>/run.json``."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.path, "a+")
+
+    def take(self, record):
+        """Write ``record`` unless another live process holds the campaign."""
+        owner = self._read()
+        if not self._lock() or _is_alive(owner):
+            raise InputError(
+                f"{self.path}: process {owner.get('pid', 'unknown')} on "
+                f"{owner.get('host', 'this machine')} is running this campaign. Wait for it, stop "
+                f"it, or, if you are sure that it is gone, delete {self.path}."
+            )
+        self._write(record)
+
+    def release(self):
+        self._write({})
+        self._file.close()
+
+    def _lock(self):
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: the record alone decides
+            return True
+        return True
+
+    def _read(self):
+        self._file.seek(0)
+        try:
+            return json.loads(self._file.read() or "{}")
+        except json.JSONDecodeError:
+            return {}
+
+    def _write(self, record):
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(json.dumps(record, indent=1) + "\n")
+        self._file.flush()
+
+
+def _this_process(cores, started):
+    process = psutil.Process()
+    return {
+        "pid": process.pid,
+        "created": process.create_time(),
+        "host": platform.node(),
+        "started": started,
+        "cores": cores,
+    }
+
+
+def _is_alive(owner):
+    """Whether the process of a record still lives; one on another machine counts as living."""
+    if not owner:
+        return False
+    if owner.get("host") != platform.node():
+        return True
+    try:
+        process = psutil.Process(owner["pid"])
+        same = abs(process.create_time() - owner["created"]) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def processes_of(run):
+    """Living processes that carry ``REMCG_RUN=run``, without this one and its parents."""
+    kin = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid in kin or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process.environ().get("REMCG_RUN") == run:
+                found.append(process)
+    return found
+
+
+def end_processes(run, patience=30.0):
+    """End what is left of a run; the number of processes found at first."""
+    found = left = processes_of(run)
+    deadline = time.monotonic() + patience
+    while left and time.monotonic() < deadline:
+        _end(left)
+        left = processes_of(run)
+    if left:
+        pids = ", ".join(str(process.pid) for process in left)
+        raise InputError(f"Processes {pids} of an earlier run do not end. End them and run again.")
+    return len(found)
+
+
+def _end(processes):
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(processes, timeout=GRACE)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=GRACE)
+
+
+def remove_stale_locks(campaign, folder=".snakemake/locks"):
+    """Remove Snakemake's locks on this campaign's files if no Snakemake is at work here."""
+    own = [path for path in Path(folder).glob("*.lock") if _names_campaign(path, campaign)]
+    owner = _snakemake_started_by_hand() if own else None
+    if owner:
+        raise InputError(
+            f"Snakemake (process {owner}) is at work in this folder and has locked the files of "
+            f"campaign {campaign}. Wait for it or stop it, then run again."
+        )
+    for path in own:
+        path.unlink(missing_ok=True)
+    return own
+
+
+def _names_campaign(path, campaign):
+    lines = path.read_text().splitlines()
+    return any(line.startswith(f"results/{campaign}/") for line in lines)
+
+
+def _snakemake_started_by_hand():
+    """Process id of a Snakemake in this folder that no launcher started, or None."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()[:3]
+            is_snakemake = any(Path(word).name == "snakemake" for word in command)
+            if not is_snakemake or "REMCG_RUN" in process.environ():
+                continue
+            if Path(process.cwd()) == Path.cwd():
+                return process.pid
+    return None
+
+
+def environment(run, cores, started):
+    """Variables of the jobs: this Python's programs first, and what they may ask of their run."""
+    programs = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": programs + os.pathsep + os.environ.get("PATH", os.defpath),
+        "MPLBACKEND": "Agg",
+        "REMCG_RUN": run,
+        "REMCG_RUN_STARTED": f"{started:.3f}",
+        "REMCG_RUN_CORES": str(cores),
+        "REMCG_WATCH_PID": str(os.getpid()),
+    }
+
+
+def _snakemake(configfile, cores, *more):
+    program = [sys.executable, "-m", "snakemake", "--nolock", "--cores", str(cores)]
+    return [*program, "--configfile", str(configfile), *more]
+
+
+class Child:
+    """Snakemake in a process group of its own; signals to the launcher are handed on to it."""
+
+    def __init__(self, command, variables, run):
+        self.signals = 0
+        self._run = run
+        self._earlier = {}
+        self.process = subprocess.Popen(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+
+    def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._earlier[number] = signal.signal(number, self._hand_on)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _hand_on(self, *_):
+        self.signals += 1
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)
+
+    def lines(self):
+        """Lines of output as they come; None for each second without one.
+
+        Ends with the process, not with the pipe: orphans of a killed Snakemake hold that open.
+        """
+        arrived = queue.SimpleQueue()
+        reader = threading.Thread(target=self._read, args=(arrived,), daemon=True)
+        reader.start()
+        asked = None
+        while True:
+            try:
+                line = arrived.get(timeout=1.0)
+            except queue.Empty:
+                if self.process.poll() is not None:
+                    return
+                if self.signals:
+                    asked = asked or time.monotonic()
+                    if time.monotonic() - asked > 3 * GRACE:
+                        end_processes(self._run)
+                yield None
+                continue
+            if line is None:
+                self.process.wait()
+                return
+            yield line
+
+    def _read(self, arrived):
+        for line in self.process.stdout:
+            arrived.put(line)
+        arrived.put(None)
+
+
+class Display:
+    """Lines on standard output, and on a terminal the running jobs below them."""
+
+    def __init__(self, stream=None):
+        self.stream = stream or sys.stdout
+        self._live = self.stream.isatty()
+
+    def say(self, line):
+        self._clear()
+        print(line, file=self.stream, flush=True)
+
+    def status(self, line):
+        if self._live:
+            self._clear()
+            width = os.get_terminal_size(self.stream.fileno()).columns
+            self.stream.write(line[: width - 1])
+            self.stream.flush()
+
+    def _clear(self):
+        if self._live:
+            self.stream.write("\r\x1b[K")
+
+
+def follow(child, display, record):
+    """Show the progress of Snakemake until it ends; everything it says goes to ``record``."""
+    progress = Progress()
+    with open(record, "w") as file:
+        for line in child.lines():
+            for message in progress.feed(line) if line else []:
+                display.say(message)
+            if line:
+                file.write(line)
+                file.flush()
+            display.status(progress.status())
+    return progress
+
+
+def explain(progress, display, record):
+    """Say what failed: the end of each failed job's log, or of Snakemake's output."""
+    for job in progress.failures:
+        log = Path(job.log)
+        words = last_words(log.read_text(errors="replace")) if job.log and log.is_file() else ""
+        display.say(f"\n{job.name} failed. Its log ends with:\n\n{words or '(nothing)'}\n")
+        display.say(f"The whole log: {job.log or record}")
+    if not progress.failures:
+        display.say(f"\nSnakemake stopped:\n\n{last_words(Path(record).read_text())}\n")
+        display.say(f"The whole log: {record}")
+
+
+def is_report_due(results):
+    """Whether ``report.html`` is missing or older than what it shows."""
+    report = results / "report.html"
+    shown = [results / name for name in ("summary.json", "index.html") if (results / name).exists()]
+    if not shown:
+        return False
+    latest = max(path.stat().st_mtime for path in shown)
+    return not report.exists() or report.stat().st_mtime < latest
+
+
+def write_report(results, configfile, variables, display, record):
+    """Snakemake's report is a second call: it shows files, and they must all be there."""
+    display.say("writing the report")
+    command = _snakemake(configfile, 1, "--report", str(results / "report.html"))
+    done = subprocess.run(
+        command,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    Path(record).write_text(done.stdout)
+    if done.returncode:
+        display.say(f"\nThe report failed:\n\n{last_words(done.stdout)}\n")
+        display.say(f"The whole log: {record}")
+    return done.returncode
+
+
+def conclude(results, display):
+    """The table of the campaign and where its results are."""
+    summary = results / "summary.json"
+    if not summary.exists():
+        return
+    content = json.loads(summary.read_text())
+    from remcg.report import table
+
+    places = {"report": "report.html", "numbers": "summary.json", "potentials": "export"}
+    paths = [
+        f"{name + ':':<12}{results / place}"
+        for name, place in places.items()
+        if (results / place).exists()
+    ]
+    display.say("\n" + table(content, paths))
+
+
+def run(campaign, configfile, cores, more=(), display=None):
+    """Run the campaign; return the exit code.
+
+    Parameters
+    ----------
+    campaign : str
+        Name of the campaign: the folder under ``results`` and ``logs``.
+    configfile : path
+        Its config.
+    cores : int
+        Cores that all jobs together may use.
+    more : sequence of str
+        Further arguments for Snakemake.
+    """
+    display = display or Display()
+    results, logs = Path("results", campaign), Path("logs", campaign)
+    started = time.time()
+    claim = Claim(logs / "run.json")
+    claim.take(_this_process(cores, started))
+    try:
+        name = str(results.absolute())
+        _clear_away(name, campaign, display)
+        variables = environment(name, cores, started)
+        command = _snakemake(configfile, cores, *more)
+        code, progress = _run_snakemake(command, variables, name, logs, display)
+        if code == 0 or [job.rule for job in progress.failures] == ["verdict"]:
+            code = _finish(code, results, configfile, variables, logs, progress, display)
+        return code
+    finally:
+        claim.release()
+
+
+def report(campaign, configfile, display=None):
+    """Write ``report.html`` anew from what is there, and show the table."""
+    display = display or Display()
+    results, logs = Path("results", campaign), Path("logs", campaign)
+    if not (results / "summary.json").exists():
+        raise InputError(
+            f"{results} has no summary.json, so there is nothing to report. Run the campaign first."
+        )
+    variables = environment(str(results.absolute()), 1, time.time())
+    code = write_report(results, configfile, variables, display, logs / "snakemake-report.log")
+    conclude(results, display)
+    return code
+
+
+def _clear_away(run, campaign, display):
+    if found := end_processes(run):
+        display.say(f"ended {found} processes of an earlier run that was killed")
+    if remove_stale_locks(campaign):
+        display.say("removed the locks of an earlier run that was killed")
+
+
+def _run_snakemake(command, variables, run, logs, display):
+    record = logs / "snakemake.log"
+    with Child(command, variables, run) as child:
+        progress = follow(child, display, record)
+    code = child.process.returncode
+    if code:
+        end_processes(run)
+    if child.signals:
+        display.say("Stopped. The same command goes on from here.")
+        return INTERRUPTED, progress
+    if code < 0:
+        reason = signal.Signals(-code).name
+        display.say(f"Snakemake was killed ({reason}). The same command goes on from here.")
+        return 128 - code, progress
+    if code:
+        explain(progress, display, record)
+    return code, progress
+
+
+def _finish(code, results, configfile, variables, logs, progress, display):
+    if progress.n_finished == 0:
+        display.say("nothing to be done")
+    if is_report_due(results):
+        record = logs / "snakemake-report.log"
+        code = write_report(results, configfile, variables, display, record) or code
+    conclude(results, display)
+    return code
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="remcg.launch", description=__doc__.split("\n")[0])
+    parser.add_argument("--configfile", default="config/spce-water.yaml", help="the campaign")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores for all jobs")
+    parser.add_argument("--report", action="store_true", help="only write the report anew")
+    parser.add_argument("snakemake", nargs="*", help="after --: more arguments for Snakemake")
+    given = parser.parse_args(arguments)
+    try:
+        from remcg.config import load
+
+        campaign = load(given.configfile).campaign
+        if given.report:
+            return report(campaign, given.configfile)
+        return run(campaign, given.configfile, given.cores, given.snakemake)
+    except InputError as error:
+        print(f"remcg: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""Sums over pairs of sites in given configurations: basis sums, radial distributions, onsets."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from remcg.engine.neighbors import close_pairs
+from remcg.errors import InputError
+
+RDF_WIDTH = 0.01  # nm
+ONSET_RANGE = 1.0  # nm, where the onset of a pair is looked for first
+
+
+class PairTables(NamedTuple):
+    """Pair terms as arrays for kernels; T terms, at most M intervals.
+
+    term_of (n_types, n_types): term of a pair of types, -1 for none; r_min, r_cut, inverse_spacing
+    (T,): nm; n_intervals, offset (T,): offset is a term's first basis sum; local (T, M, 4, 4): see
+    :attr:`remcg.basis.SplineBasis.local`.
+    """
+
+    term_of: np.ndarray
+    r_min: np.ndarray
+    r_cut: np.ndarray
+    inverse_spacing: np.ndarray
+    n_intervals: np.ndarray
+    offset: np.ndarray
+    local: np.ndarray
+
+
+def pair_tables(site_names, pair_terms):
+    """Gather pair terms into arrays; ``site_names[i]`` is the name of type i."""
+    names = list(site_names)
+    term_of = np.full((len(names), len(names)), -1, np.int64)
+    for t, term in enumerate(pair_terms):
+        if all(name in names for name in term.sites):
+            a, b = (names.index(name) for name in term.sites)
+            term_of[a, b] = term_of[b, a] = t
+    bases = [term.basis for term in pair_terms]
+    n_intervals = np.array([basis.n_intervals for basis in bases], np.int64)
+    local = np.zeros((len(bases), max(n_intervals, default=1), 4, 4))
+    for t, basis in enumerate(bases):
+        local[t, : basis.n_intervals] = basis.local
+    sizes = [basis.n_basis for basis in bases]
+    return PairTables(
+        term_of,
+        np.array([basis.r_min for basis in bases], float),
+        np.array([basis.r_cut for basis in bases], float),
+        np.array([1.0 / basis.spacing for basis in bases], float),
+        n_intervals,
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)[: len(bases)],
+        local,
+    )
+
+
+@njit(cache=True)
+def add_basis_sums(r, term, tables, sums):
+    """Add the (at most four) functions of a term that live at r to ``sums``.
+
+    Below r_min the functions continue linearly: the first interval without its x**2 and x**3.
+    """
+    if r >= tables.r_cut[term]:
+        return
+    table = tables.local
+    x = (r - tables.r_min[term]) * tables.inverse_spacing[term]
+    at = tables.offset[term]
+    if x < 0.0:
+        for j in range(2):
+            sums[at + j] += table[term, 0, j, 0] + x * table[term, 0, j, 1]
+        return
+    m = min(int(x), tables.n_intervals[term] - 1)
+    x -= m
+    # functions that the basis leaves out are zero; behind the last term they have no slot
+    for j in range(min(4, sums.shape[0] - at - m)):
+        high = table[term, m, j, 2] + x * table[term, m, j, 3]
+        sums[at + m + j] += table[term, m, j, 0] + x * (table[term, m, j, 1] + x * high)
+
+
+@njit(cache=True)
+def _frame_sums(first, second, distance, count, site_types, tables, sums):
+    for p in range(count):
+        term = tables.term_of[site_types[first[p]], site_types[second[p]]]
+        if term >= 0:
+            add_basis_sums(distance[p], term, tables, sums)
+
+
+@njit(cache=True)
+def _frame_counts(first, second, distance, count, site_types, channel, low, inverse, counts):
+    n_bins = counts.shape[1]
+    for p in range(count):
+        c = channel[site_types[first[p]], site_types[second[p]]]
+        if c >= 0 and distance[p] >= low:
+            k = int((distance[p] - low) * inverse)
+            if k < n_bins:
+                counts[c, k] += 1
+
+
+class _PairFinder:
+    """Buffers for the pairs of one frame after another; they grow when they must."""
+
+    def __init__(self, r_max):
+        self.r_max = r_max
+        self._allocate(1024)
+
+    def _allocate(self, size):
+        self.first = np.empty(size, np.int64)
+        self.second = np.empty(size, np.int64)
+        self.distance = np.empty(size)
+
+    def __call__(self, positions, box):
+        """(first, second, distance, count): pairs closer than r_max."""
+        while True:
+            buffers = self.first, self.second, self.distance
+            count = close_pairs(positions, box, self.r_max, *buffers)
+            if count <= len(self.first):
+                return *buffers, count
+            self._allocate(int(1.2 * count))
+
+
+def _checked(positions, boxes, site_types, r_max):
+    """Cast to contiguous arrays; refuse what has no minimum image."""
+    positions = np.ascontiguousarray(positions, float)
+    boxes = np.ascontiguousarray(boxes, float)
+    site_types = np.ascontiguousarray(site_types, np.int64)
+    if positions.ndim != 3 or positions.shape[1:] != (len(site_types), 3):
+        raise InputError(
+            f"positions of shape {positions.shape} do not fit {len(site_types)} sites; give"
+            " (n_frames, n_sites, 3)"
+        )
+    if boxes.shape != (len(positions), 3):
+        raise InputError(f"boxes of shape {boxes.shape} for {len(positions)} frames; give one each")
+    finite = np.isfinite(positions).all(axis=(1, 2)) & np.isfinite(boxes).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"frame {np.argmin(finite)} has positions or box edges that are not finite"
+        )
+    if len(boxes) and boxes.min() < 2.0 * r_max:
+        frame, axis = np.unravel_index(np.argmin(boxes), boxes.shape)
+        raise InputError(
+            f"frame {frame}: the box edge along {'xyz'[axis]} is {boxes[frame, axis]:.4g} nm, less"
+            f" than twice the range {r_max:.4g} nm of a pair; shorten r_cut or take a larger box"
+        )
+    return positions, boxes, site_types
+
+
+def pair_sums(positions, boxes, site_types, site_names, pair_terms):
+    """Basis sums of pair terms, phi_k = sum over pairs of B_k(r_ij), minimum image.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n_frames, n_sites, 3)
+        nm, in any periodic image.
+    boxes : ndarray, shape (n_frames, 3)
+        Edges of orthorhombic boxes, nm.
+    site_types : ndarray, shape (n_sites,)
+        Index into ``site_names``.
+    pair_terms : list of PairTerm
+
+    Returns
+    -------
+    ndarray, shape (n_frames, n_pair_functions)
+        Functions of all terms in their order.
+    """
+    tables = pair_tables(site_names, pair_terms)
+    r_max = max(tables.r_cut, default=0.0)
+    positions, boxes, site_types = _checked(positions, boxes, site_types, r_max)
+    find = _PairFinder(r_max)
+    sums = np.zeros((len(positions), sum(term.n_basis for term in pair_terms)))
+    for frame, row in enumerate(sums):
+        _frame_sums(*find(positions[frame], boxes[frame]), site_types, tables, row)
+    return sums
+
+
+def channels(n_types, pair_types):
+    """Table (n_types, n_types) of the index of each pair of types in ``pair_types``, else -1."""
+    table = np.full((n_types, n_types), -1, np.int64)
+    for c, (a, b) in enumerate(pair_types):
+        table[a, b] = table[b, a] = c
+    return table
+
+
+def rdf_norm(site_types, pair_types, edges):
+    """What a count per bin times V is divided by, shape (n_pairs, n_bins), nm^3.
+
+    Pairs N(N-1)/2 or N_a N_b, times the volume of the shell; infinite where there is no pair.
+    """
+    numbers = np.bincount(site_types, minlength=1 + max(max(pair) for pair in pair_types))
+    n_pairs = np.array(
+        [
+            numbers[a] * (numbers[a] - 1) / 2 if a == b else numbers[a] * numbers[b]
+            for a, b in pair_types
+        ],
+        float,
+    )
+    n_pairs[n_pairs == 0.0] = np.inf
+    shells = 4.0 / 3.0 * np.pi * np.diff(np.asarray(edges, float) ** 3)
+    return n_pairs[:, None] * shells
+
+
+def rdf(positions, boxes, site_types, pair_types, edges, n_blocks):
+    """Radial distribution functions, averaged over blocks of consecutive frames.
+
+    .. math:: g_{ab}(r) = \\langle V n_{ab}(r) \\rangle / (N_{pairs} \\Delta V_{shell})
+
+    with the volume of each frame and N(N-1)/2 or N_a N_b pairs.
+
+    Parameters
+    ----------
+    positions, boxes, site_types
+        As in :func:`pair_sums`.
+    pair_types : list of (int, int)
+        Pairs of type indices.
+    edges : ndarray, shape (n_bins + 1,)
+        Equal bins, nm.
+    n_blocks : int
+        At most the number of frames.
+
+    Returns
+    -------
+    ndarray, shape (n_blocks, n_pairs, n_bins)
+    """
+    edges = np.asarray(edges, float)
+    width = (edges[-1] - edges[0]) / (len(edges) - 1)
+    if not np.allclose(np.diff(edges), width, rtol=1e-6):
+        raise InputError("the edges of an RDF are not equally spaced; give bins of one width")
+    positions, boxes, site_types = _checked(positions, boxes, site_types, edges[-1])
+    if not 1 <= n_blocks <= len(positions):
+        raise InputError(f"{n_blocks} blocks of {len(positions)} frames; give 1 to that many")
+    table = channels(1 + max(site_types.max(), np.max(pair_types)), pair_types)
+    find = _PairFinder(edges[-1])
+    result = np.zeros((n_blocks, len(pair_types), len(edges) - 1))
+    for block, frames in enumerate(np.array_split(np.arange(len(positions)), n_blocks)):
+        for frame in frames:
+            counts = np.zeros(result.shape[1:], np.int64)
+            pairs = find(positions[frame], boxes[frame])
+            _frame_counts(*pairs, site_types, table, edges[0], 1.0 / width, counts)
+            result[block] += counts * boxes[frame].prod()
+        result[block] /= len(frames)
+    return result / rdf_norm(site_types, pair_types, edges)
+
+
+def onset(positions, boxes, site_types, pair_types, count=10):
+    """Smallest r at which the number of pairs over all frames reaches ``count``.
+
+    Looked for up to 1 nm or half the smallest box edge; where that is not enough, up to half the
+    smallest edge.
+
+    Returns
+    -------
+    ndarray, shape (n_pairs,)
+        nm; infinite for a pair of types with fewer than ``count`` pairs.
+    """
+    half = 0.5 * np.min(boxes)
+    result = _onset(positions, boxes, site_types, pair_types, count, min(ONSET_RANGE, half))
+    if np.isinf(result).any() and half > ONSET_RANGE:
+        result = _onset(positions, boxes, site_types, pair_types, count, half)
+    return result
+
+
+def _onset(positions, boxes, site_types, pair_types, count, r_max):
+    positions, boxes, site_types = _checked(positions, boxes, site_types, r_max)
+    table = channels(1 + max(site_types.max(), np.max(pair_types)), pair_types)
+    find = _PairFinder(r_max)
+    smallest = np.full((len(pair_types), count), np.inf)
+    for frame in range(len(positions)):
+        first, second, distance, n = find(positions[frame], boxes[frame])
+        channel = table[site_types[first[:n]], site_types[second[:n]]]
+        for c in range(len(pair_types)):
+            near = np.concatenate([smallest[c], distance[:n][channel == c]])
+            smallest[c] = np.partition(near, count - 1)[:count]
+    return smallest.max(axis=1)
+
+
+def rdf_edges(r_cut, width=RDF_WIDTH):
+    """Edges of the bins of a stored RDF: from 0 in steps of ``width`` to at most r_cut, nm."""
+    return width * np.arange(int(r_cut / width + 1e-6) + 1)

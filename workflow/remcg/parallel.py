@@ -1,0 +1,62 @@
+"""The ranks of this run: MPI under a launcher, one process otherwise."""
+
+import os
+
+from remcg.errors import InputError
+
+LAUNCHERS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
+
+
+class Serial:
+    """One process: the interface of :class:`Ranks` without MPI."""
+
+    rank = 0
+    size = 1
+
+    def gather(self, item):
+        return [item]
+
+    def barrier(self):
+        pass
+
+    def abort(self, code):
+        raise SystemExit(code)
+
+
+class Ranks:
+    """Thin cover of an MPI communicator."""
+
+    def __init__(self, communicator):
+        self._communicator = communicator
+        self.rank = communicator.Get_rank()
+        self.size = communicator.Get_size()
+
+    def gather(self, item):
+        """List of every rank's item on rank 0, None elsewhere."""
+        return self._communicator.gather(item, root=0)
+
+    def barrier(self):
+        self._communicator.Barrier()
+
+    def abort(self, code):
+        """End all ranks; does not return."""
+        self._communicator.Abort(code)
+
+
+def world():
+    """The ranks of this run; MPI is only loaded where a launcher started this process."""
+    if not any(name in os.environ for name in LAUNCHERS):
+        return Serial()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"this process was started by an MPI launcher but MPI cannot be loaded ({error});"
+            " install mpi4py and its MPI library, or run without mpiexec"
+        ) from error
+    return Ranks(MPI.COMM_WORLD)
+
+
+def share(n_items, ranks):
+    """Indices of the items that this rank works on: every size-th, beginning at its rank."""
+    return range(ranks.rank, n_items, ranks.size)

@@ -1,0 +1,127 @@
+"""What Snakemake says, read line by line and told in one line per finished job."""
+
+import re
+import time
+from dataclasses import dataclass, field
+
+HEADER = re.compile(r"^(?:local)?(?:rule|checkpoint) (\S+):$")
+FAILURE = re.compile(r"^Error in (?:rule|checkpoint) (\S+):$")
+FINISHED = re.compile(r"^Finished jobid: (\d+)(?: \(Rule: (\S+)\))?")
+STEPS = re.compile(r"^(\d+) of (\d+) steps")
+ENTRY = re.compile(r"^ {4}(jobid|log|wildcards): (.*)$")
+ACCOUNT = "busy_core_seconds"  # the last line of a log, for the machine
+HINT = " (check log file(s) for error details)"
+
+
+@dataclass
+class Job:
+    """One job of the workflow, as far as Snakemake has described it."""
+
+    rule: str
+    id: str = ""
+    log: str = ""
+    label: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def describe(self, key, value):
+        if key == "jobid":
+            self.id = value.strip()
+        elif key == "log":
+            self.log = value.removesuffix(HINT).split(", ")[0]
+        else:
+            self.label = _label(value)
+
+    @property
+    def name(self):
+        return f"{self.rule} {self.label}".strip()
+
+
+class Progress:
+    """Follow the output of Snakemake; lines that say nothing of a job are passed over.
+
+    Attributes
+    ----------
+    running : dict
+        Jobs that have started and not finished, by id.
+    failures : list of Job
+        Jobs that failed, each once.
+    n_finished : int
+        Jobs that have run, the target rule ``all`` not counted.
+    """
+
+    def __init__(self, clock=time.monotonic):
+        self.running = {}
+        self.failures = []
+        self.n_finished = 0
+        self._clock = clock
+        self._described = None
+        self._waiting = []
+
+    def feed(self, line):
+        """Take one line; return the lines to show for it."""
+        line = line.rstrip("\n")
+        if match := HEADER.match(line):
+            self._described = Job(match[1], started=self._clock())
+        elif match := FAILURE.match(line):
+            self._described = Job(match[1])
+            self.failures.append(self._described)
+        elif (match := ENTRY.match(line)) and self._described:
+            self._describe(*match.groups())
+        elif match := FINISHED.match(line):
+            self._finish(match[1], match[2] or "job")
+        elif match := STEPS.match(line):
+            return self._show(*match.groups())
+        return []
+
+    def _describe(self, key, value):
+        job = self._described
+        job.describe(key, value)
+        if key != "jobid":
+            return
+        if not any(job is failure for failure in self.failures):
+            self.running[job.id] = job
+            return
+        started = self.running.pop(job.id, None)
+        job.label = started.label if started else job.label
+        if any(job.id == failure.id for failure in self.failures if failure is not job):
+            self.failures.remove(job)
+            self._described = None
+
+    def _finish(self, identity, rule):
+        job = self.running.pop(identity, None) or Job(rule, started=self._clock())
+        if job.rule != "all":
+            self.n_finished += 1
+            self._waiting.append((job, self._clock() - job.started))
+
+    def _show(self, done, total):
+        width = len(total)
+        lines = [
+            f"[{done:>{width}}/{total}] {job.rule:<9} {job.label:<16} {seconds:6.0f} s"
+            for job, seconds in self._waiting
+        ]
+        self._waiting.clear()
+        return lines
+
+    def status(self):
+        """The running jobs in one line, for a terminal."""
+        now = self._clock()
+        jobs = [f"{job.name} ({now - job.started:.0f} s)" for job in self.running.values()]
+        return "running: " + ", ".join(jobs) if jobs else ""
+
+
+def _label(wildcards):
+    """``campaign=x, iteration=003, state=T310`` becomes ``iter-003 T310``."""
+    pairs = dict(item.split("=", 1) for item in wildcards.split(", ") if "=" in item)
+    pairs.pop("campaign", None)
+    iteration = pairs.pop("iteration", None)
+    return " ".join(([f"iter-{iteration}"] if iteration else []) + list(pairs.values()))
+
+
+def last_words(text, n_lines=12):
+    """The end of a log; of a Python traceback only the message."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(ACCOUNT)]
+    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call")]
+    if starts:
+        message = [line for line in lines[starts[-1] + 1 :] if not line.startswith(" ")]
+        lines = message or lines
+    return "\n".join(lines[-n_lines:])

@@ -1,0 +1,617 @@
+"""Summary, front page and verdict of a campaign."""
+
+import base64
+import html
+import json
+import math
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from remcg.io import write_text
+
+LIMITS = {  # the names of validate.limits in the config; densities as fractions
+    "rdf_rmse_train": 0.010,
+    "rdf_rmse_test": 0.012,
+    "rdf_max_train": 0.05,
+    "rdf_max_test": 0.06,
+    "density_train": 0.004,
+    "density_test": 0.006,
+    "density_se": 0.0015,
+    "backmap_residual": 1e-6,
+}
+SIGNIFICANT = 3.0  # standard errors
+
+REM_KEYS = ("converged", "iterations", "chi2_per_dof", "cg_steps_per_state", "n_params")
+STATE_KEYS = (
+    "id",
+    "use",
+    "temperature_K",
+    "pressure_bar",
+    "rdf",
+    "bonded",
+    "density_kg_m3",
+    "compressibility_1_bar",
+    "penalty_nats_per_site",
+)
+BACKMAP_KEYS = (
+    "max_residual_nm",
+    "clashes",
+    "inversions",
+    "cis_trans",
+    "piercings",
+    "energy_gap_kJ_mol",
+    "energy_gap_se",
+    "n_eff_draws",
+    "js_bits",
+    "noise_floor_js_bits",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number against its limit.
+
+    Attributes
+    ----------
+    subject : str
+        Id of the state, or "rem".
+    quantity, part : str
+        Part is the pair of an RDF, else empty.
+    value, limit : float
+    error : float or None
+        Standard error of ``value``.
+    unit : str
+    status : str
+        "pass"; "within noise": beyond the limit, but not significantly different from a perfect
+        result; "fails".
+    """
+
+    subject: str
+    quantity: str
+    part: str
+    value: float
+    limit: float
+    error: float | None
+    unit: str
+    status: str
+
+    @property
+    def name(self):
+        return f"{self.quantity} {self.part}".strip()
+
+    def __str__(self):
+        unit = f" {self.unit}" if self.unit else ""
+        return (
+            f"{self.subject}: {self.name} {plus_minus(self.value, self.error)}{unit}, "
+            f"limit {self.limit:g}{unit}: {self.status}"
+        )
+
+
+def summary(campaign, version, seed, rem, states, backmap, wall_s=None, orchestration=None):
+    """Content of ``summary.json``: the contract's keys, without those that have no finite value.
+
+    Parameters
+    ----------
+    campaign, version : str
+    seed : int
+    rem : dict
+        From :func:`rem_summary`.
+    states : list of dict
+        As in ``validate/states.json``.
+    backmap : dict
+        Per state the numbers of the backmapping; other keys are passed over.
+    wall_s : dict, optional
+        Seconds per stage, and their "total".
+    orchestration : float, optional
+        From :func:`orchestration_fraction`.
+    """
+    return finite(
+        {
+            "campaign": campaign,
+            "version": version,
+            "seed": int(seed),
+            "rem": _chosen(rem, REM_KEYS),
+            "states": [_chosen(state, STATE_KEYS) for state in states],
+            "backmap": {name: _chosen(item, BACKMAP_KEYS) for name, item in backmap.items()},
+            "orchestration_fraction": orchestration,
+            "wall_s": wall_s,
+        }
+    )
+
+
+def rem_summary(updates, n_params, steps_per_iteration):
+    """The section ``rem`` of the summary.
+
+    Parameters
+    ----------
+    updates : list of dict
+        The ``update.json`` of all iterations, oldest first.
+    n_params : int
+    steps_per_iteration : int
+        CG steps of one state in one iteration, over all replicas, equilibration included.
+    """
+    last = updates[-1] if updates else {}
+    return {
+        "converged": last.get("verdict") == "converged",
+        "iterations": len(updates),
+        "chi2_per_dof": last.get("chi2_per_dof"),
+        "cg_steps_per_state": len(updates) * steps_per_iteration,
+        "n_params": n_params,
+    }
+
+
+def finite(item):
+    """The same content without None, NaN, infinities and what becomes empty without them."""
+    if isinstance(item, dict):
+        kept = {key: finite(value) for key, value in item.items()}
+        return {key: value for key, value in kept.items() if value is not None} or None
+    if isinstance(item, list | tuple):
+        return [value for value in map(finite, item) if value is not None]
+    if hasattr(item, "tolist"):
+        return finite(item.tolist())
+    if isinstance(item, float) and not math.isfinite(item):
+        return None
+    return item
+
+
+def orchestration_fraction(busy_core_seconds, cores, wall):
+    """1 - busy core-seconds / (cores x wall seconds): the share that is not computing."""
+    return max(0.0, 1.0 - busy_core_seconds / (cores * wall))
+
+
+def checks(summary, limits=None):
+    """Every number of a summary that has a limit, as a list of Check.
+
+    Parameters
+    ----------
+    summary : dict
+    limits : dict or remcg.config.Limits, optional
+        Replaces entries of ``LIMITS``.
+    """
+    limits = {**LIMITS, **_mapping(limits)}
+    converged = bool(summary["rem"]["converged"])
+    status = "pass" if converged else "fails"
+    found = [Check("rem", "convergence (1 = yes)", "", float(converged), 1.0, None, "", status)]
+    for state in summary["states"]:
+        found += _rdf_checks(state, limits) + _density_checks(state, limits)
+        residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
+        if residual is not None:
+            limit = limits["backmap_residual"]
+            status = _status(residual, limit, 0.0)
+            found.append(Check(state["id"], "backmapping", "", residual, limit, None, "nm", status))
+    return found
+
+
+def verdict(summary, limits=None):
+    """The checks that fail, as a list of Check; empty if the campaign holds."""
+    return [check for check in checks(summary, limits) if check.status == "fails"]
+
+
+def table(summary, paths=()):
+    """Text for the end of a run: one line per state, then what was written.
+
+    Parameters
+    ----------
+    summary : dict
+    paths : sequence of path
+        Report, summary and exported potentials.
+    """
+    header = ["state", "use", "RDF rmse", "max", "density (kg/m3)", "off (%)", "pressure (bar)"]
+    rows = [_table_row(state) for state in summary["states"]]
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in (header, *rows)
+    ]
+    closing = [f"{summary['campaign']}: {headline(summary)}", _timing(summary), *map(str, paths)]
+    return "\n".join([*lines, "", *(line for line in closing if line)])
+
+
+def headline(summary):
+    """One sentence on the optimisation."""
+    rem = summary["rem"]
+    course = "Converged after" if rem["converged"] else "NOT converged within"
+    chi2 = f" (chi2 per dof {rem['chi2_per_dof']:.2f})" if "chi2_per_dof" in rem else ""
+    return f"{course} {rem['iterations']} iterations{chi2}"
+
+
+def plus_minus(value, error=None):
+    """A number with its standard error, rounded to two digits of the error."""
+    if not error:
+        return f"{value:.3g}"
+    digits = 1 - math.floor(math.log10(error))
+    if digits > 6:
+        return f"{value:.3g} ± {error:.1g}"
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"
+
+
+def front_page(summary, model, checks, figures=(), files=()):
+    """Self-contained HTML page: what was built, whether it holds, where not, and how sure.
+
+    Parameters
+    ----------
+    summary : dict
+    model : Model
+    checks : list of Check
+    figures : sequence of (bytes, str)
+        PNG content and caption; the caption is restructured text with ``**bold**`` and
+        ````code```` only.
+    files : sequence of str
+        Paths to name at the end.
+    """
+    title = html.escape(summary["campaign"])
+    parts = [
+        f"<h1>{title}</h1>",
+        f"<p class=lead>{html.escape(_built(summary, model))}</p>",
+        _banner(summary, checks),
+        _state_table(summary, checks),
+        _key(checks),
+        *(_figure(content, caption) for content, caption in figures),
+        _file_list(files),
+        f"<footer>remcg {html.escape(summary['version'])}, seed {summary['seed']}. "
+        f"{html.escape(_timing(summary))}</footer>",
+    ]
+    return _PAGE.format(title=title, body="\n".join(parts))
+
+
+def wall_seconds(folder):
+    """Seconds of all jobs per stage from Snakemake's benchmark files ``<folder>/<stage>/*.tsv``."""
+    stages = {}
+    for path in sorted(Path(folder).glob("*/**/*.tsv")):
+        header, *rows = (line.split("\t") for line in path.read_text().splitlines() if line)
+        column = header.index("s")
+        stage = path.relative_to(folder).parts[0]
+        stages[stage] = stages.get(stage, 0.0) + sum(float(row[column]) for row in rows)
+    return stages
+
+
+def busy_core_seconds(folder, since=0.0):
+    """Sum of the lines ``busy_core_seconds <number>`` in the logs written after ``since``.
+
+    Parameters
+    ----------
+    folder : path
+        ``logs/<campaign>``.
+    since : float
+        Unix time at which the run began.
+    """
+    logs = [path for path in Path(folder).rglob("*.log") if path.stat().st_mtime >= since]
+    return sum(
+        float(number)
+        for path in logs
+        for number in re.findall(
+            r"^busy_core_seconds (\S+)", path.read_text(errors="replace"), re.M
+        )
+    )
+
+
+def timing(benchmarks, logs, started=None, cores=1, now=None):
+    """Wall seconds per stage and the orchestration fraction of a run.
+
+    Parameters
+    ----------
+    benchmarks, logs : path
+        Folders of the campaign.
+    started : float, optional
+        Unix time at which the run began; without it neither total nor fraction is known.
+    cores : int
+    now : float, optional
+        Unix time.
+
+    Returns
+    -------
+    (dict, float or None)
+        Job seconds per stage, summed over jobs (also of the earlier runs of a resumed campaign),
+        with the wall seconds of this run under "total"; the fraction.
+    """
+    wall_s = wall_seconds(benchmarks)
+    if started is None:
+        return wall_s, None
+    wall = max((time.time() if now is None else now) - started, 1e-3)
+    fraction = orchestration_fraction(busy_core_seconds(logs, started), cores, wall)
+    return {**wall_s, "total": wall}, fraction
+
+
+def write_front_page(path, summary, model, limits=None, figures=(), files=()):
+    """Write the front page; ``figures`` are pairs of paths, PNG and caption (.rst)."""
+    loaded = [(Path(png).read_bytes(), Path(rst).read_text()) for png, rst in figures]
+    write_text(path, front_page(summary, model, checks(summary, limits), loaded, files))
+
+
+def write_verdict(path, checks):
+    """``verdict.tsv``: one line per check."""
+    lines = ["subject\tquantity\tvalue\tse\tlimit\tunit\tstatus"]
+    for check in checks:
+        error = "" if check.error is None else f"{check.error:.4g}"
+        cells = [check.subject, check.name, f"{check.value:.6g}", error, f"{check.limit:g}"]
+        lines.append("\t".join([*cells, check.unit, check.status]))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_backmap(paths):
+    """Backmapping numbers of all states from JSON files named ``<state>.json``."""
+    return {Path(path).stem: json.loads(Path(path).read_text()) for path in paths}
+
+
+def _chosen(item, keys):
+    return {key: item[key] for key in keys if key in item}
+
+
+def _mapping(limits):
+    if limits is None:
+        return {}
+    return limits if isinstance(limits, dict) else vars(limits)
+
+
+def _rdf_checks(state, limits):
+    name, use = state["id"], state["use"]
+    rmse_limit, max_limit = limits[f"rdf_rmse_{use}"], limits[f"rdf_max_{use}"]
+    found = []
+    for pair, rdf in state.get("rdf", {}).items():
+        error = rdf.get("rmse_se")
+        noise = rdf.get("noise_floor_rmse", 0.0) + SIGNIFICANT * (error or 0.0)
+        status = _status(rdf["rmse"], rmse_limit, noise)
+        found.append(Check(name, "RDF rmse", pair, rdf["rmse"], rmse_limit, error, "", status))
+        status = _status(rdf["max"], max_limit, 0.0)
+        found.append(Check(name, "RDF max", pair, rdf["max"], max_limit, None, "", status))
+    return found
+
+
+def _density_checks(state, limits):
+    entry = state.get("density_kg_m3", {})
+    if not {"reference", "reference_se", "model", "model_se"} <= entry.keys():
+        return []
+    deviation, error = density_deviation(entry)
+    limit = 100.0 * limits[f"density_{state['use']}"]
+    status = _status(abs(deviation), limit, SIGNIFICANT * error)
+    precision, most = 100.0 * entry["model_se"] / entry["model"], 100.0 * limits["density_se"]
+    fine = _status(precision, most, 0.0)
+    return [
+        Check(state["id"], "density deviation", "", deviation, limit, error, "%", status),
+        Check(state["id"], "density SE", "", precision, most, None, "%", fine),
+    ]
+
+
+def density_deviation(entry):
+    """Deviation of the model's density and its standard error, per cent of the reference."""
+    percent = 100.0 / entry["reference"]
+    error = math.hypot(entry.get("reference_se", 0.0), entry.get("model_se", 0.0))
+    return (entry["model"] - entry["reference"]) * percent, error * percent
+
+
+def _status(value, limit, noise):
+    if value <= limit:
+        return "pass"
+    return "within noise" if value <= noise else "fails"
+
+
+def _worst_rdf(state):
+    """Pair and numbers of the largest rmse."""
+    return max(state.get("rdf", {}).items(), key=lambda item: item[1]["rmse"], default=None)
+
+
+def _table_row(state):
+    row = [state["id"], state["use"], *_table_rdf(state)]
+    density = state.get("density_kg_m3", {})
+    row.append(plus_minus(density["model"], density["model_se"]) if density else "-")
+    row.append(plus_minus(*density_deviation(density)) if "reference" in density else "-")
+    pressure = state.get("pressure_bar", {})
+    known = "model" in pressure
+    return [*row, plus_minus(pressure["model"], pressure.get("model_se")) if known else "-"]
+
+
+def _table_rdf(state):
+    worst = _worst_rdf(state)
+    if worst is None:
+        return ["-", "-"]
+    name, rdf = worst
+    mark = f" {name}" if len(state["rdf"]) > 1 else ""
+    return [f"{plus_minus(rdf['rmse'], rdf.get('rmse_se'))}{mark}", f"{rdf['max']:.3f}"]
+
+
+def _timing(summary):
+    if "orchestration_fraction" not in summary:
+        return ""
+    total = summary.get("wall_s", {}).get("total")
+    share = f"orchestration {100 * summary['orchestration_fraction']:.0f} %"
+    return f"{share} of {total:.0f} s" if total else share
+
+
+def _built(summary, model):
+    """The model in words."""
+    orders = {1: "constant", 2: "linear", 3: "quadratic"}
+    terms = []
+    for term in model.terms:
+        detail = f"order {term.n_basis}"
+        if term.kind == "pair":
+            detail = f"{term.n_basis} splines up to {term.basis.r_cut:g} nm"
+        name = f"pair {term.name}" if term.kind == "pair" else f"{term.kind} term"
+        terms.append(f"{name} ({detail}, {orders[term.n_orders]} in temperature)")
+    trained, tested = _temperatures(summary, "train"), _temperatures(summary, "test")
+    sites = ", ".join(model.site_types)
+    return (
+        f"Coarse-grained model of the sites {sites}: {'; '.join(terms)}; {model.n_params} "
+        f"parameters, trained at {trained} K"
+        + (f", predicted without further fitting at {tested} K." if tested else ".")
+    )
+
+
+def _temperatures(summary, use):
+    found = {state["temperature_K"] for state in summary["states"] if state["use"] == use}
+    return ", ".join(f"{T:g}" for T in sorted(found))
+
+
+def _banner(summary, checks):
+    failing = [check for check in checks if check.status == "fails"]
+    noisy = [check for check in checks if check.status == "within noise"]
+    text = f"All {len(checks)} checks hold." if not failing else _failures(failing, checks)
+    if noisy:
+        text += f" {len(noisy)} only within the noise of this run."
+    status = "fails" if failing else "pass"
+    items = "".join(f"<li>{html.escape(str(check))}</li>" for check in [*failing, *noisy])
+    return (
+        f'<div class="banner {status}"><b>{html.escape(text)}</b> '
+        f"{html.escape(headline(summary))}.<ul>{items}</ul></div>"
+    )
+
+
+def _failures(failing, checks):
+    verb = "fails" if len(failing) == 1 else "fail"
+    return f"{len(failing)} of {len(checks)} checks {verb}."
+
+
+def _state_table(summary, checks):
+    header = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+    rows = "\n".join(_state_row(state, summary, checks) for state in summary["states"])
+    return f"<table><thead><tr>{header}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+
+
+_COLUMNS = (
+    "state",
+    "use",
+    "T (K)",
+    "rmse of g(r)",
+    "noise floor",
+    "max of g(r)",
+    "density<br>(kg/m³)<br>reference",
+    "model",
+    "deviation (%)",
+    "compressibility<br>(10⁻⁵/bar)<br>reference",
+    "model",
+    "pressure<br>(bar)<br>set",
+    "model",
+    "backmapping<br>residual (nm)",
+)
+
+
+def _state_row(state, summary, checks):
+    status = {}
+    for check in checks:
+        if check.subject == state["id"]:
+            status.setdefault(check.quantity, []).append(check.status)
+    residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
+    cells = [
+        (html.escape(state["id"]), None),
+        (state["use"], None),
+        (f"{state['temperature_K']:g}", None),
+        *_rdf_cells(state.get("rdf", {})),
+        *_density_cells(state.get("density_kg_m3", {})),
+        *_thermodynamic_cells(state),
+        ("" if residual is None else f"{residual:.1e}", "backmapping"),
+    ]
+    return "<tr>" + "".join(_table_cell(text, status.get(kind)) for text, kind in cells) + "</tr>"
+
+
+def _rdf_cells(rdfs):
+    rmse = [
+        (f"{name} " if len(rdfs) > 1 else "") + plus_minus(rdf["rmse"], rdf.get("rmse_se"))
+        for name, rdf in rdfs.items()
+    ]
+    noise = [f"{rdf.get('noise_floor_rmse', 0.0):.4f}" for rdf in rdfs.values()]
+    largest = [f"{rdf['max']:.3f}" for rdf in rdfs.values()]
+    return [(_lines(rmse), "RDF rmse"), (_lines(noise), None), (_lines(largest), "RDF max")]
+
+
+def _density_cells(density):
+    known = {"reference", "model"} <= density.keys()
+    return [
+        (_side(density, "reference"), None),
+        (_side(density, "model"), "density SE"),
+        (plus_minus(*density_deviation(density)) if known else "", "density deviation"),
+    ]
+
+
+def _thermodynamic_cells(state):
+    kappa, pressure = state.get("compressibility_1_bar", {}), state.get("pressure_bar", {})
+    return [
+        (_side(kappa, "reference", 1e5), None),
+        (_side(kappa, "model", 1e5), None),
+        (f"{pressure['target']:g}" if "target" in pressure else "", None),
+        (_side(pressure, "model"), None),
+    ]
+
+
+def _lines(texts):
+    return "<br>".join(map(str, texts))
+
+
+def _side(entry, side, scale=1.0):
+    if side not in entry:
+        return ""
+    return plus_minus(entry[side] * scale, entry.get(f"{side}_se", 0.0) * scale)
+
+
+def _table_cell(text, found):
+    if not found or not text:
+        return f"<td>{text}</td>"
+    worst = max(found, key=["pass", "within noise", "fails"].index)
+    return f'<td class="{worst.split()[0]}">{text} <i>{_MARKS[worst]}</i></td>'
+
+
+_MARKS = {"pass": "✓", "within noise": "≈", "fails": "✗"}
+
+
+def _key(checks):
+    limits = {}
+    for check in checks:
+        if check.subject != "rem":
+            limits.setdefault((check.quantity, check.unit), set()).add(check.limit)
+    shown = "; ".join(
+        f"{quantity} {' or '.join(f'{limit:g}' for limit in sorted(values))} {unit}".strip()
+        for (quantity, unit), values in limits.items()
+    )
+    return (
+        "<p class=key>✓ within its limit · ≈ beyond it, but no significant deviation (three "
+        "standard errors) · ✗ fails. Errors are standard errors; the noise floor is the rmse that "
+        f"a perfect model would show. Limits (trained or test states): {html.escape(shown)}.</p>"
+    )
+
+
+def _figure(content, caption):
+    image = base64.b64encode(content).decode()
+    text = html.escape(" ".join(caption.split()), quote=False)
+    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
+    text = re.sub(r"``(.+?)``", r"<code>\1</code>", text)
+    source = f"data:image/png;base64,{image}"
+    return f'<figure><img src="{source}" alt=""><figcaption>{text}</figcaption></figure>'
+
+
+def _file_list(files):
+    if not files:
+        return ""
+    items = "".join(f"<li><code>{html.escape(str(name))}</code></li>" for name in files)
+    return f"<h2>Files</h2><ul>{items}</ul>"
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}: remcg</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; color: #1c1c1c; max-width: 1240px;
+  margin: 1.6em auto; padding: 0 1em; }}
+h1 {{ font-size: 1.6em; margin: 0 0 .2em; }}
+h2 {{ font-size: 1.15em; margin: 1.6em 0 .4em; }}
+.lead {{ margin: 0 0 .8em; }}
+.banner {{ padding: .6em .9em; border-left: 5px solid; margin: 0 0 1em; }}
+.banner ul {{ margin: .3em 0 0; padding-left: 1.3em; }}
+.banner ul:empty {{ display: none; }}
+.banner.pass {{ background: #eaf4fb; border-color: #0072b2; }}
+.banner.fails {{ background: #fcefe6; border-color: #d55e00; }}
+table {{ border-collapse: collapse; font-size: .84em; width: 100%; }}
+th {{ text-align: right; font-weight: 600; vertical-align: bottom; border-bottom: 2px solid #444; }}
+td {{ text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+th, td {{ padding: .3em .45em; font-variant-numeric: tabular-nums; }}
+th:nth-child(-n+2), td:nth-child(-n+2) {{ text-align: left; }}
+td i {{ font-style: normal; font-weight: 700; }}
+td.pass i {{ color: #0072b2; }}
+td.within {{ background: #fdf6dd; }} td.within i {{ color: #8a6d00; }}
+td.fails {{ background: #fcefe6; }} td.fails i {{ color: #d55e00; }}
+.key, footer {{ font-size: .82em; color: #555; }}
+figure {{ margin: 1.8em 0; }} figure img {{ max-width: 100%; display: block; margin: 0 auto; }}
+figcaption {{ font-size: .9em; color: #333; max-width: 66em; margin: .5em 0 0; }}
+</style></head><body>
+{body}
+</body></html>
+"""

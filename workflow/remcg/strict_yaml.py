@@ -1,0 +1,70 @@
+"""YAML without its traps: no duplicate keys, `NO` is a name and `1e5` a number."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from remcg.errors import InputError
+
+_TRUTH = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+_INTEGER = re.compile(r"^[-+]?[0-9]+$")
+_FLOAT = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$")
+_NOT_FINITE = re.compile(r"^[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)$")
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (YAML 1.1 would read NO as false, 1e5 as text)
+
+    def construct_mapping(self, node, deep=False):
+        seen = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool) and key is not None:
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a plain word", key_node.start_mark
+                )
+            line = key_node.start_mark.line + 1
+            if key in seen:
+                raise InputError(
+                    f"the key {key!r} stands twice, in lines {seen[key]} and {line}; "
+                    "keep one of them"
+                )
+            seen[key] = line
+        return super().construct_mapping(node, deep)
+
+    def construct_integer(self, node):
+        return int(self.construct_scalar(node))
+
+    def construct_float(self, node):
+        text = self.construct_scalar(node)
+        return float(text.replace(".inf", "inf").lower().replace(".nan", "nan"))
+
+
+for _tag, _pattern, _first in (
+    ("bool", _TRUTH, "tTfF"),
+    ("null", _NULL, ["~", "n", "N", ""]),
+    ("int", _INTEGER, "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+    ("float", _NOT_FINITE, "-+."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
+
+
+def read(path):
+    """Content of a YAML file; every fault is an InputError that names the file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not a text file in UTF-8; save it as UTF-8") from error
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error

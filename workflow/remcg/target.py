@@ -1,0 +1,141 @@
+"""What the reference of one state says about a model: basis sums, distributions, volumes."""
+
+import json
+
+import h5py
+import numpy as np
+
+from remcg.basis import SplineBasis
+from remcg.errors import InputError
+from remcg.model import PairTerm, VolumeTerm
+from remcg.pairs import pair_sums, rdf, rdf_edges
+from remcg.statistics import inefficiency
+from remcg.trajectory import read_log
+
+CHUNK = 50  # frames
+N_BLOCKS = 10
+FINE_WIDTH = 0.002  # nm
+ONSET_GRID = 0.005  # nm
+LEADING = 0.5  # basis functions whose mean sum is at least this fraction of the largest
+
+
+def pair_basis(config, onsets):
+    """Pair terms with the splines that the training references can determine.
+
+    Parameters
+    ----------
+    config : remcg.config.ModelConfig
+    onsets : list of dict
+        Per training state, pair name to the smallest sampled r, nm.
+
+    Returns
+    -------
+    list of PairTerm
+        r_min is the config's, or the smallest onset rounded down to 0.005 nm.
+    """
+    terms = [term for term in config.terms if term.kind == "pair"]
+    return [_pair_term(term, config.n_orders(term), onsets) for term in terms]
+
+
+def model_terms(config, onsets):
+    """All terms of the model, in the order of the config."""
+    pairs = iter(pair_basis(config, onsets))
+    return [
+        next(pairs) if term.kind == "pair" else VolumeTerm(term.order, config.n_orders(term))
+        for term in config.terms
+    ]
+
+
+def _pair_term(term, n_orders, onsets):
+    r_min = term.r_min
+    if r_min is None:
+        found = [onset[term.name] for onset in onsets if term.name in onset]
+        if not found:
+            raise InputError(
+                f"the pair {term.name} is not sampled within r_cut = {term.r_cut:g} nm in any "
+                "training "
+                "state; raise r_cut, run longer, or leave the term out"
+            )
+        r_min = ONSET_GRID * np.floor(min(found) / ONSET_GRID + 1e-9)
+        r_min = float(np.round(max(r_min, ONSET_GRID), 6))
+    if r_min >= term.r_cut:
+        raise InputError(
+            f"the pair {term.name} is first sampled at {r_min:g} nm, beyond r_cut = "
+            f"{term.r_cut:g} nm; "
+            "raise r_cut"
+        )
+    return PairTerm(tuple(term.sites), SplineBasis(r_min, term.r_cut, term.n_basis), n_orders)
+
+
+def compute(map_file, pair_terms, log=None):
+    """Basis sums, RDFs and volumes of a mapped trajectory, streamed.
+
+    Parameters
+    ----------
+    map_file : path
+        As written by :func:`remcg.mapping.map_trajectory`.
+    pair_terms : list of PairTerm
+    log : path, optional
+        CSV of the atomistic run; its energies are kept if it has one line per frame.
+
+    Returns
+    -------
+    arrays, attributes : dict
+        Content of ``target/<state>.h5``.
+    """
+    with h5py.File(map_file, "r") as file:
+        names = json.loads(file.attrs["site_names"])
+        state = str(file.attrs["state"])
+        boxes, types, masses = file["box"][()], file["site_types"][()], file["masses"][()]
+        n_molecules = int(file.attrs["n_molecules"])
+        pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
+        arrays = _streamed(file["positions"], boxes, types, names, pairs, pair_terms)
+    arrays["volume"] = boxes.prod(axis=1)
+    energies = read_log(log, state).get("potential_energy_kJ_mol") if log else None
+    if energies is not None and len(energies) == len(boxes):
+        arrays["energy"] = energies
+    slow = inefficiency(arrays["volume"][None, :, None])
+    fast = inefficiency(_leading(arrays["pair_sums"])[None])
+    counts = np.bincount(types, minlength=len(names))
+    return arrays, {
+        "n_molecules": n_molecules,
+        "n_sites": len(types),
+        "inefficiency_volume": float(slow),
+        "inefficiency_pair": float(fast),
+        "n_eff": float(len(boxes) / max(slow, fast)),
+        "pair_names": json.dumps([f"{names[a]}-{names[b]}" for a, b in pairs]),
+        "type_counts": json.dumps({name: int(n) for name, n in zip(names, counts)}),
+        "mass_per_molecule": float(masses.sum() / n_molecules),
+        "state": state,
+    }
+
+
+def _streamed(positions, boxes, types, names, pairs, pair_terms):
+    """Sums and distributions, block by block of consecutive frames."""
+    r_max = max(term.basis.r_cut for term in pair_terms)
+    edges, fine_edges = rdf_edges(r_max), rdf_edges(r_max, FINE_WIDTH)
+    blocks = np.array_split(np.arange(len(boxes)), min(N_BLOCKS, len(boxes)))
+    sums = np.empty((len(boxes), sum(term.n_basis for term in pair_terms)))
+    rdf_blocks = np.zeros((len(blocks), len(pairs), len(edges) - 1))
+    fine = np.zeros((len(pairs), len(fine_edges) - 1))
+    for b, block in enumerate(blocks):
+        for start in range(block[0], block[-1] + 1, CHUNK):
+            part = slice(start, min(start + CHUNK, block[-1] + 1))
+            frames, n = positions[part], part.stop - part.start
+            sums[part] = pair_sums(frames, boxes[part], types, names, pair_terms)
+            g = rdf(frames, boxes[part], types, pairs, edges, 1)[0]
+            rdf_blocks[b] += g * n / len(block)
+            fine += rdf(frames, boxes[part], types, pairs, fine_edges, 1)[0] * n / len(boxes)
+    return {
+        "pair_sums": sums,
+        "rdf_edges": edges,
+        "rdf_blocks": rdf_blocks,
+        "rdf_fine_edges": fine_edges,
+        "rdf_fine": fine,
+    }
+
+
+def _leading(sums):
+    """Columns with enough counts for a correlation time to mean something."""
+    means = np.abs(sums.mean(axis=0))
+    return sums[:, means >= LEADING * means.max()]

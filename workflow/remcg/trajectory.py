@@ -1,0 +1,281 @@
+"""Atomistic trajectories and logs, read in chunks and checked on the way. Units: nm, ps."""
+
+import csv
+import math
+import os
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from remcg.errors import InputError
+
+CHUNK = 50  # frames
+RIGHT_ANGLE_TOLERANCE = 0.01  # degrees
+VOLUME_TOLERANCE = 1e-3  # relative, between log and trajectory
+LOG_COLUMNS = ("time_ps", "potential_energy_kJ_mol", "volume_nm3", "temperature_K")
+_XTC_MAGIC = (1995, 2023)
+_XTC_HEADER = 56  # bytes: magic, atoms, step, time, box, atoms
+_XTC_UNCOMPRESSED = 9  # atoms, up to which coordinates are stored as floats
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive frames.
+
+    Attributes
+    ----------
+    positions : ndarray, shape (n_frames, n_atoms, 3), float64, nm
+    boxes : ndarray, shape (n_frames, 3), nm
+        Edges of orthorhombic boxes.
+    time : ndarray, shape (n_frames,), ps
+    start : int
+        Frames before this chunk.
+    """
+
+    positions: np.ndarray
+    boxes: np.ndarray
+    time: np.ndarray
+    start: int
+
+
+def load_topology(path):
+    """Topology of any file that mdtraj reads, with its bonds."""
+    import mdtraj
+
+    try:
+        return mdtraj.load_topology(str(path))
+    except Exception as error:  # mdtraj's readers raise almost anything
+        raise InputError(
+            f"{path}: mdtraj cannot read it as a topology ({_one_line(error)}); give a file with "
+            "atoms and residues, such as PDB, GRO or PRMTOP"
+        ) from error
+
+
+def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUNK):
+    """Yield checked chunks of one trajectory in one or several files.
+
+    Parameters
+    ----------
+    paths : list of path
+    topology : mdtraj.Topology
+    state : str
+        Name of the state, for messages.
+    chunk : int
+        Frames held in memory.
+
+    Raises
+    ------
+    InputError
+        Number of atoms, truncated or corrupt file, coordinates that are not numbers, no box or one
+        that is not orthorhombic, no frame.
+    """
+    start = 0
+    for path in paths:
+        for frames in _read_file(path, topology, state, topology_name, chunk):
+            yield _checked(frames, start, path, state)
+            start += len(frames)
+
+
+def _read_file(path, topology, state, topology_name, chunk):
+    import mdtraj
+
+    n_atoms, n_expected = _inspect(path, state)
+    if n_atoms is not None and n_atoms != topology.n_atoms:
+        raise _other_atoms(path, n_atoms, topology, state, topology_name)
+    n_read = 0
+    try:
+        for frames in mdtraj.iterload(str(path), top=topology, chunk=chunk):
+            n_read += len(frames)
+            yield frames
+    except InputError:
+        raise
+    except Exception as error:  # mdtraj's readers raise almost anything
+        if "same atoms" in str(error) or "n_atoms" in str(error):
+            raise _other_atoms(path, "another number of", topology, state, topology_name) from error
+        raise InputError(
+            f"{state}: {path} cannot be read after frame {n_read} ({_one_line(error)}); the file "
+            "is "
+            "truncated or corrupt: copy it again, or cut it off before that frame"
+        ) from error
+    if n_read == 0:
+        raise InputError(f"{state}: {path} has no frames; give a trajectory")
+    if n_expected is not None and n_read != n_expected:
+        raise InputError(
+            f"{state}: {path} holds {n_expected} frames but only {n_read} can be read; the file is "
+            "corrupt: copy it again, or cut it off before that frame"
+        )
+
+
+def _other_atoms(path, found, topology, state, topology_name):
+    name = os.path.basename(str(topology_name))
+    return InputError(
+        f"{state}: {name} has {topology.n_atoms} atoms but {os.path.basename(path)} has {found}"
+        f"{'' if isinstance(found, int) else ' atoms'}; give the topology that the trajectory was "
+        "written with"
+    )
+
+
+def _inspect(path, state):
+    """(n_atoms, n_frames) as the file itself says, or None where only its reader knows."""
+    if not os.path.isfile(path):
+        raise InputError(f"{state}: the trajectory {path} is missing; correct the path")
+    if os.path.getsize(path) == 0:
+        raise InputError(f"{state}: {path} is empty; copy it again")
+    return walk_xtc(path, state) if str(path).lower().endswith(".xtc") else (None, None)
+
+
+def walk_xtc(path, state):
+    """Follow the headers of an XTC file from frame to frame: (n_atoms, n_frames).
+
+    A reader may end silently where a file was cut off or overwritten; the headers tell.
+    """
+    size, at, n_frames, n_atoms = os.path.getsize(path), 0, 0, None
+    with open(path, "rb") as stream:
+        while at < size:
+            header = _xtc_header(stream, at)
+            if header is None or header[0] > size:
+                raise InputError(
+                    f"{state}: {path} is truncated in frame {n_frames}, {size - at} bytes after "
+                    "its "
+                    "start; copy it again, or keep only the frames before"
+                )
+            end, magic, atoms = header
+            n_atoms = atoms if n_atoms is None else n_atoms
+            if magic not in _XTC_MAGIC or atoms != n_atoms or atoms <= 0:
+                raise InputError(
+                    f"{state}: {path} is corrupt at frame {n_frames} (byte {at}), where no XTC "
+                    "frame "
+                    "begins; copy it again, or keep only the frames before"
+                )
+            at, n_frames = end, n_frames + 1
+    return n_atoms, n_frames
+
+
+def _xtc_header(stream, at):
+    """(end of the frame, magic number, atoms) of the frame at byte ``at``; None if cut off."""
+    stream.seek(at)
+    header = stream.read(_XTC_HEADER)
+    if len(header) < _XTC_HEADER:
+        return None
+    magic, atoms = struct.unpack(">2i", header[:8])
+    if magic not in _XTC_MAGIC or atoms <= 0:
+        return at, magic, atoms
+    if atoms <= _XTC_UNCOMPRESSED:
+        return at + _XTC_HEADER + 12 * atoms, magic, atoms
+    stream.seek(at + _XTC_HEADER + 32)  # precision, bounds, smallest index
+    layout = ">q" if magic == 2023 else ">i"
+    count = stream.read(struct.calcsize(layout))
+    if len(count) < struct.calcsize(layout):
+        return None
+    (n_bytes,) = struct.unpack(layout, count)
+    if n_bytes < 0:
+        return at, -1, atoms
+    return stream.tell() + 4 * math.ceil(n_bytes / 4), magic, atoms
+
+
+def _checked(frames, start, path, state):
+    """A chunk in double precision, or an InputError that names the frame."""
+    positions = frames.xyz.astype(float)
+    bad = ~np.isfinite(positions).all(axis=2)
+    if bad.any():
+        frame, atom = np.argwhere(bad)[0]
+        raise InputError(
+            f"{state}: {path} has coordinates that are not numbers in frame {start + frame}, atom "
+            f"{atom} ({frames.topology.atom(int(atom))}); the simulation failed there: keep only "
+            "the "
+            "frames before, or run it again"
+        )
+    boxes = _boxes(frames, start, path, state)
+    return Chunk(positions, boxes, np.asarray(frames.time, float), start)
+
+
+def _boxes(frames, start, path, state):
+    lengths, angles = frames.unitcell_lengths, frames.unitcell_angles
+    usable = lengths is not None and np.isfinite(lengths).all(axis=1) & (lengths > 0).all(axis=1)
+    if lengths is None or not usable.all():
+        frame = start if lengths is None else start + int(np.argmin(usable))
+        raise InputError(
+            f"{state}: {path} has no box in frame {frame}; distances need a periodic box: write "
+            "the "
+            "trajectory with its box"
+        )
+    skew = np.abs(angles - 90.0).max(axis=1) > RIGHT_ANGLE_TOLERANCE
+    if skew.any():
+        frame = int(np.argmax(skew))
+        found = ", ".join(f"{angle:.2f}" for angle in angles[frame])
+        raise InputError(
+            f"{state}: {path} has a box with angles {found} degrees in frame {start + frame}; this "
+            "version knows boxes with right angles only: simulate in an orthorhombic box"
+        )
+    return np.asarray(lengths, float)
+
+
+def read_log(path, state):
+    """Columns of a CSV log by name, each of shape (n_lines,).
+
+    The columns that have a meaning are ``time_ps``, ``potential_energy_kJ_mol``, ``volume_nm3`` and
+    ``temperature_K``; each may be missing, others are passed over.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            rows = list(csv.reader(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{state}: the log {path} cannot be read ({_one_line(error)})") from error
+    names = [name.strip().lstrip("#").strip() for name in rows[0]] if rows else []
+    known = [name for name in names if name in LOG_COLUMNS]
+    if not known or len(rows) < 2:
+        raise InputError(
+            f"{state}: the log {path} has the columns {names} and {max(0, len(rows) - 1)} lines; "
+            "give "
+            f"a CSV with a header and any of {', '.join(LOG_COLUMNS)}"
+        )
+    return {name: _column(rows[1:], names.index(name), name, path, state) for name in known}
+
+
+def _column(rows, at, name, path, state):
+    values = np.empty(len(rows))
+    for i, row in enumerate(rows):
+        try:
+            values[i] = float(row[at])
+        except (ValueError, IndexError):
+            values[i] = np.nan
+        if not np.isfinite(values[i]):
+            raise InputError(
+                f"{state}: the log {path} has no number for {name} in line {i + 2}; correct the "
+                "line "
+                "or leave the log out"
+            )
+    return values
+
+
+def check_log(log, volumes, state):
+    """Compare a log with the volumes of its trajectory, line by line.
+
+    Returns
+    -------
+    list of str
+        Warnings; volumes that differ raise an InputError, as the log is another run's.
+    """
+    n_lines = len(next(iter(log.values())))
+    if n_lines != len(volumes):
+        return [
+            f"{state}: the log has {n_lines} lines but the trajectory has {len(volumes)} frames, "
+            "so "
+            "they cannot be compared and energies are left out; write one line per frame"
+        ]
+    if "volume_nm3" in log:
+        differ = np.abs(log["volume_nm3"] / volumes - 1.0) > VOLUME_TOLERANCE
+        if differ.any():
+            frame = int(np.argmax(differ))
+            raise InputError(
+                f"{state}: in frame {frame} the log says {log['volume_nm3'][frame]:.5g} nm³ but "
+                "the "
+                f"box of the trajectory is {volumes[frame]:.5g} nm³; give the log of this "
+                "trajectory, one line per frame, or leave it out"
+            )
+    return []
+
+
+def _one_line(error):
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,401 @@
+"""Comparison of a prediction with its reference: structure, density, compressibility, pressure."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from remcg.errors import InputError
+from remcg.io import read_h5, write_json, write_text
+from remcg.statistics import standard_error
+from remcg.units import BAR, KB, KG_M3
+
+G_ONSET = 0.01  # a comparison of RDFs begins where the reference exceeds this
+EDGE_TOLERANCE = 1e-6  # nm, when bin edges are compared with each other or with r_cut
+
+
+@dataclass(frozen=True)
+class RdfPair:
+    """Reference and model g(r) of one pair, each as blocks of consecutive frames.
+
+    Attributes
+    ----------
+    edges : ndarray, shape (n_bins + 1,), nm
+    reference, model : ndarray, shape (n_blocks, n_bins)
+        The two sides may have different numbers of blocks.
+    """
+
+    edges: np.ndarray
+    reference: np.ndarray
+    model: np.ndarray
+
+    @property
+    def centers(self):
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+
+@dataclass(frozen=True)
+class StateResult:
+    """One state's numbers as they enter ``summary.json``, and its RDFs for tables and figures."""
+
+    numbers: dict
+    curves: dict
+
+
+def block_mean(blocks):
+    """Mean over blocks and its standard error, each of shape blocks.shape[1:]."""
+    return blocks.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
+
+
+def rdf_window(edges, reference, r_cut):
+    """Mask of the compared bins: from the first with reference g > 0.01 up to r_cut."""
+    inside = edges[1:] <= r_cut + EDGE_TOLERANCE
+    return inside & (np.cumsum(reference > G_ONSET) > 0)
+
+
+def rdf_errors(pair, r_cut):
+    r"""How far the model's g(r) is from the reference.
+
+    With d the difference of the two mean RDFs in the bins of :func:`rdf_window`,
+
+    .. math:: rmse = \sqrt{\langle d^2\rangle_{bins}}, \quad
+              noise = \sqrt{\langle s_{ref}^2 + s_{model}^2\rangle_{bins}}
+
+    where s are standard errors from blocks. A perfect model has rmse near the noise floor, not
+    zero. The standard error of the rmse is a jackknife over the blocks of both sides.
+
+    Parameters
+    ----------
+    pair : RdfPair
+    r_cut : float
+        nm.
+
+    Returns
+    -------
+    dict
+        rmse, rmse_se, max, noise_floor_rmse, js_bits; empty if the reference never exceeds 0.01.
+    """
+    reference, reference_se = block_mean(pair.reference)
+    model, model_se = block_mean(pair.model)
+    window = rdf_window(pair.edges, reference, r_cut)
+    if not window.any():
+        return {}
+    difference = (model - reference)[window]
+    left_out = [
+        _leave_one_out(pair.model)[:, window] - reference[window],
+        model[window] - _leave_one_out(pair.reference)[:, window],
+    ]
+    return {
+        "rmse": _rms(difference),
+        "rmse_se": np.sqrt(sum(_jackknife_variance(_rms(sample)) for sample in left_out)),
+        "max": np.abs(difference).max(),
+        "noise_floor_rmse": _rms(np.hypot(reference_se, model_se)[window]),
+        "js_bits": pair_distance_divergence(pair.edges, reference, model, r_cut),
+    }
+
+
+def pair_distance_divergence(edges, reference, model, r_cut):
+    r"""Jensen-Shannon divergence of the pair-distance distributions below r_cut, bits.
+
+    .. math:: p_b = \frac{g_b v_b}{\sum_b g_b v_b}, \quad v_b = \tfrac{4\pi}{3}(r_{b+1}^3 - r_b^3),
+        \quad JS = \tfrac12 KL(p\,\|\,m) + \tfrac12 KL(q\,\|\,m), \quad m = \tfrac12 (p + q)
+
+    It is 0 for equal and 1 for disjoint distributions.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (n_bins + 1,), nm
+    reference, model : ndarray, shape (n_bins,)
+        g(r) of the two sides.
+    r_cut : float
+        nm.
+    """
+    inside = edges[1:] <= r_cut + EDGE_TOLERANCE
+    shells = np.diff(edges**3)[inside]
+    p, q = (_normalised(g[inside] * shells) for g in (reference, model))
+    middle = 0.5 * (p + q)
+    return max(0.0, 0.5 * _kullback_leibler(p, middle) + 0.5 * _kullback_leibler(q, middle))
+
+
+def density(volume, n_molecules, mass_per_molecule):
+    """Mean density m N/<V> and its standard error, kg/m3.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (n_replicas, n_samples), nm^3
+        Correlated in time; the error counts decorrelated samples, with the correlation taken about
+        the mean of all replicas, so that replicas that disagree widen it.
+    n_molecules : int
+    mass_per_molecule : float
+        amu.
+    """
+    mean, error = standard_error(volume)
+    value = n_molecules * mass_per_molecule / mean * KG_M3
+    return value, value * error / mean
+
+
+def compressibility(volume, temperature):
+    r"""Isothermal compressibility and its standard error, 1/bar.
+
+    .. math:: \kappa_T = \frac{\mathrm{Var}\,V}{kT\langle V\rangle}
+
+    The variance is corrected for the number of decorrelated samples, n/(n - 1). The error is the
+    infinitesimal jackknife: the standard error of the mean of the influence function,
+    :math:`\delta V^2/\mathrm{Var}\,V - 1 - \delta V/\langle V\rangle` relative to kappa, which has
+    its own correlation time.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (n_replicas, n_samples), nm^3
+    temperature : float
+        K.
+    """
+    mean, error = standard_error(volume)
+    variance = volume.var()
+    n_effective = max(variance / error**2, 2.0)
+    deviation = volume - mean
+    influence = deviation**2 / variance - 1.0 - deviation / mean
+    value = variance * BAR / (KB * temperature * mean) * n_effective / (n_effective - 1.0)
+    return value, value * standard_error(influence)[1]
+
+
+def model_pressure(pressure, volume, model, n_molecules, temperature):
+    """Instantaneous pressure of the model with its volume term, bar, shape as ``pressure``.
+
+    Parameters
+    ----------
+    pressure : ndarray
+        Kinetic and pair virial part, kJ/mol/nm^3.
+    volume : ndarray
+        nm^3.
+    """
+    return (pressure + model.volume_pressure(volume, n_molecules, temperature)) / BAR
+
+
+def rdf_pairs(target_arrays, target_attrs, sample_arrays):
+    """RDFs of both sides by pair name: dict of RdfPair."""
+    edges, sampled = target_arrays["rdf_edges"], sample_arrays["rdf_edges"]
+    if edges.shape != sampled.shape or not np.allclose(edges, sampled, atol=EDGE_TOLERANCE):
+        raise InputError(
+            f"The RDF bins of reference and prediction differ ({len(edges) - 1} bins up to "
+            f"{edges[-1]:g} nm and {len(sampled) - 1} up to {sampled[-1]:g} nm), so they cannot be "
+            "compared; remove the folders target/ and predict/ of the campaign and run it again."
+        )
+    reference, model = target_arrays["rdf_blocks"], sample_arrays["rdf_blocks"]
+    model = model.reshape(-1, *model.shape[-2:])
+    names = json.loads(target_attrs["pair_names"])
+    return {name: RdfPair(edges, reference[:, i], model[:, i]) for i, name in enumerate(names)}
+
+
+def compare_state(target_arrays, target_attrs, sample_arrays, sample_attrs, model):
+    """All numbers of one state: prediction against reference.
+
+    Parameters
+    ----------
+    target_arrays, target_attrs : dict
+        Content of ``target/<state>.h5``.
+    sample_arrays, sample_attrs : dict
+        Content of ``predict/<state>.h5``.
+    model : Model
+
+    Returns
+    -------
+    dict
+        temperature_K; rdf (per pair, see :func:`rdf_errors`); pressure_bar {target, model,
+        model_se}; kinetic_temperature_K {model, model_se}; at constant pressure also density_kg_m3
+        and compressibility_1_bar {reference, reference_se, model, model_se}. A pressure without
+        target belongs to a state at constant volume, a compressibility without reference to a
+        reference whose volume does not change.
+    """
+    temperature = float(sample_attrs["temperature"])
+    n_molecules = int(target_attrs["n_molecules"])
+    volumes = {"reference": target_arrays["volume"][None, :], "model": sample_arrays["volume"]}
+    numbers = {
+        "temperature_K": temperature,
+        "rdf": _all_rdf_errors(target_arrays, target_attrs, sample_arrays, model),
+    }
+    if sample_attrs["ensemble"] == "NPT":
+        numbers["pressure_bar"] = {"target": float(sample_attrs["pressure_bar"])}
+        mass = float(target_attrs["mass_per_molecule"])
+        numbers["density_kg_m3"] = _both(density, volumes, n_molecules, mass)
+        varying = {side: volume for side, volume in volumes.items() if np.ptp(volume) > 0}
+        numbers["compressibility_1_bar"] = _both(compressibility, varying, temperature)
+    pressure = model_pressure(
+        sample_arrays["pressure"], sample_arrays["volume"], model, n_molecules, temperature
+    )
+    numbers.setdefault("pressure_bar", {}).update(_estimate("model", standard_error(pressure)))
+    kinetic = standard_error(sample_arrays["temperature"])
+    return {**numbers, "kinetic_temperature_K": _estimate("model", kinetic)}
+
+
+def potential_curves(model, temperatures, spacing=0.002):
+    """Pair potentials on a grid, with standard errors if the model carries its covariance.
+
+    Parameters
+    ----------
+    model : Model
+        ``model.extra["covariance"]``, shape (n_params, n_params), is used if present.
+    temperatures : sequence of float
+        K.
+    spacing : float
+        nm.
+
+    Returns
+    -------
+    dict
+        Per pair {"r": nm, "A": (value, se), "B": ..., "C": ..., "U": {temperature: (value, se)}} in
+        kJ/mol; se is None without covariance.
+    """
+    curves = {}
+    for term, rows, part in zip(model.terms, model.phi_slices, model.parameter_slices):
+        if term.kind != "pair":
+            continue
+        n_points = round((term.basis.r_cut - term.basis.r_min) / spacing) + 1
+        r = np.linspace(term.basis.r_min, term.basis.r_cut, n_points)
+        values = term.basis.values(r)
+        orders = {
+            letter: np.kron(row, values)
+            for letter, row in zip("ABC", np.eye(term.n_orders), strict=False)
+        }
+        curves[term.name] = {
+            "r": r,
+            **{letter: _linear(model, jacobian, part) for letter, jacobian in orders.items()},
+            "U": {
+                float(T): _linear(model, values @ model.design(T)[rows, part], part)
+                for T in temperatures
+            },
+        }
+    return curves
+
+
+def read_state(state_id, use, target_path, sample_path, model):
+    """Compare the files of one state.
+
+    Parameters
+    ----------
+    state_id : str
+    use : str
+        "train" or "test".
+    target_path, sample_path : path
+        ``target/<state>.h5`` and ``predict/<state>.h5``.
+    model : Model
+
+    Returns
+    -------
+    StateResult
+    """
+    target, sample = read_h5(target_path), read_h5(sample_path)
+    numbers = compare_state(*target, *sample, model)
+    return StateResult({"id": state_id, "use": use, **numbers}, rdf_pairs(*target, sample[0]))
+
+
+def write_numbers(path, results):
+    """``validate/states.json``: the states as they enter ``summary.json``."""
+    write_json(path, [result.numbers for result in results])
+
+
+def write_state_table(path, results):
+    """``validate/states.tsv``: one row per state, one column per number that any state has."""
+    rows = [dict(_flatten(result.numbers)) for result in results]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_table(path, columns, [[row.get(name, "") for name in columns] for row in rows])
+
+
+def write_rdf_table(path, curves):
+    """``validate/rdf_<state>.tsv``: g(r) of both sides with standard errors, r at bin centres."""
+    rows = []
+    for name, pair in curves.items():
+        columns = (pair.centers, *block_mean(pair.reference), *block_mean(pair.model))
+        rows += [[name, *row] for row in zip(*columns)]
+    header = ["pair", "r_nm", "g_reference", "g_reference_se", "g_model", "g_model_se"]
+    write_table(path, header, rows)
+
+
+def write_potential_table(path, curves):
+    """``validate/potentials.tsv``: A, B (C) and U at each temperature, kJ/mol."""
+    tables = {name: _potential_columns(curve) for name, curve in curves.items()}
+    header = list(dict.fromkeys(column for table in tables.values() for column in table))
+    rows = []
+    for name, table in tables.items():
+        filled = [table.get(column, [""] * len(table["r_nm"])) for column in header]
+        rows += [[name, *row] for row in zip(*filled)]
+    write_table(path, ["pair", *header], rows)
+
+
+def write_table(path, header, rows):
+    """Tab-separated text; an empty cell is a quantity that does not exist."""
+    lines = ["\t".join(header), *("\t".join(_cell(item) for item in row) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _all_rdf_errors(target_arrays, target_attrs, sample_arrays, model):
+    cuts = {term.name: term.basis.r_cut for term in model.pair_terms}
+    pairs = rdf_pairs(target_arrays, target_attrs, sample_arrays)
+    errors = {name: rdf_errors(pair, cuts[name]) for name, pair in pairs.items() if name in cuts}
+    return {name: entry for name, entry in errors.items() if entry}
+
+
+def _both(observable, volumes, *arguments):
+    return {
+        key: value
+        for side, volume in volumes.items()
+        for key, value in _estimate(side, observable(volume, *arguments)).items()
+    }
+
+
+def _estimate(name, value_and_error):
+    value, error = value_and_error
+    return {name: float(value), f"{name}_se": float(error)}
+
+
+def _rms(values):
+    return np.sqrt((values**2).mean(axis=-1))
+
+
+def _leave_one_out(blocks):
+    return (blocks.sum(axis=0) - blocks) / (len(blocks) - 1)
+
+
+def _jackknife_variance(values):
+    return (len(values) - 1) * values.var()
+
+
+def _normalised(weights):
+    return weights / weights.sum()
+
+
+def _kullback_leibler(p, q):
+    some = p > 0
+    return (p[some] * np.log2(p[some] / q[some])).sum()
+
+
+def _linear(model, jacobian, part):
+    value = jacobian @ model.parameters[part]
+    if "covariance" not in model.extra:
+        return value, None
+    covariance = np.asarray(model.extra["covariance"], float)[part, part]
+    variance = np.einsum("ik,kl,il->i", jacobian, covariance, jacobian)
+    return value, np.sqrt(np.maximum(variance, 0.0))
+
+
+def _potential_columns(curve):
+    named = {letter: curve[letter] for letter in "ABC" if letter in curve}
+    named |= {f"U_{temperature:g}K": item for temperature, item in curve["U"].items()}
+    columns = {"r_nm": curve["r"]}
+    for name, (value, error) in named.items():
+        columns[name] = value
+        if error is not None:
+            columns[f"{name}_se"] = error
+    return columns
+
+
+def _flatten(item, prefix=""):
+    for key, value in item.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _cell(item):
+    return item if isinstance(item, str) else f"{item:.8g}"

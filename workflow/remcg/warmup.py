@@ -1,0 +1,38 @@
+"""``python -m remcg.warmup``: compile the kernels into their cache before they are needed."""
+
+import numpy as np
+
+from remcg import pairs
+from remcg.basis import SplineBasis
+from remcg.engine.replica import Start
+from remcg.model import Model, PairTerm, VolumeTerm
+from remcg.sample import sample
+
+N_SIDE = 4
+EDGE = 2.0  # nm
+RANGE = 0.6  # nm
+
+
+def warm_up():
+    """Go once through the public functions that need kernels, on 64 sites without energy."""
+    basis = SplineBasis(0.25, RANGE, 6)
+    terms = (PairTerm(("W", "W"), basis, 1), VolumeTerm(1, 1))
+    model = Model(("W",), terms, 300.0, EDGE**3 / N_SIDE**3, (np.zeros((1, 6)), np.zeros((1, 1))))
+    axis = (np.arange(N_SIDE) + 0.5) * EDGE / N_SIDE
+    positions = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    types = np.zeros(len(positions), np.int64)
+    start = Start(positions, np.full(3, EDGE), None, types, np.full(len(positions), 18.0))
+    edges = np.linspace(0.0, RANGE, 61)
+    for pressure in (None, 1.0):
+        sample(
+            model, start, 300.0, pressure, n_steps=20, n_equilibration=20, timestep=0.002,
+            rdf_edges=edges, keep=1,
+        )  # fmt: skip
+    frames, boxes = positions[None], np.full((1, 3), EDGE)
+    pairs.pair_sums(frames, boxes, types, ("W",), model.pair_terms)
+    pairs.rdf(frames, boxes, types, [(0, 0)], edges, 1)
+    pairs.onset(frames, boxes, types, [(0, 0)])
+
+
+if __name__ == "__main__":
+    warm_up()
