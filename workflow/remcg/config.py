@@ -38,7 +38,7 @@ class System:
     """What was simulated, and what a site is."""
 
     topology: Path = option("path", "atoms, residues, bonds; any format that mdtraj reads")
-    mapping: Path = option("path", "mapping file, see below")
+    mapping: Path = option("path", "mapping file, see above")
     force_field: list = option(
         "text", "XML files of OpenMM's ForceField; for backmap and reference", [], many=True
     )

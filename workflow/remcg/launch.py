@@ -10,6 +10,7 @@ let one campaign stop another.
 import argparse
 import contextlib
 import fcntl
+import io
 import json
 import os
 import platform
@@ -185,8 +186,8 @@ def environment(run, cores, started):
 
 
 def _snakemake(configfile, cores, *more):
-    program = [sys.executable, "-m", "snakemake", "--nolock", "--cores", str(cores)]
-    return [*program, "--configfile", str(configfile), *more]
+    program = [sys.executable, "-m", "snakemake", "--configfile", str(configfile)]
+    return [*program, "--nolock", "--cores", str(cores), *more]
 
 
 class Child:
@@ -431,6 +432,17 @@ def _finish(code, results, configfile, variables, logs, progress, display):
     return code
 
 
+def check_new_inputs(campaign):
+    """Read the head of every input, unless all of them have been mapped before."""
+    facts = Path("results", campaign.campaign, "map")
+    if all((facts / f"{state.id}.json").exists() for state in campaign.states):
+        return
+    from remcg.mapping import check_campaign
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        check_campaign(campaign)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="remcg.launch", description=__doc__.split("\n")[0])
     parser.add_argument("--configfile", default="config/spce-water.yaml", help="the campaign")
@@ -441,10 +453,13 @@ def main(arguments=None):
     try:
         from remcg.config import load
 
-        campaign = load(given.configfile).campaign
+        # Further arguments may ask for the reference trajectories themselves.
+        campaign = load(given.configfile, check_files=not given.snakemake)
         if given.report:
-            return report(campaign, given.configfile)
-        return run(campaign, given.configfile, given.cores, given.snakemake)
+            return report(campaign.campaign, given.configfile)
+        if not given.snakemake:
+            check_new_inputs(campaign)
+        return run(campaign.campaign, given.configfile, given.cores, given.snakemake)
     except InputError as error:
         print(f"remcg: {error}", file=sys.stderr)
         return 2

@@ -461,7 +461,7 @@ class _Onset:
         are left out."""
         reached = np.cumsum(self.counts, axis=1) >= ONSET_COUNT - 0.5
         return {
-            name: float(self.edges[np.argmax(row) + 1])
+            name: round(float(self.edges[np.argmax(row) + 1]), 6)
             for name, row in zip(self.sites.pair_names, reached)
             if row.any()
         }

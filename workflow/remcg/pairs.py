@@ -9,6 +9,7 @@ from remcg.engine.neighbors import close_pairs
 from remcg.errors import InputError
 
 RDF_WIDTH = 0.01  # nm
+ROUNDING = 1e-9  # of a box edge against twice a range
 ONSET_RANGE = 1.0  # nm, where the onset of a pair is looked for first
 
 
@@ -55,34 +56,42 @@ def pair_tables(site_names, pair_terms):
 
 
 @njit(cache=True)
-def add_basis_sums(r, term, tables, sums):
-    """Add the (at most four) functions of a term that live at r to ``sums``.
+def add_basis_sums(distances, count, term, tables, sums):
+    """Add the functions of a term at ``distances[:count]``, at most four each, to ``sums``.
 
     Below r_min the functions continue linearly: the first interval without its x**2 and x**3.
     """
-    if r >= tables.r_cut[term]:
-        return
-    table = tables.local
-    x = (r - tables.r_min[term]) * tables.inverse_spacing[term]
-    at = tables.offset[term]
-    if x < 0.0:
-        for j in range(2):
-            sums[at + j] += table[term, 0, j, 0] + x * table[term, 0, j, 1]
-        return
-    m = min(int(x), tables.n_intervals[term] - 1)
-    x -= m
-    # functions that the basis leaves out are zero; behind the last term they have no slot
-    for j in range(min(4, sums.shape[0] - at - m)):
-        high = table[term, m, j, 2] + x * table[term, m, j, 3]
-        sums[at + m + j] += table[term, m, j, 0] + x * (table[term, m, j, 1] + x * high)
+    table = tables.local[term]
+    r_min, r_cut, scale = tables.r_min[term], tables.r_cut[term], tables.inverse_spacing[term]
+    last, offset = tables.n_intervals[term] - 1, tables.offset[term]
+    n_sums = sums.shape[0]
+    for k in range(count):
+        if distances[k] >= r_cut:
+            continue
+        x = (distances[k] - r_min) * scale
+        if x < 0.0:
+            for j in range(2):
+                sums[offset + j] += table[0, j, 0] + x * table[0, j, 1]
+            continue
+        m = min(int(x), last)
+        x -= m
+        # functions that the basis leaves out are zero; behind the last term they have no slot
+        for j in range(min(4, n_sums - offset - m)):
+            high = table[m, j, 2] + x * table[m, j, 3]
+            sums[offset + m + j] += table[m, j, 0] + x * (table[m, j, 1] + x * high)
 
 
 @njit(cache=True)
 def _frame_sums(first, second, distance, count, site_types, tables, sums):
-    for p in range(count):
-        term = tables.term_of[site_types[first[p]], site_types[second[p]]]
-        if term >= 0:
-            add_basis_sums(distance[p], term, tables, sums)
+    term_of = tables.term_of
+    chosen = np.empty(count)
+    for term in range(tables.r_cut.shape[0]):
+        n_chosen = 0
+        for p in range(count):
+            if term_of[site_types[first[p]], site_types[second[p]]] == term:
+                chosen[n_chosen] = distance[p]
+                n_chosen += 1
+        add_basis_sums(chosen, n_chosen, term, tables, sums)
 
 
 @njit(cache=True)
@@ -135,7 +144,7 @@ def _checked(positions, boxes, site_types, r_max):
         raise InputError(
             f"frame {np.argmin(finite)} has positions or box edges that are not finite"
         )
-    if len(boxes) and boxes.min() < 2.0 * r_max:
+    if len(boxes) and boxes.min() < 2.0 * r_max * (1.0 - ROUNDING):
         frame, axis = np.unravel_index(np.argmin(boxes), boxes.shape)
         raise InputError(
             f"frame {frame}: the box edge along {'xyz'[axis]} is {boxes[frame, axis]:.4g} nm, less"

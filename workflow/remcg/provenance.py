@@ -4,7 +4,6 @@ import hashlib
 import json
 import platform
 from importlib import metadata
-from pathlib import Path
 
 
 def file_hash(path):
@@ -16,23 +15,35 @@ def file_hash(path):
 def input_hashes(campaign):
     """Hashes of the training inputs and of the settings that shape the model.
 
-    Keys are file names without folders, so that a moved campaign keeps its hashes.
+    Files go by the names that the config gives them, so a moved checkout keeps its hashes; what
+    only says how or how long to run (ranks, the limit of iterations) has no part in them.
     """
-    files = [campaign.system.topology, campaign.system.mapping]
-    for state in campaign.training:
-        files += [*state.trajectory, *([state.log] if state.log else [])]
     settings = campaign.to_dict()
-    shaping = {key: settings[key] for key in ("seed", "model", "sample", "rem")}
-    shaping["states"] = [
-        {key: state[key] for key in ("id", "temperature", "pressure", "weight")}
-        for state in settings["states"]
-        if state["use"] == "train"
-    ]
+    names = {
+        settings["system"]["topology"]: campaign.system.topology,
+        settings["system"]["mapping"]: campaign.system.mapping,
+    }
+    states = [item for item in settings["states"] if item["use"] == "train"]
+    for item, state in zip(states, campaign.training):
+        names |= dict(zip(item["trajectory"], state.trajectory))
+        if state.log:
+            names[item["log"]] = state.log
+    shaping = {
+        "seed": settings["seed"],
+        "model": settings["model"],
+        "sample": _without(settings["sample"], "ranks"),
+        "rem": _without(settings["rem"], "max_iterations"),
+        "states": [_without(item, "trajectory", "log", "use") for item in states],
+    }
     text = json.dumps(shaping, sort_keys=True)
     return {
         "settings": hashlib.sha256(text.encode()).hexdigest(),
-        **{Path(path).name: file_hash(path) for path in files},
+        **{name: file_hash(path) for name, path in names.items()},
     }
+
+
+def _without(section, *names):
+    return {key: value for key, value in section.items() if key not in names}
 
 
 def provenance(campaign):

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import re
 import struct
 from dataclasses import dataclass
 
@@ -91,16 +92,18 @@ def _read_file(path, topology, state, topology_name, chunk):
     except InputError:
         raise
     except Exception as error:  # mdtraj's readers raise almost anything
-        if "same atoms" in str(error) or "n_atoms" in str(error):
-            raise _other_atoms(path, "another number of", topology, state, topology_name) from error
+        supplied = re.search(r"supplied\s+\(\d+, (\d+), 3\)", str(error))
+        if supplied or "same atoms" in str(error):
+            found = int(supplied[1]) if supplied else "another number of"
+            raise _other_atoms(path, found, topology, state, topology_name) from error
         raise InputError(
-            f"{state}: {path} cannot be read after frame {n_read} ({_one_line(error)}); the file "
-            "is "
-            "truncated or corrupt: copy it again, or cut it off before that frame"
+            f"{state}: {path} cannot be read between frames {n_read} and {n_read + chunk - 1} "
+            f"({_one_line(error)}); the file is truncated or corrupt: copy it again, or keep only "
+            "the frames before"
         ) from error
     if n_read == 0:
         raise InputError(f"{state}: {path} has no frames; give a trajectory")
-    if n_expected is not None and n_read != n_expected:
+    if n_expected is not None and n_read < n_expected:
         raise InputError(
             f"{state}: {path} holds {n_expected} frames but only {n_read} can be read; the file is "
             "corrupt: copy it again, or cut it off before that frame"
@@ -122,7 +125,20 @@ def _inspect(path, state):
         raise InputError(f"{state}: the trajectory {path} is missing; correct the path")
     if os.path.getsize(path) == 0:
         raise InputError(f"{state}: {path} is empty; copy it again")
-    return walk_xtc(path, state) if str(path).lower().endswith(".xtc") else (None, None)
+    suffix = str(path).lower().rpartition(".")[2]
+    if suffix == "xtc":
+        return walk_xtc(path, state)
+    return None, _dcd_frames(path) if suffix == "dcd" else None
+
+
+def _dcd_frames(path):
+    """Frames that the header of a DCD file claims; its reader ends silently where it was cut."""
+    with open(path, "rb") as stream:
+        header = stream.read(12)
+    if len(header) < 12 or header[4:8] != b"CORD":
+        return None
+    order = "<" if header[:4] == struct.pack("<i", 84) else ">"
+    return struct.unpack(f"{order}i", header[8:])[0]
 
 
 def walk_xtc(path, state):

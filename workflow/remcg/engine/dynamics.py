@@ -107,7 +107,7 @@ def _move(random, state, forces, masses, conditions):
             v[i, d] = after
             x[i, d] += step
             moved += step * step
-        if not moved <= farthest:  # also true of nan
+        if farthest == farthest and not moved <= farthest:  # nan comes in and stays
             farthest = moved
     return farthest
 
@@ -130,7 +130,7 @@ def _tune(state, chance, is_tuning):
         state.volume_step[0] = min(wanted, MAX_VOLUME_STEP)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def advance(random, state, system, conditions, samples, rdf_range, first, n_steps, n_equilibration):
     """Steps first + 1 ... first + n_steps; returns (status, last step done).
 
@@ -167,7 +167,7 @@ def advance(random, state, system, conditions, samples, rdf_range, first, n_step
             grown = state.volume_step[0] * (2.0 * random.random() - 1.0)
             scale = math.exp(grown / 3.0)
             change = volume * (math.exp(grown) - 1.0)
-            if min(state.box[0], state.box[1], state.box[2]) * scale < 2.0 * r_max:
+            if min(state.box[0], state.box[1], state.box[2]) * scale < 2.0 * r_max * (1.0 - 1e-9):
                 return SHRUNK, step
             old_positions[:] = state.positions
             old_forces[:] = forces

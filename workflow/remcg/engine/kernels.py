@@ -1,6 +1,5 @@
 """Energy, forces, virial and basis sums of pair terms over a neighbour list."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -184,19 +183,24 @@ def observe_pairs(positions, box, neighbors, system, rdf_range, weight, sums, co
     n_channels = system.r_cut.shape[0]
     n_bins = counts.shape[1]
     inverse = n_bins / rdf_range if rdf_range > 0.0 else 0.0
-    inverse_box = 1.0 / box
+    edge_x, edge_y, edge_z = box[0], box[1], box[2]
+    inverse_x, inverse_y, inverse_z = 1.0 / edge_x, 1.0 / edge_y, 1.0 / edge_z
+    terms, start, sites = system.term, neighbors.start, neighbors.sites
+    r = np.empty(neighbors.longest + 1)
     for i in range(positions.shape[0]):
         for c in range(n_channels):
-            m = i * n_channels + c
-            for k in range(neighbors.start[m], neighbors.start[m + 1]):
-                j = neighbors.sites[k]
-                r2 = 0.0
-                for d in range(3):
-                    step = positions[i, d] - positions[j, d]
-                    step -= box[d] * np.floor(step * inverse_box[d] + 0.5)
-                    r2 += step * step
-                r = math.sqrt(r2)
-                if r < rdf_range:
-                    counts[c, min(int(r * inverse), n_bins - 1)] += weight
-                if system.term[c] >= 0:
-                    add_basis_sums(r, system.term[c], system.tables, sums)
+            begin = start[i * n_channels + c]
+            count = start[i * n_channels + c + 1] - begin
+            for k in range(count):
+                j = sites[begin + k]
+                dx = positions[i, 0] - positions[j, 0]
+                dy = positions[i, 1] - positions[j, 1]
+                dz = positions[i, 2] - positions[j, 2]
+                dx -= edge_x * np.floor(dx * inverse_x + 0.5)
+                dy -= edge_y * np.floor(dy * inverse_y + 0.5)
+                dz -= edge_z * np.floor(dz * inverse_z + 0.5)
+                r[k] = np.sqrt(dx * dx + dy * dy + dz * dz)
+                if r[k] < rdf_range:
+                    counts[c, min(int(r[k] * inverse), n_bins - 1)] += weight
+            if terms[c] >= 0:
+                add_basis_sums(r, count, terms[c], system.tables, sums)

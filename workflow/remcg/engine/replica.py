@@ -19,7 +19,7 @@ from remcg.engine.dynamics import (
 )
 from remcg.engine.kernels import build_system, type_pairs
 from remcg.errors import InputError, SamplingError
-from remcg.pairs import rdf_norm
+from remcg.pairs import ROUNDING, rdf_norm
 from remcg.units import BAR, KB
 
 N_BLOCKS = 10
@@ -251,7 +251,7 @@ class Replica:
 
 def _check(replica, start):
     reach = replica.system.reach.max()
-    if np.min(start.box) < 2.0 * reach:
+    if np.min(start.box) < 2.0 * reach * (1.0 - ROUNDING):
         raise InputError(
             f"{replica.label}: a box edge of {np.min(start.box):.4g} nm is less than twice the"
             f" range {reach:.4g} nm of a pair; shorten r_cut or take a larger box"

@@ -1,0 +1,147 @@
+"""The command remcg: what it prints and how it ends."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+import waters
+from remcg import cli, config
+from remcg.basis import SplineBasis
+from remcg.io import write_json
+from remcg.model import Model, PairTerm, VolumeTerm
+from remcg.provenance import input_hashes
+
+
+def model(shift=0.0, error=0.1, **extra):
+    """A small model; ``shift`` in units of the standard error of every parameter."""
+    terms = (PairTerm(("W", "W"), SplineBasis(0.2, 0.8, 8), 2), VolumeTerm(2, 2))
+    blank = Model(("W",), terms, 300.0, 0.03, (np.zeros((2, 8)), np.zeros((2, 2))))
+    covariance = error**2 * np.eye(20)
+    values = np.linspace(-1.0, 1.0, 20) + shift * error
+    return blank.with_parameters(values, covariance=covariance, **extra)
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(**models):
+        for name, item in models.items():
+            item.write(tmp_path / f"{name}.json")
+        return [str(tmp_path / f"{name}.json") for name in models]
+
+    return write
+
+
+def test_check_prints_a_table_of_the_states(tmp_path, capsys):
+    assert cli.main(["check", str(waters.write_campaign(tmp_path))]) == 0
+    text = capsys.readouterr().out
+    assert "campaign waters" in text
+    assert [name for name in ("cold", "hot", "warm") if f"\n{name} " in text] == [
+        "cold",
+        "hot",
+        "warm",
+    ]
+
+
+def test_bad_input_ends_with_one_paragraph_and_two(tmp_path, capsys):
+    path = waters.write_campaign(tmp_path, waters.content(sede=1))
+    assert cli.main(["check", str(path)]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert "unknown key 'sede'; did you mean 'seed'?" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_check_refuses_a_trajectory_with_another_number_of_atoms(tmp_path, capsys):
+    path = waters.write_campaign(tmp_path)
+    waters.trajectory(28)[0].save_xtc(str(tmp_path / "warm.xtc"))
+    assert cli.main(["check", str(path)]) == 2
+    assert "warm: topology.pdb has 81 atoms but warm.xtc has 84" in capsys.readouterr().err
+
+
+def test_schema_prints_json(capsys):
+    assert cli.main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "remcg campaign"
+
+
+def test_a_model_is_identical_to_itself(files, capsys):
+    assert cli.main(["compare", *files(a=model(), b=model())]) == 0
+    assert "identical to the last bit" in capsys.readouterr().out
+
+
+def test_models_within_error_bars_agree(files, capsys):
+    assert cli.main(["compare", *files(a=model(), b=model(shift=1.0))]) == 0
+    text = capsys.readouterr().out
+    assert "agree within error bars" in text
+    assert "chi2 10.0 in 20 directions" in text  # 20 x 1^2 / (1 + 1)
+
+
+def test_models_beyond_error_bars_differ(files, capsys):
+    assert cli.main(["compare", *files(a=model(), b=model(shift=3.0))]) == 1
+    assert "differ by more than error bars" in capsys.readouterr().out
+
+
+def test_a_difference_in_a_direction_without_error_counts(files, capsys):
+    first, second = model(), model(shift=1.0)
+    for item in (first, second):
+        item.extra["covariance"][0] = item.extra["covariance"][:, 0] = 0.0
+    assert cli.main(["compare", *files(a=first, b=second)]) == 1
+    assert "chi2 inf in 19 directions" in capsys.readouterr().out
+
+
+def test_models_of_other_terms_cannot_be_compared(files, capsys):
+    terms = (PairTerm(("W", "W"), SplineBasis(0.2, 0.9, 8), 2),)
+    other = Model(("W",), terms, 300.0, 0.03, (np.zeros((2, 8)),))
+    assert cli.main(["compare", *files(a=model(), b=other)]) == 2
+    assert "the models have different terms" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_model_cannot_be_compared(tmp_path, capsys):
+    path = tmp_path / "x.json"
+    path.write_text("{}")
+    assert cli.main(["compare", str(path), str(path)]) == 2
+    assert "is not a model.json" in capsys.readouterr().err
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Results of a campaign, and its config."""
+    path = waters.write_campaign(tmp_path)
+    folder = tmp_path / "results" / "waters"
+    inputs = input_hashes(config.load(path))
+    model(inputs=inputs).write(folder / "model" / "model.json")
+    write_json(folder / "provenance.json", {"remcg": cli.__version__})
+    return folder, path
+
+
+def test_verify_finds_nothing_when_nothing_changed(results, capsys):
+    folder, path = results
+    assert cli.main(["verify", str(folder), "--config", str(path)]) == 0
+    assert "inputs and version are unchanged" in capsys.readouterr().out
+
+
+def test_verify_names_what_changed(results, capsys):
+    folder, path = results
+    waters.trajectory(seed=9)[0].save_xtc(str(path.parent / "hot.xtc"))
+    path.write_text(yaml.safe_dump(waters.content(seed=5)))
+    write_json(folder / "provenance.json", {"remcg": "0.0.0"})
+    assert cli.main(["verify", str(folder), "--config", str(path)]) == 1
+    text = capsys.readouterr().out
+    assert "hot.xtc: has changed" in text
+    assert "settings: has changed" in text
+    assert f"remcg: was 0.0.0, is {cli.__version__}" in text
+    assert "cold.xtc" not in text
+
+
+def test_a_test_state_does_not_count_as_an_input_of_the_model(results, capsys):
+    folder, path = results
+    waters.trajectory(seed=9)[0].save_xtc(str(path.parent / "warm.xtc"))
+    assert cli.main(["verify", str(folder), "--config", str(path)]) == 0
+    capsys.readouterr()
+
+
+def test_verify_without_a_config_of_that_name_asks_for_it(results, capsys):
+    folder, _ = results
+    assert cli.main(["verify", str(folder)]) == 2
+    assert "has campaign: waters; name it with --config" in capsys.readouterr().err

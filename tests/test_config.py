@@ -1,0 +1,312 @@
+"""The campaign's YAML: what is read, and what is refused with which words."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+import yaml
+
+import waters
+from remcg import config
+from remcg.errors import InputError
+
+DEFAULT = config.ROOT / "config" / "spce-water.yaml"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Empty files under the names of the campaign: loading does not open them."""
+    place = tmp_path_factory.mktemp("config")
+    for name in ("topology.pdb", "water.yaml", "cold.xtc", "hot.xtc", "warm.xtc"):
+        (place / name).touch()
+    return place
+
+
+def load(folder, content):
+    path = folder / "campaign.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return config.load(path)
+
+
+def changed(*keys, value):
+    """A legal config with one value replaced; the last key may be new."""
+    content = copy.deepcopy(waters.content())
+    item = content
+    for key in keys[:-1]:
+        item = item.setdefault(key, {}) if isinstance(item, dict) else item[key]
+    item[keys[-1]] = value
+    return content
+
+
+def test_the_default_campaign_has_the_values_of_its_file():
+    campaign = config.load(DEFAULT, check_files=False)
+    assert [state.id for state in campaign.training] == ["T280", "T310", "T340"]
+    assert [state.temperature for state in campaign.test] == [295.0, 325.0]
+    assert campaign.reference_temperature == pytest.approx(310.0)
+    assert campaign.n_params == 34 * 2 + 2 * 3
+    assert campaign.predict.replicas == campaign.sample.replicas == 2
+    assert campaign.system.topology == config.ROOT / "resources" / "spce" / "topology.pdb"
+
+
+def test_the_schema_on_disk_is_that_of_the_typed_config():
+    path = config.ROOT / "workflow" / "schemas" / "config.schema.json"
+    assert path.read_text() == config.schema_text(), "run: remcg schema > " + str(path)
+
+
+def test_the_readme_lists_every_key_as_it_is():
+    text = (config.ROOT / "config" / "README.md").read_text()
+    assert text.endswith(config.tables()), "append the output of: remcg schema --tables"
+
+
+def test_the_schema_accepts_the_default_campaign_and_refuses_a_misspelt_key():
+    content = yaml.safe_load(DEFAULT.read_text())
+    validator = jsonschema.Draft202012Validator(config.schema())
+    validator.validate(content)
+    content["sample"]["timestpe"] = 0.004
+    assert not validator.is_valid(content)
+
+
+def test_loading_a_config_does_not_import_a_trajectory_reader():
+    code = (
+        "import sys, remcg.config as c; c.load(sys.argv[1], check_files=False); "
+        "print({'mdtraj', 'numba', 'scipy', 'pymbar'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(DEFAULT)]
+    assert subprocess.check_output(command, text=True).strip() == "set()"
+
+
+def test_plain_values_name_files_without_the_place_of_the_campaign(folder, tmp_path):
+    first = load(folder, waters.content()).to_dict()
+    copied = shutil.copytree(folder, tmp_path / "elsewhere")
+    second = load(copied, waters.content()).to_dict()
+    assert first == second
+    assert first["states"][0]["trajectory"] == ["cold.xtc"]
+    json.dumps(first, allow_nan=False)
+
+
+def test_plain_values_name_files_of_the_repository_from_its_root():
+    plain = config.load(DEFAULT, check_files=False).to_dict()
+    assert plain["system"]["topology"] == "resources/spce/topology.pdb"
+
+
+def test_numbers_and_names_mean_what_they_look_like(folder):
+    text = yaml.safe_dump(waters.content()) + "backmap: {stiffness: 1e5}\n"
+    assert load(folder, text).backmap.stiffness == 1e5
+    text = (
+        text.replace("[W, W]", "[NO, NO]").replace("- W\n", "- NO\n").replace("id: cold", "id: NO")
+    )
+    campaign = load(folder, text)
+    assert campaign.states[0].id == "NO"
+    assert campaign.pair_terms[0].sites == ["NO", "NO"]
+
+
+def test_a_grid_of_states_fills_in_ids_and_file_names(folder):
+    grid = {
+        "temperature": [280, 300.5, 320],
+        "pressure": [1, 1000],
+        "test_temperature": [300.5],
+        "trajectory": "T{temperature}_P{pressure}.xtc",
+    }
+    for t in ("280", "300.5", "320"):
+        for p in ("1", "1000"):
+            (folder / f"T{t}_P{p}.xtc").touch()
+    campaign = load(folder, waters.content(states=grid))
+    assert [state.id for state in campaign.test] == ["T300.5_P1", "T300.5_P1000"]
+    assert len(campaign.training) == 4
+    assert campaign.states[3].trajectory == [folder / "T300.5_P1000.xtc"]
+
+
+def test_the_pair_of_a_term_is_sorted_so_that_its_name_is_unique(folder):
+    campaign = load(folder, changed("model", "terms", 0, "sites", value=["W", "A"]))
+    assert campaign.pair_terms[0].name == "A-W"
+
+
+def test_several_trajectory_files_make_one_state(folder):
+    campaign = load(folder, changed("states", 0, "trajectory", value=["cold.xtc", "hot.xtc"]))
+    assert [path.name for path in campaign.states[0].trajectory] == ["cold.xtc", "hot.xtc"]
+
+
+REFUSED = {
+    "misspelt section": (("smaple",), {}, "unknown key 'smaple'; did you mean 'sample'?"),
+    "misspelt key": (
+        ("sample", "timestpe"),
+        0.004,
+        "sample: unknown key 'timestpe'; did you mean 'ti",
+    ),
+    "misspelt state key": (
+        ("states", 0, "temprature"),
+        280,
+        r"states\[0\] \(cold\): unknown key 'temprature'; did you mean 'temperature'?",
+    ),
+    "misspelt model key": (
+        ("model", "term"),
+        [],
+        "model: unknown key 'term'; did you mean 'terms'",
+    ),
+    "negative temperature": (
+        ("states", 0, "temperature"),
+        -20,
+        "-20 K is out of range; allowed is 1 to 5000 K; give kelvin, not degrees Celsius",
+    ),
+    "absurd temperature": (("states", 0, "temperature"), 280000, "280000 K is out of range"),
+    "pressure in Pa": (("states", 0, "pressure"), 101325, "101325 bar is out of range.* not Pa"),
+    "negative pressure": (("states", 0, "pressure"), -1, "-1 bar is out of range"),
+    "timestep in fs": (
+        ("sample", "timestep"),
+        4,
+        "sample.timestep: 4 ps is out of range; allowed is 1e-05 to 0.1 ps; give ps, not fs",
+    ),
+    "cut-off in angstrom": (
+        ("model", "terms", 0, "r_cut"),
+        9,
+        r"model.terms\[0\].r_cut: 9 nm is out of range; .*; give nm, not Å",
+    ),
+    "r_min beyond r_cut": (("model", "terms", 0, "r_min"), 0.8, "r_min 0.8 nm is not below r_cut"),
+    "text for a number": (
+        ("sample", "steps"),
+        "many",
+        "sample.steps: found 'many', expected a who",
+    ),
+    "truth for a number": (("seed",), True, "seed: found True, expected a whole number"),
+    "no value": (("sample", "steps"), None, "sample.steps: has no value; give a whole number"),
+    "infinite": (("sample", "friction"), float("inf"), "found inf, expected a number"),
+    "unknown use": (
+        ("states", 0, "use"),
+        "trian",
+        "found 'trian', allowed are train, test; did you",
+    ),
+    "unsafe id": (("states", 0, "id"), "a/b", r"'a/b' cannot name a file; use letters"),
+    "hidden id": (("states", 0, "id"), "..", r"'..' cannot name a file"),
+    "unsafe campaign": (("campaign",), "../x", "campaign: '../x' cannot name a file"),
+    "two ids": (("states", 1, "id"), "cold", "two states have the id 'cold'"),
+    "ids that differ in case": (("states", 1, "id"), "Cold", "'Cold' differs only in case"),
+    "no states": (("states",), [], "states: is empty; give a list of states"),
+    "no terms": (("model", "terms"), [], "model.terms: is empty"),
+    "unknown term": (
+        ("model", "terms", 1, "kind"),
+        "angle",
+        r"model.terms\[1\].kind: found 'angle'; this version knows pair and volume terms",
+    ),
+    "volume coefficients per state": (
+        ("model", "terms", 1, "per_state"),
+        True,
+        r"model.terms\[1\]: unknown key 'per_state'",
+    ),
+    "three sites": (
+        ("model", "terms", 0, "sites"),
+        ["W"] * 3,
+        "give the two site types of the pair",
+    ),
+    "missing trajectory": (("states", 0, "trajectory"), "gone.xtc", "the file gone.xtc is missing"),
+    "section that is no section": (
+        ("sample",),
+        [1],
+        r"sample: found \[1\] where keys are expected",
+    ),
+    "steps below the interval": (
+        ("sample", "sample_interval"),
+        20000,
+        r"10000 steps are fewer than one sample_interval \(20000\); raise steps",
+    ),
+    "quadratic from two temperatures": (
+        ("model", "temperature"),
+        "quadratic",
+        r"W-W has temperature: quadratic, which needs training states at 3 or more "
+        r"temperatures, but there are 2 \(280 K, 320 K\); "
+        "add training states or set temperature: linear",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_mistake_is_refused_by_name(folder, case):
+    keys, value, message = REFUSED[case]
+    with pytest.raises(InputError, match=message):
+        load(folder, changed(*keys, value=value))
+
+
+def test_a_missing_file_is_looked_for_in_two_places(folder):
+    content = changed("system", "topology", value="nowhere/gone.pdb")
+    places = f"{folder}/nowhere/gone.pdb and {config.ROOT}/nowhere/gone.pdb"
+    with pytest.raises(InputError, match=re.escape(places)):
+        load(folder, content)
+
+
+def test_a_missing_trajectory_may_be_made_later(folder):
+    path = folder / "later.yaml"
+    path.write_text(yaml.safe_dump(changed("states", 0, "trajectory", value="later.xtc")))
+    campaign = config.load(path, check_files=False)
+    assert campaign.states[0].trajectory == [folder / "later.xtc"]
+
+
+def test_a_campaign_without_training_states_is_refused(folder):
+    content = waters.content()
+    for state in content["states"]:
+        state["use"] = "test"
+    with pytest.raises(InputError, match="no state has use: train"):
+        load(folder, content)
+
+
+def test_a_volume_term_needs_states_at_constant_pressure(folder):
+    content = waters.content()
+    for state in content["states"]:
+        state["pressure"] = None
+    message = "training states at constant pressure at 2 or more.*or leave the term out"
+    with pytest.raises(InputError, match=message):
+        load(folder, content)
+
+
+def test_a_missing_section_is_named(folder):
+    content = waters.content()
+    del content["model"]
+    with pytest.raises(InputError, match="the key 'model' is missing"):
+        load(folder, content)
+
+
+def test_a_missing_key_is_named_with_its_state(folder):
+    content = waters.content()
+    del content["states"][1]["temperature"]
+    with pytest.raises(InputError, match=r"states\[1\] \(hot\): the key 'temperature' is missing"):
+        load(folder, content)
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_lines(folder):
+    with pytest.raises(InputError, match="the key 'seed' stands twice, in lines 1 and 2"):
+        load(folder, "seed: 1\nseed: 2\n")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("a: [1", "is not valid YAML"),
+        ("", "where keys are expected"),
+        ("- 1", "where keys are expected"),
+        ("? [a]\n: 1", "is not valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_campaign_is_refused(folder, text, message):
+    with pytest.raises(InputError, match=message):
+        load(folder, text)
+
+
+def test_a_config_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.yaml: cannot be read"):
+        config.load(tmp_path / "gone.yaml")
+
+
+def test_an_unknown_word_in_a_grid_is_refused(folder):
+    grid = {"temperature": [280, 320], "trajectory": "T{temp}.xtc"}
+    with pytest.raises(InputError, match=r"'\{temp\}' in 'T\{temp\}.xtc' is unknown"):
+        load(folder, waters.content(states=grid))
+
+
+def test_a_test_temperature_must_be_in_the_grid(folder):
+    grid = {"temperature": [280, 320], "test_temperature": [300], "trajectory": "cold.xtc"}
+    with pytest.raises(InputError, match="300 K is not among the temperatures"):
+        load(folder, waters.content(states=grid))

@@ -1,0 +1,35 @@
+"""The shipped references against published properties of SPC/E water."""
+
+import mdtraj
+import numpy as np
+import pandas as pd
+import pytest
+
+from remcg.config import ROOT
+from remcg.statistics import standard_error
+from remcg.units import KG_M3
+
+SPCE = ROOT / "resources" / "spce"
+PUBLISHED = {280: (1008.0, 0.01), 295: (1001.0, 0.01), 310: (992.5, 0.006), 325: (983.0, 0.006)}
+PUBLISHED[340] = (972.4, 0.006)
+MASS = 512 * (15.9994 + 2 * 1.008)
+
+
+@pytest.mark.parametrize("temperature", PUBLISHED)
+def test_the_density_is_that_of_published_spce_water(temperature):
+    log = pd.read_csv(SPCE / f"T{temperature}.csv")
+    volume, error = standard_error(log["volume_nm3"].to_numpy()[None])
+    density, tolerance = PUBLISHED[temperature]
+    assert MASS / volume * KG_M3 == pytest.approx(density, rel=tolerance)
+    assert error / volume < 0.003
+
+
+@pytest.mark.parametrize("temperature", PUBLISHED)
+def test_the_log_belongs_to_the_frames_and_to_the_temperature(temperature):
+    log = pd.read_csv(SPCE / f"T{temperature}.csv")
+    with mdtraj.open(str(SPCE / f"T{temperature}.xtc")) as file:
+        _, time, _, box = file.read()
+    assert len(time) == len(log) == 500
+    np.testing.assert_allclose(np.linalg.det(box), log["volume_nm3"], rtol=1e-4)
+    mean, error = standard_error(log["temperature_K"].to_numpy()[None])
+    assert abs(mean - temperature) < 4 * error + 0.5

@@ -1,0 +1,222 @@
+"""Reading trajectories and logs: what is delivered, and every kind of bad file."""
+
+import struct
+
+import mdtraj
+import numpy as np
+import pytest
+
+import waters
+from remcg import trajectory
+from remcg.errors import InputError
+
+N_MOLECULES, N_FRAMES = 27, 12
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return waters.trajectory(N_MOLECULES, N_FRAMES)[0]
+
+
+@pytest.fixture
+def xtc(frames, tmp_path):
+    path = tmp_path / "cold.xtc"
+    frames.save_xtc(str(path))
+    return path
+
+
+def read(path, topology, **options):
+    return list(trajectory.read_frames([path], topology, "cold", "topology.pdb", **options))
+
+
+def test_chunks_hold_every_frame_once_and_in_order(xtc, frames):
+    chunks = read(xtc, frames.topology, chunk=5)
+    assert [chunk.start for chunk in chunks] == [0, 5, 10]
+    positions = np.concatenate([chunk.positions for chunk in chunks])
+    np.testing.assert_allclose(positions, frames.xyz, atol=6e-4)  # XTC rounds to 1e-3 nm
+    boxes = np.concatenate([chunk.boxes for chunk in chunks])
+    np.testing.assert_allclose(boxes, frames.unitcell_lengths, atol=1e-6)
+    np.testing.assert_array_equal(np.concatenate([c.time for c in chunks]), frames.time)
+
+
+def test_files_of_one_state_follow_each_other(xtc, frames):
+    chunks = list(trajectory.read_frames([xtc, xtc], frames.topology, "cold", chunk=8))
+    assert [chunk.start for chunk in chunks] == [0, 8, 12, 20]
+
+
+@pytest.mark.parametrize("suffix", ["trr", "dcd"])
+def test_other_formats_are_read_alike(frames, tmp_path, suffix):
+    path = tmp_path / f"cold.{suffix}"
+    frames.save(str(path))
+    chunks = read(path, frames.topology)
+    positions = np.concatenate([chunk.positions for chunk in chunks])
+    np.testing.assert_allclose(positions, frames.xyz, atol=1e-5)
+
+
+def test_the_headers_of_an_xtc_tell_its_atoms_and_frames(xtc):
+    assert trajectory.walk_xtc(xtc, "cold") == (3 * N_MOLECULES, N_FRAMES)
+
+
+def test_the_headers_of_a_tiny_xtc_are_followed_too(tmp_path):
+    small = waters.trajectory(2, 4)[0]
+    path = tmp_path / "tiny.xtc"
+    small.save_xtc(str(path))
+    assert trajectory.walk_xtc(path, "tiny") == (6, 4)
+
+
+def test_another_number_of_atoms_is_refused(xtc):
+    message = (
+        r"cold: topology\.pdb has 84 atoms but cold\.xtc has 81; give the topology that the "
+        "trajectory was written with"
+    )
+    with pytest.raises(InputError, match=message):
+        read(xtc, waters.topology(28))
+
+
+def test_another_number_of_atoms_is_refused_in_other_formats(frames, tmp_path):
+    path = tmp_path / "cold.dcd"
+    frames.save(str(path))
+    with pytest.raises(InputError, match=r"has 84 atoms but cold\.dcd has 81; give the topology"):
+        read(path, waters.topology(28))
+
+
+@pytest.mark.parametrize("left", [0.95, 0.5, 0.1])
+def test_a_truncated_xtc_is_refused_with_its_frame(xtc, frames, left):
+    content = xtc.read_bytes()
+    xtc.write_bytes(content[: int(left * len(content))])
+    with pytest.raises(InputError, match=r"cold\.xtc is truncated in frame \d+"):
+        read(xtc, frames.topology)
+
+
+def test_an_xtc_cut_between_frames_is_a_shorter_trajectory(xtc, frames):
+    content = xtc.read_bytes()
+    second = content.index(struct.pack(">2i", 1995, 3 * N_MOLECULES), 8)
+    xtc.write_bytes(content[:second])
+    assert sum(len(chunk.boxes) for chunk in read(xtc, frames.topology)) == 1
+
+
+def test_an_overwritten_header_is_refused_with_its_frame(xtc, frames):
+    content = bytearray(xtc.read_bytes())
+    second = content.index(struct.pack(">2i", 1995, 3 * N_MOLECULES), 8)
+    content[second : second + 8] = b"\xff" * 8
+    xtc.write_bytes(content)
+    with pytest.raises(InputError, match=r"cold\.xtc is corrupt at frame 1 "):
+        read(xtc, frames.topology)
+
+
+@pytest.mark.parametrize("content", [b"hello" * 100, b"\0" * 500])
+def test_a_file_that_is_no_xtc_is_refused(tmp_path, frames, content):
+    path = tmp_path / "cold.xtc"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is corrupt at frame 0"):
+        read(path, frames.topology)
+
+
+def test_an_empty_file_is_refused(tmp_path, frames):
+    path = tmp_path / "cold.xtc"
+    path.touch()
+    with pytest.raises(InputError, match="is empty"):
+        read(path, frames.topology)
+
+
+@pytest.mark.parametrize("suffix", ["trr", "dcd"])
+def test_other_truncated_formats_are_refused(frames, tmp_path, suffix):
+    path = tmp_path / f"cold.{suffix}"
+    frames.save(str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(0.63 * len(content))])
+    with pytest.raises(InputError, match=r"(truncated or|is) corrupt"):
+        read(path, frames.topology)
+
+
+def test_an_overwritten_frame_is_refused(xtc, frames):
+    content = bytearray(xtc.read_bytes())
+    middle = content.index(struct.pack(">2i", 1995, 3 * N_MOLECULES), 8) + 120
+    content[middle : middle + 200] = b"\xff" * 200
+    xtc.write_bytes(content)
+    with pytest.raises(InputError, match="corrupt"):
+        read(xtc, frames.topology)
+
+
+def test_a_file_of_unknown_format_is_refused(tmp_path, frames):
+    path = tmp_path / "cold.xyzzy"
+    path.write_text("?")
+    with pytest.raises(InputError, match="cannot be read between frames 0 and"):
+        read(path, frames.topology)
+
+
+def test_coordinates_that_are_not_numbers_are_refused_with_frame_and_atom(frames, tmp_path):
+    broken = mdtraj.Trajectory(frames.xyz.copy(), frames.topology)
+    broken.unitcell_lengths, broken.unitcell_angles = (
+        frames.unitcell_lengths,
+        frames.unitcell_angles,
+    )
+    broken.xyz[7, 4, 1] = np.nan
+    path = tmp_path / "cold.dcd"
+    broken.save(str(path))
+    with pytest.raises(InputError, match=r"not numbers in frame 7, atom 4 \(HOH2-H1\)"):
+        read(path, frames.topology, chunk=5)
+
+
+def test_a_trajectory_without_box_is_refused(frames, tmp_path):
+    path = tmp_path / "cold.xtc"
+    mdtraj.Trajectory(frames.xyz, frames.topology).save_xtc(str(path))
+    with pytest.raises(InputError, match="has no box in frame 0"):
+        read(path, frames.topology)
+
+
+def test_a_skewed_box_is_refused(frames, tmp_path):
+    skewed = frames[:]
+    skewed.unitcell_angles = np.full((N_FRAMES, 3), 60.0)
+    path = tmp_path / "cold.xtc"
+    skewed.save_xtc(str(path))
+    with pytest.raises(InputError, match=r"angles 60.00, 60.00, 60.00 degrees in frame 0"):
+        read(path, frames.topology)
+
+
+def test_a_topology_that_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "topology.pdb"
+    path.write_text("nothing")
+    with pytest.raises(InputError, match="cannot read it as a topology"):
+        trajectory.load_topology(path)
+
+
+def test_a_log_gives_its_columns(frames, tmp_path):
+    path = tmp_path / "cold.csv"
+    waters.write_log(path, frames, 280.0)
+    log = trajectory.read_log(path, "cold")
+    np.testing.assert_allclose(log["volume_nm3"], frames.unitcell_volumes, rtol=1e-6)
+    assert trajectory.check_log(log, frames.unitcell_volumes, "cold") == []
+
+
+def test_the_log_of_another_run_is_refused(frames, tmp_path):
+    path = tmp_path / "cold.csv"
+    waters.write_log(path, frames, 280.0)
+    log = trajectory.read_log(path, "cold")
+    with pytest.raises(InputError, match=r"in frame 0 the log says .* nm³ but the box"):
+        trajectory.check_log(log, frames.unitcell_volumes[::-1], "cold")
+
+
+def test_a_log_of_another_length_is_a_warning(frames, tmp_path):
+    path = tmp_path / "cold.csv"
+    waters.write_log(path, frames, 280.0)
+    log = trajectory.read_log(path, "cold")
+    (warning,) = trajectory.check_log(log, frames.unitcell_volumes[1:], "cold")
+    assert "the log has 12 lines but the trajectory has 11 frames" in warning
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "has the columns"),
+        ("a,b\n1,2\n", r"has the columns \['a', 'b'\]"),
+        ("volume_nm3\n", "and 0 lines"),
+        ("volume_nm3\n1\nx\n", "has no number for volume_nm3 in line 3"),
+        ("volume_nm3\n1\nnan\n", "in line 3"),
+    ],
+)
+def test_a_bad_log_is_refused(tmp_path, text, message):
+    path = tmp_path / "cold.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        trajectory.read_log(path, "cold")

@@ -1,0 +1,83 @@
+"""The command ``remcg``: thin over the library; heavy imports wait until they are needed."""
+
+import argparse
+import sys
+
+from remcg import __version__
+from remcg.errors import InputError
+
+
+def main(arguments=None):
+    """Run one subcommand; return 0, 1 for a difference that was found, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="remcg", description="Bottom-up coarse-graining by relative entropy minimisation."
+    )
+    parser.add_argument("--version", action="version", version=f"remcg {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="check a campaign and its inputs, without running it")
+    check.add_argument("config")
+    check.set_defaults(run=_check)
+
+    schema = commands.add_parser("schema", help="print the JSON schema of a campaign's YAML file")
+    schema.add_argument("--tables", action="store_true", help="print every key as Markdown instead")
+    schema.set_defaults(run=_schema)
+
+    verify = commands.add_parser(
+        "verify", help="say whether inputs or version changed since results were made"
+    )
+    verify.add_argument("results", help="results/<campaign>")
+    verify.add_argument("--config", help="default: the file in config/ with this campaign's name")
+    verify.set_defaults(run=_verify)
+
+    compare = commands.add_parser(
+        "compare", help="say whether two model.json are identical or agree within error bars"
+    )
+    compare.add_argument("first")
+    compare.add_argument("second")
+    compare.set_defaults(run=_compare)
+    return parser
+
+
+def _check(options):
+    from remcg.config import load
+    from remcg.mapping import check_campaign
+
+    check_campaign(load(options.config))
+    return 0
+
+
+def _schema(options):
+    from remcg import config
+
+    print(config.tables() if options.tables else config.schema_text(), end="")
+    return 0
+
+
+def _verify(options):
+    from remcg.compare import changes
+
+    found = changes(options.results, options.config)
+    print("\n".join(found) if found else f"{options.results}: inputs and version are unchanged")
+    return 1 if found else 0
+
+
+def _compare(options):
+    from remcg.compare import compare
+
+    agrees, text = compare(options.first, options.second)
+    print(text)
+    return 0 if agrees else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
