@@ -10,6 +10,14 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+
+
+wildcard_constraints:
+    campaign=re.escape(CAMPAIGN.campaign),
+    state="|".join(map(re.escape, STATES)),
+    iteration=r"\d{3}",
+
+
 include: "rules/reference.smk"
 include: "rules/map.smk"
 include: "rules/target.smk"
@@ -26,9 +34,9 @@ include: "rules/verdict.smk"
 
 
 rule all:
+    default_target: True
     input:
         f"results/{CAMPAIGN.campaign}/verdict.tsv",
         f"results/{CAMPAIGN.campaign}/index.html",
         f"results/{CAMPAIGN.campaign}/export/tables",
-    default_target: True
     localrule: True

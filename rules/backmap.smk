@@ -15,10 +15,10 @@ rule backmap:
         "benchmarks/{campaign}/backmap/{state}.tsv"
     conda:
         "../envs/remcg.yaml"
-    params:
-        settings=settings("backmap", "system", "seed"),
     threads: 1
     resources:
         runtime=120,
+    params:
+        settings=settings("backmap", "system", "seed"),
     script:
         "../scripts/backmap.py"

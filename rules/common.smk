@@ -1,25 +1,20 @@
+import os
 import re
-from pathlib import Path
 
 from remcg.config import load
 from remcg.io import read_json
 
-config["config_file"] = str((workflow.overwrite_configfiles or workflow.configfiles)[-1])
-CAMPAIGN = load(config["config_file"], check_files=False)
+CONFIG = os.path.relpath((workflow.overwrite_configfiles or workflow.configfiles)[-1])
+config["config_file"] = CONFIG
+CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
 TRAINING = [state.id for state in CAMPAIGN.training]
 SETTINGS = CAMPAIGN.to_dict()
 
 
-wildcard_constraints:
-    campaign=re.escape(CAMPAIGN.campaign),
-    state="|".join(map(re.escape, STATES)),
-    iteration=r"\d{3}",
-
-
 def results(pattern, **values):
     """Path below the campaign's results."""
-    return f"results/{CAMPAIGN.campaign}/" + pattern.format(**values)
+    return f"results/{CAMPAIGN.campaign}/{pattern.format(**values)}"
 
 
 def numbered(iteration):
@@ -27,8 +22,10 @@ def numbered(iteration):
 
 
 def settings(*sections):
-    """Parameters that rerun a rule when the config changes: sections of the config."""
-    return {section: SETTINGS[section] for section in sections}
+    """Sections of the config that a job depends on; a change makes it run again."""
+    chosen = {section: dict(SETTINGS[section]) for section in sections if section != "seed"}
+    chosen.get("sample", {}).pop("ranks", None)  # only distributes the work
+    return {"seed": SETTINGS["seed"], **chosen}
 
 
 def state_settings(wildcards):

@@ -11,17 +11,18 @@ rule predict:
         "benchmarks/{campaign}/predict/{state}.tsv"
     conda:
         "../envs/remcg.yaml"
-    params:
-        settings=settings("predict", "sample", "seed"),
-        state=state_settings,
-        frames=CAMPAIGN.backmap.frames,
     threads: CAMPAIGN.sample.ranks
     resources:
         mpi="mpiexec",
         tasks=CAMPAIGN.sample.ranks,
         runtime=240,
+    params:
+        config_file=CONFIG,
+        settings=settings("predict", "sample", "seed"),
+        state=state_settings,
+        frames=CAMPAIGN.backmap.frames,
     shell:
         "{resources.mpi} -n {resources.tasks} python -m remcg.sample --predict"
-        " --config {config[config_file]:q} --state {wildcards.state}"
+        " --config {params.config_file:q} --state {wildcards.state}"
         " --model {input.model:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --output {output:q} > {log:q} 2>&1"

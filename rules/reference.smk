@@ -10,11 +10,11 @@ rule reference:
         "benchmarks/{campaign}/reference/{state}.tsv"
     conda:
         "../envs/remcg.yaml"
-    params:
-        settings=settings("reference", "seed"),
-        state=state_settings,
     threads: 1
     resources:
         runtime=600,
+    params:
+        settings=settings("reference", "seed"),
+        state=state_settings,
     script:
         "../scripts/reference.py"

@@ -12,17 +12,18 @@ rule sample:
         "benchmarks/{campaign}/sample/iter-{iteration}_{state}.tsv"
     conda:
         "../envs/remcg.yaml"
-    params:
-        settings=settings("sample", "seed"),
-        state=state_settings,
     threads: CAMPAIGN.sample.ranks  # what a laptop counts; the SLURM profile counts tasks
     resources:
         mpi="mpiexec",
         tasks=CAMPAIGN.sample.ranks,
         runtime=60,
+    params:
+        config_file=CONFIG,
+        settings=settings("sample", "seed"),
+        state=state_settings,
     shell:
         "{resources.mpi} -n {resources.tasks} python -m remcg.sample"
-        " --config {config[config_file]:q} --state {wildcards.state}"
+        " --config {params.config_file:q} --state {wildcards.state}"
         " --model {input.model:q} --plan {input.plan:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --iteration {wildcards.iteration}"
         " --output {output:q} > {log:q} 2>&1"

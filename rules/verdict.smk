@@ -7,10 +7,10 @@ rule verdict:
         "logs/{campaign}/verdict/verdict.log",
     benchmark:
         "benchmarks/{campaign}/verdict/verdict.tsv"
+    localrule: True
     conda:
         "../envs/remcg.yaml"
     params:
         settings=settings("validate"),
-    localrule: True
     script:
         "../scripts/verdict.py"

@@ -1,7 +1,5 @@
 """The model of iteration 0."""
 
-import json
-
 from remcg import target
 from remcg.config import load
 from remcg.ensembles import read_state_target

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import psutil
 import pytest
-import tiny
 
+import tiny
 from remcg.io import read_json
 from remcg.model import Model
 

@@ -54,7 +54,8 @@ def harmonic_data(rng, model, temperatures, reference):
 def run(model, data_of, n_iterations):
     stage, history, verdicts = "global", [], []
     for _ in range(n_iterations):
-        model, observation, plan = optimize.update(model, data_of(model), stage, history, 0.03, 0.99)
+        data = data_of(model)
+        model, observation, plan = optimize.update(model, data, stage, history, 0.03, 0.99)
         history.append(observation)
         stage = plan["stage"]
         verdicts.append(plan["verdict"])
@@ -116,7 +117,7 @@ def test_the_volume_term_matches_mean_and_variance_of_the_volume():
     model, history, stage = start, [], "local"
     for _ in range(12):
         data = volume_data(rng, model, 1.5, reference)
-        model, observation, plan = optimize.update(model, data, stage, history, 0.03, 0.99)
+        model, observation, _ = optimize.update(model, data, stage, history, 0.03, 0.99)
         history.append(observation)
     final = volume_data(rng, model, 1.5, reference, 100_000)[0].volume
     assert final.mean() == pytest.approx(reference.mean(), abs=4 * 0.5 / np.sqrt(4000))

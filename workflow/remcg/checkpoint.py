@@ -115,36 +115,49 @@ def _try_lock(path):
 
 
 class StopRequest:
-    """Becomes true on SIGTERM, or when the parent or the watched process has ended.
+    """Becomes true in its block on SIGTERM or SIGINT, or when the parent or a watched process ends.
 
     The process named by REMCG_WATCH_PID stands for who wanted the run: mpiexec lives on when a
     workflow manager is killed. A process that does not stop by itself is ended after a grace time.
     """
 
     def __init__(self):
-        self._event = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: self._event.set())
+        self._event, self._is_over = threading.Event(), threading.Event()
         self._parent = os.getppid()
         watched = os.environ.get("REMCG_WATCH_PID", "")
         self._watched = int(watched) if watched.isdigit() else None
-        _die_with_parent()
+
+    def __enter__(self):
+        self._earlier = {
+            number: signal.signal(number, lambda *_: self._event.set())
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        _signal_at_death_of_parent(signal.SIGTERM)
         threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._is_over.set()
+        _signal_at_death_of_parent(0)
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
 
     def __bool__(self):
         return self._event.is_set()
 
     def _watch(self):
         while os.getppid() == self._parent and _is_alive(self._watched):
-            time.sleep(1.0)
+            if self._is_over.wait(1.0):
+                return
         self._event.set()
-        time.sleep(GRACE)
-        os._exit(128 + signal.SIGTERM)
+        if not self._is_over.wait(GRACE):
+            os._exit(128 + signal.SIGTERM)
 
 
-def _die_with_parent():
-    """Ask Linux for SIGTERM at the death of the parent; elsewhere the watch must do."""
+def _signal_at_death_of_parent(number):
+    """Ask Linux for a signal at the death of the parent; elsewhere the watch must do."""
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     except (OSError, AttributeError):
         pass
 

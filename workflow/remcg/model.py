@@ -6,6 +6,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -261,4 +262,4 @@ class Model:
 
 def _slices(sizes):
     edges = np.concatenate([[0], np.cumsum(sizes)])
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:])]
+    return [slice(a, b) for a, b in pairwise(edges)]

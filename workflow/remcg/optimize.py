@@ -9,6 +9,7 @@ minimum), so that noise averages out instead of being chased.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import brentq
@@ -444,7 +445,7 @@ def _phase_changed(data):
 def _trust(history, max_kl):
     """Trust region of a global step: a quarter for each time that the full step has grown."""
     steps = [o.full_step_kl for o in history if o.stage == "global"]
-    return max_kl / 4 ** sum(b > GROWTH * a for a, b in zip(steps[:-1], steps[1:]))
+    return max_kl / 4 ** sum(b > GROWTH * a for a, b in pairwise(steps))
 
 
 def _state_diagnostics(model, data):

@@ -3,7 +3,6 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import openmm
 from openmm import app, unit
 
@@ -41,7 +40,7 @@ def simulate(
     temperature, pressure : float
         K; bar, or None for the canonical ensemble.
     trajectory, log : path
-        XTC (nm, precision 1e-3) and CSV (ps, kJ/mol, nm^3, K), written aside and renamed at the end.
+        XTC (nm, precision 1e-3) and CSV (ps, kJ/mol, nm^3, K), each renamed at the end.
     seed : int
         Seed of velocities, thermostat and barostat.
     timestep, equilibration, production, interval : float

@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from remcg.pairs import rdf_edges
 
 SAVE_EVERY = 30.0  # s
 REPORT_EVERY = 10.0  # s
+TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
 LEAST_KEPT = 10  # configurations of a predicted replica
 
 
@@ -203,7 +205,7 @@ def _settings(campaign, is_prediction):
     return predict.steps, predict.equilibration, replicas, keep
 
 
-def run_state(arguments, campaign, ranks):
+def run_state(arguments, campaign, ranks, stop):
     """Sample one state with all ranks; rank 0 writes the sample file."""
     state = next((item for item in campaign.states if item.id == arguments.state), None)
     if state is None:
@@ -216,7 +218,6 @@ def run_state(arguments, campaign, ranks):
     starts = starts_of(arguments, plan, ensemble, n_replicas)
     edges = rdf_edges(max((term.basis.r_cut for term in model.pair_terms), default=0.0))
     iteration = "predict" if arguments.predict else arguments.iteration
-    stop = checkpoint.StopRequest()
     results, seconds, paths = {}, 0.0, checkpoint_paths(arguments.output, n_replicas)
     _log(f"{state.id}: {ensemble}, rank {ranks.rank} of {ranks.size}, {n_replicas} replicas")
     for i in parallel.share(n_replicas, ranks):
@@ -305,19 +306,20 @@ def main(argv=None):
 
         campaign = load(arguments.config)
         output = Path(arguments.output)
-        if ranks.rank > 0:
+        lock = output.with_name(f".{output.stem}.lock")
+        is_first = ranks.rank == 0
+        with checkpoint.locked(lock, log=_log) if is_first else nullcontext():
             ranks.barrier()
-            run_state(arguments, campaign, ranks)
-            return 0
-        with checkpoint.locked(output.with_name(f".{output.stem}.lock"), log=_log):
-            ranks.barrier()
-            run_state(arguments, campaign, ranks)
+            with checkpoint.StopRequest() as stop:
+                run_state(arguments, campaign, ranks, stop)
         return 0
     except (InputError, SamplingError) as error:
         print(f"remcg sample: {error}", file=sys.stderr, flush=True)
         return _end(ranks, 1)
     except checkpoint.StopError as stopped:
         print(f"remcg sample: {stopped}; start it again to go on", file=sys.stderr, flush=True)
+        if ranks.size > 1:
+            time.sleep(TIME_TO_SAVE)
         return _end(ranks, 143)
 
 
