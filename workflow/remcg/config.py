@@ -221,9 +221,9 @@ class Sample:
     )
     replicas: int = option("integer", "independent copies of each state", 2, low=1, high=10000)
     ranks: int = option("integer", "MPI ranks; results do not depend on it", 1, low=1, high=10000)
-    friction: float = option("number", "Langevin friction", 1.0, unit="1/ps", low=1e-3, high=1e3)
+    friction: float = option("number", "Langevin friction", 5.0, unit="1/ps", low=1e-3, high=1e3)
     barostat_interval: int = option(
-        "integer", "steps between volume moves", 10, unit="steps", low=1, high=10**6
+        "integer", "steps between volume moves", 5, unit="steps", low=1, high=10**6
     )
     sample_interval: int = option(
         "integer", "steps between samples", 10, unit="steps", low=1, high=10**6

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from remcg.config import ROOT
 from remcg.errors import InputError
 from remcg.progress import Progress, last_words
 
@@ -187,6 +188,9 @@ def environment(run, cores, started):
 
 def _snakemake(configfile, cores, *more):
     program = [sys.executable, "-m", "snakemake", "--configfile", str(configfile)]
+    home = Path() if Path("Snakefile").exists() else ROOT
+    program += ["--snakefile", str(home / "Snakefile")]
+    program += ["--workflow-profile", str(home / "profiles" / "default")]
     return [*program, "--nolock", "--cores", str(cores), *more]
 
 

@@ -3,7 +3,7 @@
 A campaign starts in the *global* stage: sampling at the reference volumes, damped natural-gradient
 steps in the non-volume parameters under a limit on the predicted Kullback-Leibler divergence, and
 the volume term from the virial pressure. Where a full step would move the model by less than
-about one nat, the *local* stage begins: every state in its own ensemble, all parameters together,
+a fraction of a nat, the *local* stage begins: every state in its own ensemble, all parameters together,
 and the step from all iterations near the present one (each is a noisy linear measurement of the
 minimum), so that noise averages out instead of being chased.
 """
@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from remcg import entropy, statistics
 from remcg.units import BAR, beta
 
-LOCAL_KL = 1.0  # nats: a full step below this ends the global stage
+LOCAL_KL = 0.2  # nats: a full step below this ends the global stage
 POOL_NOISE = 6.0  # an iteration this many times the noise away is still pooled
 LOCAL_STEP_KL = 3.0  # nats per step in the local stage
 RESOLVED = 1e-7  # smallest eigenvalue of the correlation matrix that counts as measured
@@ -25,6 +25,7 @@ MIN_COUNT = 10.0  # basis sums below this over all frames leave a function unsam
 GROWTH = 1.5  # of the undamped step, that shows too large a trust region
 PHASE_CHANGE = 0.1  # relative deviation of the volume that is a change of phase
 FRAMES_PER_DIRECTION = 5
+LEAST_RANK = 4  # directions that a verdict must have looked at, where there are as many
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def convergence(present, near, free, blocks, confidence):
     Returns
     -------
     dict
-        Per block: rank, n_batches, chi2_per_dof, threshold; no chi2 where batches are too few.
+        Per block: rank, n_batches, chi2_per_dof, threshold; the last two are missing, and with
+        them a verdict, where the batches are too few.
     """
     dof = sum(o.n_batches - 1 for o in near)
     batch = sum((o.n_batches - 1) * o.batch_length * o.noise for o in near)
@@ -186,7 +188,7 @@ def convergence(present, near, free, blocks, confidence):
         scale, values, vectors = _spectrum(present.metric, chosen)
         rank = min(len(values), dof // FRAMES_PER_DIRECTION)
         results[name] = {"rank": rank, "n_batches": dof}
-        if rank:
+        if rank >= min(len(values), LEAST_RANK):
             directions = vectors[:, ::-1][:, :rank] / scale[:, None]
             mean = directions.T @ present.gradient[chosen]
             noise = directions.T @ batch[np.ix_(chosen, chosen)] @ directions
