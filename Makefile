@@ -33,7 +33,7 @@ report: $(VENV)/.installed  ## write the report of a campaign anew: CONFIG=...
 	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --report
 
 test: $(VENV)/.warm  ## all tests, at most ten minutes: ARGS="-k engine"
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed  ## format and lint of the code, the rules and the workflow
 	@$(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ include: "rules/verdict.smk"
 rule all:
     default_target: True
     input:
+        all_iterations,
         f"results/{CAMPAIGN.campaign}/verdict.tsv",
         f"results/{CAMPAIGN.campaign}/index.html",
         f"results/{CAMPAIGN.campaign}/export/tables",

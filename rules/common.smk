@@ -87,6 +87,15 @@ def all_plans(wildcards):
     return [results("rem/iter-{k}/update.json", k=numbered(k)) for k in steps]
 
 
+def all_iterations(wildcards):
+    """Models and samples of the loop, so that one that was deleted is made again."""
+    sampled = [numbered(k) for k in range(last_iteration())]
+    models = [results("rem/iter-{k}/model.json", k=k) for k in sampled]
+    return models + [
+        results("rem/iter-{k}/sample/{s}.h5", k=k, s=state) for k in sampled for state in TRAINING
+    ]
+
+
 def all_records(wildcards):
     steps = range(1, last_iteration() + 1)
     return [results("rem/iter-{k}/record.h5", k=numbered(k)) for k in steps]

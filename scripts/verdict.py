@@ -15,6 +15,6 @@ with stage(snakemake.log[0]):
         print(failure)
     if failures and campaign.validate.strict:
         raise InputError(
-            f"{len(failures)} checks of the campaign fail and validate.strict is set; the results are "
-            "complete, see summary.json and the lines above."
+            f"{len(failures)} checks of the campaign fail and validate.strict is set; the results "
+            "are complete, see summary.json and the lines above."
         )

@@ -30,7 +30,7 @@ def true_model():
     slope = 2.0 * np.exp(-(((r - 0.42) / 0.06) ** 2)) * taper
     fit = [np.linalg.lstsq(BASIS.values(r), u, rcond=None)[0] for u in (mean, slope)]
     terms = (PairTerm(("AR", "AR"), BASIS, 2), VolumeTerm(2, 2))
-    volume = np.array([[-6.0, 2.0], [1.0, 0.0]])
+    volume = np.array([[-6.0, 0.5], [1.0, 0.0]])
     return Model(("AR",), terms, 300.0, V0, (np.array(fit), volume))
 
 
@@ -118,6 +118,10 @@ def write_campaign(folder, n_frames=300, **sections):
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def results(config):
+    return config.parent / "results" / "tiny"
 
 
 def launch(config, *arguments, cores=2, **options):

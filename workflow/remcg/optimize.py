@@ -2,10 +2,10 @@
 
 A campaign starts in the *global* stage: sampling at the reference volumes, damped natural-gradient
 steps in the non-volume parameters under a limit on the predicted Kullback-Leibler divergence, and
-the volume term from the virial pressure. Where a full step would move the model by less than
-a fraction of a nat, the *local* stage begins: every state in its own ensemble, all parameters together,
-and the step from all iterations near the present one (each is a noisy linear measurement of the
-minimum), so that noise averages out instead of being chased.
+the volume term from the virial pressure. Where a full step would move the model by less than a
+fraction of a nat, the *local* stage begins: every state in its own ensemble, all parameters
+together, and the step from all iterations near the present one (each is a noisy linear measurement
+of the minimum), so that noise averages out instead of being chased.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,8 @@ from remcg import entropy, statistics
 from remcg.units import BAR, beta
 
 LOCAL_KL = 0.2  # nats: a full step below this ends the global stage
-POOL_NOISE = 6.0  # an iteration this many times the noise away is still pooled
+POOL_REACH = 0.25  # standard deviations of the features: linear response holds well
+POOL_NOISE = 4.0  # standard errors: farther away is not noise
 LOCAL_STEP_KL = 3.0  # nats per step in the local stage
 RESOLVED = 1e-7  # smallest eigenvalue of the correlation matrix that counts as measured
 MIN_COUNT = 10.0  # basis sums below this over all frames leave a function unsampled
@@ -138,27 +139,37 @@ def pooled_gradient(observations, parameters):
     return np.mean(gradients, axis=0), metric
 
 
-def noise_divergence(observation, free):
-    r"""Divergence from the minimum that the model's sampling noise alone causes, nats.
+def noise_of_directions(observation, free):
+    r"""Variance that the model's sampling noise gives each direction of the minimum.
 
-    .. math:: \tfrac12 \mathrm{tr}(F^{-1} C_g)
+    In units where the Fisher matrix is one: of the step -F^{-1} g along the metric's eigenvectors;
+    half their sum is the divergence that noise alone causes, in nats.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Variances (n_directions,), and the map from a step to these units (n_directions, n_params).
     """
     scale, values, vectors = _spectrum(observation.metric, free)
     noise = observation.noise[np.ix_(free, free)] / np.outer(scale, scale)
-    spread = np.einsum("ki,kl,li->i", vectors, noise, vectors)
-    return float(0.5 * np.sum(spread / values) / max(observation.n_batches, 1))
+    spread = np.einsum("ki,kl,li->i", vectors, noise, vectors) / max(observation.n_batches, 1)
+    whiten = np.zeros((len(values), len(free)))
+    whiten[:, free] = (vectors * np.sqrt(values)).T * scale
+    return spread / values, whiten
 
 
 def pool(history, present, free):
-    """Local observations no farther from the present one than noise explains, itself included.
+    """Local observations near enough to the present one to be linear, itself included.
 
-    Farther ones measure the gradient where it is no longer linear in the parameters.
+    Near means that along no direction the features move by more than POOL_REACH of their own
+    deviation, or than the noise of two iterations explains.
     """
-    reach = POOL_NOISE * noise_divergence(present, free)
+    variances, whiten = noise_of_directions(present, free)
+    reach = np.maximum(POOL_REACH, POOL_NOISE * np.sqrt(2.0 * variances))
     near = []
     for other in history:
-        step = other.parameters - present.parameters
-        if other.stage == "local" and 0.5 * step @ present.metric @ step <= reach:
+        step = whiten @ (other.parameters - present.parameters)
+        if other.stage == "local" and np.all(np.abs(step) <= reach):
             near.append(other)
     return [*near, present]
 
@@ -250,7 +261,7 @@ def update(model, data, stage, history, max_kl, confidence):
     is_local = stage == "local"
     converged = is_local and passed and bool(history) and history[-1].passed
     present = replace(present, full_step_kl=float(full), passed=is_local and passed)
-    noise = noise_divergence(present, free)
+    noise = 0.5 * float(noise_of_directions(present, free)[0].sum())
     is_near = full <= max(LOCAL_KL * min(1.0, max_kl), 3.0 * noise)
     diagnostics.update(
         verdict="converged" if converged else "continue",
@@ -421,8 +432,8 @@ def _pressure(model, state):
 def _volume_limit(model, data, delta):
     """Factor <= 1 that keeps a step near what the volumes were sampled at.
 
-    Every mean volume moves by at most one standard deviation, and the volume term changes the
-    stiffness kT/Var(V) of no state by more than half: a stiffness below zero has no liquid.
+    Every mean volume moves by at most one standard deviation, and no state loses more than half
+    of its stiffness kT/Var(V): below zero there is no liquid.
     """
     factor = 1.0
     change = model.with_parameters(delta)
@@ -435,7 +446,7 @@ def _volume_limit(model, data, delta):
             shift = -beta(d.temperature) * response @ change.theta(d.temperature)
             curvature = 2.0 * change.psi(d.temperature)[1] / (d.n_molecules * model.v0**2)
             allowed = 0.5 / (beta(d.temperature) * sigma**2)
-            excess = max(abs(shift) / sigma, abs(curvature) / allowed, 1.0)
+            excess = max(abs(shift) / sigma, -curvature / allowed, 1.0)
             factor = min(factor, 1.0 / excess)
     return factor
 
