@@ -45,7 +45,8 @@ def harmonic_data(rng, model, temperatures, reference):
                 np.ones((1, len(x))),
                 phi,
                 volume,
-                0.0,
+                np.zeros_like(volume),
+                np.zeros(1),
             )
         )
     return data
@@ -105,7 +106,8 @@ def volume_data(rng, model, pressure, reference, n=4000):
             reference[None],
             term.basis_sums(volume, n_mol, v0),
             volume,
-            0.0,
+            np.zeros_like(volume),
+            np.zeros(2),
         )
     ]
 

@@ -25,11 +25,13 @@ from remcg.typed import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the Snakefile
+COLDEST = 50  # K; below, molecules are not classical, and it catches degrees Celsius
 TEMPERATURE_ORDERS = {
     "constant": 1,
     "linear": 2,
     "quadratic": 3,
 }  # as in remcg.model, which is slow to import
+LEAST_SAMPLES = 10  # per run; error bars come from as many blocks
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -40,7 +42,10 @@ class System:
     topology: Path = option("path", "atoms, residues, bonds; any format that mdtraj reads")
     mapping: Path = option("path", "mapping file, see above")
     force_field: list = option(
-        "text", "XML files of OpenMM's ForceField; for backmap and reference", [], many=True
+        "text",
+        "XML files of OpenMM's ForceField, own or that come with it; for backmap and reference",
+        [],
+        many=True,
     )
 
 
@@ -53,7 +58,7 @@ class State:
         "number",
         "temperature",
         unit="K",
-        low=1,
+        low=COLDEST,
         high=5000,
         hint="give kelvin, not degrees Celsius",
     )
@@ -94,7 +99,7 @@ class StateGrid:
         "number",
         "temperatures",
         unit="K",
-        low=1,
+        low=COLDEST,
         high=5000,
         many=True,
         hint="give kelvin, not degrees Celsius",
@@ -118,7 +123,7 @@ class StateGrid:
         "those of the temperatures that are held out",
         [],
         unit="K",
-        low=1,
+        low=COLDEST,
         high=5000,
         many=True,
         hint="give kelvin, not degrees Celsius",
@@ -192,7 +197,7 @@ class ModelConfig:
         "T0 of tau = (T - T0)/T0; default: the mean of the training temperatures",
         None,
         unit="K",
-        low=1,
+        low=COLDEST,
         high=5000,
         hint="give kelvin, not degrees Celsius",
     )
@@ -491,7 +496,14 @@ def _system(content, config):
         system,
         topology=find_file(system.topology, "system.topology", config),
         mapping=find_file(system.mapping, "system.mapping", config),
+        force_field=[_force_field(name, config) for name in system.force_field],
     )
+
+
+def _force_field(name, config):
+    """The user's own file where there is one; any other name is left for OpenMM to know."""
+    found = find_file(name, "system.force_field", config, must_exist=False)
+    return found if found.is_file() else name
 
 
 def _states(content, config, check_files):
@@ -621,10 +633,27 @@ def _check_campaign(campaign):
         )
     for term in campaign.model.terms:
         _check_temperatures(campaign, term)
-    if campaign.sample.steps < campaign.sample.sample_interval:
+    _check_pressures(campaign)
+    interval = campaign.sample.sample_interval
+    for where in ("sample", "predict"):
+        steps = getattr(campaign, where).steps
+        if steps < LEAST_SAMPLES * interval:
+            raise InputError(
+                f"{where}.steps: {steps} steps with a sample every {interval} steps "
+                f"(sample.sample_interval) make fewer than {LEAST_SAMPLES} samples; raise "
+                f"{where}.steps to {LEAST_SAMPLES * interval} or more, or lower sample_interval"
+            )
+
+
+def _check_pressures(campaign):
+    """Pair terms alone would have quite another volume at the pressure of the reference."""
+    at_pressure = [state for state in campaign.states if state.pressure is not None]
+    if at_pressure and campaign.volume_term is None:
+        state = at_pressure[0]
         raise InputError(
-            f"sample: {campaign.sample.steps} steps are fewer than one sample_interval "
-            f"({campaign.sample.sample_interval}); raise steps"
+            f"states: {state.id} has a pressure ({state.pressure:g} bar) but the model has no "
+            "volume term, without which its density would be wrong; add {kind: volume, order: 2} "
+            "to model.terms, or set pressure: null in every state to simulate at constant volume"
         )
 
 

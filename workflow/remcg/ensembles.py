@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from remcg import optimize
-from remcg.guess import StateTarget
+from remcg.guess import StateTarget, pair_counts
 from remcg.io import read_h5, write_h5
 from remcg.units import BAR
 
@@ -70,8 +70,28 @@ def _state_data(model, state, weight, target, sample):
         reference_volume=reference["volume"][None],
         phi=model.basis_sums(arrays["pair_sums"], arrays["volume"], n),
         volume=arrays["volume"],
-        virial_pressure=float(arrays["pressure"].mean()),
+        pressure_samples=arrays["pressure"],
+        pressure_slopes=_pressure_slopes(model, arrays, json.loads(attributes["type_counts"])),
     )
+
+
+def _pressure_slopes(model, arrays, type_counts):
+    r"""Derivative of the mean virial pressure with each coefficient, shape (n_phi,), nm^-3.
+
+    .. math:: -\frac{1}{3V} \sum_{pairs} \langle r B_k'(r) \rangle
+
+    from the sampled g(r), so as good as its bins.
+    """
+    edges, volume = arrays["rdf_edges"], arrays["volume"].mean()
+    g = arrays["rdf_blocks"].mean(axis=(0, 1))
+    pairs = [(a, b) for i, a in enumerate(model.site_types) for b in model.site_types[i:]]
+    slopes = np.zeros(model.n_phi)
+    for term, rows in zip(model.terms, model.phi_slices):
+        if term.kind == "pair":
+            index = pairs.index(tuple(sorted(term.sites)))
+            r, counts = pair_counts(edges, g[index], term.sites, type_counts, volume)
+            slopes[rows] = -(counts * r) @ term.basis.values(r, 1) / (3.0 * volume)
+    return slopes
 
 
 def write_observation(path, observation):

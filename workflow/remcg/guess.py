@@ -42,11 +42,13 @@ class StateTarget:
     edges: np.ndarray
     rdf: dict
 
-    def pair_density(self, sites):
-        """Number of pairs per volume squared times volume: counts = g * shell * this."""
-        a, b = (self.type_counts[name] for name in sites)
-        pairs = a * (a - 1) / 2 if sites[0] == sites[1] else a * b
-        return pairs / self.volume
+
+def pair_counts(edges, g, sites, type_counts, volume):
+    """Bin centres (nm) and mean number of pairs in each bin of a g(r)."""
+    a, b = (type_counts[name] for name in sites)
+    pairs = a * (a - 1) / 2 if sites[0] == sites[1] else a * b
+    shell = 4.0 / 3.0 * np.pi * np.diff(edges**3)
+    return 0.5 * (edges[1:] + edges[:-1]), g * shell * pairs / volume
 
 
 def guess(site_types, terms, reference_temperature, v0, states):
@@ -85,16 +87,16 @@ def virial_pressure(model, state):
     .. math:: P = \rho kT - \frac{1}{3V} \sum_{pairs} \langle r U'(r) \rangle
     """
     pressure = state.n_molecules * KB * state.temperature / state.volume
-    r, shell = _bins(state.edges)
     for term, theta in zip(model.terms, model.term_theta(state.temperature)):
         if term.kind == "pair":
-            counts = state.rdf[term.name] * shell * state.pair_density(term.sites)
+            r, counts = _counts(term, state)
             pressure -= counts @ (r * (term.basis.values(r, 1) @ theta)) / (3.0 * state.volume)
     return pressure
 
 
-def _bins(edges):
-    return 0.5 * (edges[1:] + edges[:-1]), 4.0 / 3.0 * np.pi * np.diff(edges**3)
+def _counts(term, state):
+    g = state.rdf[term.name]
+    return pair_counts(state.edges, g, term.sites, state.type_counts, state.volume)
 
 
 def _inverted(term, model, states):
@@ -116,10 +118,9 @@ def _inverted(term, model, states):
 def _mean_force_potential(term, state):
     """Distances, -kT ln g and weights, with the core continued where nothing was sampled."""
     thermal = KB * state.temperature
-    r, shell = _bins(state.edges)
+    r, counts = _counts(term, state)
     inside = (r > term.basis.r_min) & (r < term.basis.r_cut)
-    r, shell, g = r[inside], shell[inside], state.rdf[term.name][inside]
-    counts = g * shell * state.pair_density(term.sites) * state.n_frames
+    r, counts, g = r[inside], counts[inside] * state.n_frames, state.rdf[term.name][inside]
     sampled = counts >= MIN_COUNT
     first = int(np.argmax(sampled))
     potential = np.zeros_like(r)

@@ -20,6 +20,7 @@ from remcg.units import KG_M3
 LONGEST_BOND = 0.5  # nm; a longer one means a corrupt frame or another topology
 DRIFT_SE = 4.0
 TEMPERATURE_TOLERANCE = 0.002  # relative; integrators deviate by less
+TEMPERATURE_SLIP = 0.1  # relative; more is another unit or another trajectory
 ONSET_COUNT = 10
 ONSET_WIDTH = 1e-4  # nm, bins of the search for the onset
 _RESIDUE_KEYS = ("sites", "types", "ignore", "bonds", "angles", "dihedrals")
@@ -84,7 +85,10 @@ def read_mapping(path):
     content = strict_yaml.read(path)
     try:
         if not isinstance(content, dict) or not content:
-            raise InputError("is empty; give a residue name with its sites")
+            found = "is empty" if not content else "does not begin with a residue name"
+            raise InputError(
+                f"{found}; give HOH: {{sites: {{W: {{atoms: [O, H1, H2]}}}}}} or alike"
+            )
         return {str(name): _residue(str(name), item) for name, item in content.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -528,6 +532,12 @@ def _temperature(state, values):
     if len(values) < 10:
         return []
     mean, error = standard_error(values[None])
+    if abs(mean - state.temperature) > TEMPERATURE_SLIP * state.temperature:
+        raise InputError(
+            f"{state.id}: the mean temperature of the log is {mean:.2f} K but the config says "
+            f"{state.temperature:g} K; give the temperature of the trajectory in kelvin, or the "
+            "trajectory and log of this state"
+        )
     allowed = max(DRIFT_SE * error, TEMPERATURE_TOLERANCE * state.temperature)
     if abs(mean - state.temperature) <= allowed:
         return []
@@ -607,12 +617,15 @@ def check_campaign(campaign, report=print):
     report(f"{header}{'half/nm':>9}  file")
     for state in campaign.states:
         _check_state(campaign, state, topology, unwrap, r_cut, report)
+    if campaign.system.force_field and campaign.backmap.frames:
+        _check_force_field(campaign, topology, r_cut)
     return len(campaign.states)
 
 
 def _check_state(campaign, state, topology, unwrap, r_cut, report):
-    if state.log:
-        read_log(state.log, state.id)
+    log = read_log(state.log, state.id) if state.log else {}
+    if "temperature_K" in log:
+        _temperature(state, log["temperature_K"])
     firsts = []
     for path in state.trajectory:
         frames = read_frames([path], topology, state.id, campaign.system.topology, chunk=1)
@@ -629,3 +642,13 @@ def _check_state(campaign, state, topology, unwrap, r_cut, report):
         f"{state.id:<12}{state.use:<7}{state.temperature:>7g}{pressure:>9}  {edges:<22}{r_cut:>9g}"
         f"{0.5 * box.min():>9.4f}  {names}"
     )
+
+
+def _check_force_field(campaign, topology, r_cut):
+    """Backmapping comes last and must not be the first to find a fault."""
+    from remcg.backmap.sampling import build_system
+
+    atoms = topology.to_openmm()
+    edge = 4.0 * r_cut  # any box: only whether the force field knows the molecules matters
+    atoms.setUnitCellDimensions((edge, edge, edge))
+    build_system(atoms, campaign.system.force_field, r_cut)

@@ -45,8 +45,10 @@ class StateData:
     reference_volume : ndarray, shape (1, n_frames)
     phi : ndarray, shape (n_replicas, n_samples, n_phi)
     volume : ndarray, shape (n_replicas, n_samples), nm^3
-    virial_pressure : float
-        Mean without the volume term, kJ/mol/nm^3.
+    pressure_samples : ndarray, shape (n_replicas, n_samples)
+        Virial pressure without the volume term, kJ/mol/nm^3.
+    pressure_slopes : ndarray, shape (n_phi,)
+        Mean derivative of that pressure with each coefficient at fixed configurations, nm^-3.
     """
 
     name: str
@@ -58,7 +60,8 @@ class StateData:
     reference_volume: np.ndarray
     phi: np.ndarray
     volume: np.ndarray
-    virial_pressure: float
+    pressure_samples: np.ndarray
+    pressure_slopes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ def update(model, data, stage, history, max_kl, confidence):
     if stage == "local" and _phase_changed(data):
         diagnostics.update(verdict="continue", stage="global", restart="reference", predicted_kl=0)
         diagnostics["phase_change"] = True
-        return _with_virial_pressure(model, data), present, diagnostics
+        return _with_virial_pressure(model, data, model), present, diagnostics
     if stage == "global":
         free[_volume_part(model)] = False
         near, gradient, metric = [present], present.gradient, present.metric
@@ -257,7 +260,7 @@ def update(model, data, stage, history, max_kl, confidence):
     )
     following = model.with_parameters(model.parameters + shrink * delta)
     if stage == "global":
-        following = _with_virial_pressure(following, data)
+        following = _with_virial_pressure(following, data, model)
     is_local = stage == "local"
     converged = is_local and passed and bool(history) and history[-1].passed
     present = replace(present, full_step_kl=float(full), passed=is_local and passed)
@@ -373,7 +376,8 @@ def _zeros(model):
 
 
 def _batch_length(data):
-    slowest = max(statistics.inefficiency(d.phi) for d in data)
+    """Ten times the inefficiency of the slowest basis sum, the estimates averaged over states."""
+    slowest = np.mean([statistics.inefficiencies(d.phi) for d in data], axis=0).max()
     longest = max(min(d.phi.shape[1] for d in data) // 2, 1)
     return min(int(np.ceil(statistics.BATCH_IN_INEFFICIENCIES * slowest)), longest)
 
@@ -414,19 +418,34 @@ def _volume_part(model):
     return slice(0, 0)
 
 
-def _with_virial_pressure(model, data):
-    """psi_1(T) such that the mean virial pressure and the volume term give the set pressure."""
+def _with_virial_pressure(model, data, sampled):
+    """psi_1(T) such that virial pressure and volume term together give the set pressure.
+
+    The virial pressure was measured with the model ``sampled``; its change with the step is that
+    of linear response, because directions that hardly change the structure change it by a lot.
+    """
     states = [d for d in data if d.pressure is not None]
     if model.volume_term is None or not states:
         return model
-    missing = [d.pressure - _pressure(model, d) for d in states]
+    missing = []
+    for d in states:
+        step = model.theta(d.temperature) - sampled.theta(d.temperature)
+        response = d.pressure_slopes - beta(d.temperature) * _pressure_covariance(d)
+        missing.append(d.pressure - _pressure(model, d) - response @ step)
     return model.with_added_pressure([d.temperature for d in states], missing)
+
+
+def _pressure_covariance(state):
+    """Covariance of the virial pressure with every basis sum, shape (n_phi,)."""
+    phi = state.phi.reshape(-1, state.phi.shape[-1])
+    pressure = state.pressure_samples.ravel()
+    return (pressure - pressure.mean()) @ (phi - phi.mean(axis=0)) / len(phi)
 
 
 def _pressure(model, state):
     """Mean pressure of a state's samples with the volume term, kJ/mol/nm^3."""
     added = model.volume_pressure(state.volume.mean(), state.n_molecules, state.temperature)
-    return state.virial_pressure + added
+    return state.pressure_samples.mean() + added
 
 
 def _volume_limit(model, data, delta):

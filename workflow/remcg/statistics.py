@@ -8,13 +8,17 @@ from scipy import stats
 BATCH_IN_INEFFICIENCIES = 10
 
 
-def inefficiency(series):
-    """Largest statistical inefficiency of any component, >= 1, in samples.
+def inefficiencies(series):
+    """Statistical inefficiency of each component, >= 1, in samples.
 
     Parameters
     ----------
     series : ndarray, shape (n_replicas, n_samples, n_components)
-        Components that do not vary are passed over.
+
+    Returns
+    -------
+    ndarray, shape (n_components,)
+        1 for a component that does not vary.
 
     References
     ----------
@@ -24,11 +28,15 @@ def inefficiency(series):
     from pymbar.timeseries import statistical_inefficiency_multiple
 
     spread = series.std(axis=(0, 1))
-    moving = np.flatnonzero(spread > 1e-9 * (1.0 + np.abs(series.mean(axis=(0, 1)))))
-    return max(
-        (statistical_inefficiency_multiple(list(series[:, :, k]), fast=True) for k in moving),
-        default=1.0,
-    )
+    result = np.ones(series.shape[2])
+    for k in np.flatnonzero(spread > 1e-9 * (1.0 + np.abs(series.mean(axis=(0, 1))))):
+        result[k] = statistical_inefficiency_multiple(list(series[:, :, k]), fast=True)
+    return result
+
+
+def inefficiency(series):
+    """Statistical inefficiency of the slowest component, see :func:`inefficiencies`."""
+    return float(inefficiencies(series).max())
 
 
 def batch_means(series, length):

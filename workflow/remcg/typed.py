@@ -91,7 +91,8 @@ def refuse_unknown_keys(content, allowed, where):
     place = where or "the file"
     if not isinstance(content, dict):
         raise InputError(
-            f"{place}: found {content!r} where keys are expected ({', '.join(allowed)})"
+            f"{place}: found {_shown(content)} where keys are expected; give some of "
+            f"{', '.join(allowed)}"
         )
     for key in content:
         if key not in allowed:
@@ -100,6 +101,10 @@ def refuse_unknown_keys(content, allowed, where):
             raise InputError(
                 f"{place}: unknown key '{key}'; {advice}allowed are {', '.join(sorted(allowed))}"
             )
+
+
+def _shown(value):
+    return "nothing" if value is None else repr(value)
 
 
 def nearest(name, names):
