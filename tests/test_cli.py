@@ -1,14 +1,16 @@
 """The command remcg: what it prints and how it ends."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 import yaml
 
 import waters
-from remcg import cli, config
+from remcg import cli, config, launch
 from remcg.basis import SplineBasis
+from remcg.errors import InputError
 from remcg.io import write_json
 from remcg.model import Model, PairTerm, VolumeTerm
 from remcg.provenance import input_hashes
@@ -58,6 +60,120 @@ def test_check_refuses_a_trajectory_with_another_number_of_atoms(tmp_path, capsy
     waters.trajectory(28)[0].save_xtc(str(tmp_path / "warm.xtc"))
     assert cli.main(["check", str(path)]) == 2
     assert "warm: topology.pdb has 81 atoms but warm.xtc has 84" in capsys.readouterr().err
+
+
+def with_state(**changes):
+    content = waters.content()
+    content["states"][0].update(changes)
+    return content
+
+
+def truncate(folder):
+    content = (folder / "cold.xtc").read_bytes()
+    (folder / "cold.xtc").write_bytes(content[: len(content) // 2])
+
+
+def overwrite(folder):
+    content = (folder / "cold.xtc").read_bytes()
+    half = len(content) // 2
+    (folder / "cold.xtc").write_bytes(content[:half] + b"\xff" * 300 + content[half + 300 :])
+
+
+def fail(folder):
+    frames, _ = waters.trajectory()
+    frames.xyz[0, 4] = np.nan
+    frames.save_dcd(str(folder / "cold.dcd"))
+
+
+def remove_box(folder):
+    frames, _ = waters.trajectory()
+    frames.unitcell_vectors = None
+    frames.save_xtc(str(folder / "cold.xtc"))
+
+
+def map_two_sites(folder):
+    sites = {"A": {"atoms": ["O"]}, "B": {"atoms": ["H1", "H2"]}}
+    (folder / "water.yaml").write_text(yaml.safe_dump({"HOH": {"sites": sites}}))
+
+
+def map_other_atoms(folder):
+    rules = {"HOH": {"sites": {"W": {"atoms": ["O", "HX"]}}}}
+    (folder / "water.yaml").write_text(yaml.safe_dump(rules))
+
+
+def write_other_log(folder):
+    waters.write_log(folder / "cold.csv", waters.trajectory()[0], 333.0)
+
+
+BAD_INPUT = {
+    "misspelt key": ({"smaple": {}}, None, "did you mean 'sample'?"),
+    "missing file": (with_state(trajectory="gone.xtc"), None, "the file gone.xtc is missing"),
+    "two states with one id": (with_state(id="hot"), None, "two states have the id 'hot'"),
+    "truncated": ({}, truncate, "cold.xtc is truncated in frame"),
+    "corrupt": ({}, overwrite, "cold.xtc is corrupt at frame"),
+    "not numbers": (
+        with_state(trajectory="cold.dcd"),
+        fail,
+        "cold.dcd has coordinates that are not numbers in frame 0, atom 4 (HOH2-H1)",
+    ),
+    "no box": ({}, remove_box, "cold.xtc has no box in frame 0"),
+    "two sites": ({}, map_two_sites, "HOH: has 2 sites; this version maps each molecule to one"),
+    "atom that is not there": ({}, map_other_atoms, "the atom HX is not in residue HOH1"),
+    "log of another temperature": (
+        with_state(log="cold.csv", temperature=60),
+        write_other_log,
+        "K but the config says 60 K; give the temperature of the trajectory in kelvin",
+    ),
+    "missing force field": (
+        {"system": {**waters.content()["system"], "force_field": ["gone.xml"]}},
+        None,
+        "OpenMM cannot read the force field ['gone.xml']",
+    ),
+    "force field of other molecules": (
+        {"system": {**waters.content()["system"], "force_field": ["amber14/DNA.OL15.xml"]}},
+        None,
+        "does not fit the topology",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_check_and_launch_refuse_bad_input_before_any_job(tmp_path, monkeypatch, capsys, case):
+    changes, spoil, message = BAD_INPUT[case]
+    path = waters.write_campaign(tmp_path, waters.content(**changes))
+    if spoil:
+        spoil(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for main, arguments in ((cli.main, ["check"]), (launch.main, ["--configfile"])):
+        assert main([*arguments, str(path)]) == 2
+        text = capsys.readouterr().err
+        assert message in text
+        assert len(text.splitlines()) == 1
+    assert not (tmp_path / "logs").exists()
+
+
+def test_launch_checks_inputs_again_when_they_changed_since_they_were_mapped(tmp_path, monkeypatch):
+    path = waters.write_campaign(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    facts = tmp_path / "results" / "waters" / "map"
+    for state in ("cold", "hot", "warm"):
+        write_json(facts / f"{state}.json", {})
+    truncate(tmp_path)
+    os.utime(tmp_path / "cold.xtc", (0, 0))
+    launch.check_new_inputs(config.load(path))
+    latest = (facts / "warm.json").stat().st_mtime + 10
+    os.utime(tmp_path / "cold.xtc", (latest, latest))
+    with pytest.raises(InputError, match="truncated"):
+        launch.check_new_inputs(config.load(path))
+
+
+def test_check_accepts_a_force_field_that_fits(tmp_path, capsys):
+    system = {**waters.content()["system"], "force_field": ["spce.xml"]}
+    assert (
+        cli.main(["check", str(waters.write_campaign(tmp_path, waters.content(system=system)))])
+        == 0
+    )
+    capsys.readouterr()
 
 
 def test_schema_prints_json(capsys):

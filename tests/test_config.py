@@ -151,11 +151,27 @@ REFUSED = {
     "negative temperature": (
         ("states", 0, "temperature"),
         -20,
-        "-20 K is out of range; allowed is 1 to 5000 K; give kelvin, not degrees Celsius",
+        "-20 K is out of range; allowed is 50 to 5000 K; give kelvin, not degrees Celsius",
+    ),
+    "temperature in degrees Celsius": (
+        ("states", 0, "temperature"),
+        25,
+        "25 K is out of range; .*; give kelvin, not degrees Celsius",
     ),
     "absurd temperature": (("states", 0, "temperature"), 280000, "280000 K is out of range"),
     "pressure in Pa": (("states", 0, "pressure"), 101325, "101325 bar is out of range.* not Pa"),
     "negative pressure": (("states", 0, "pressure"), -1, "-1 bar is out of range"),
+    "negative timestep": (
+        ("sample", "timestep"),
+        -0.004,
+        "sample.timestep: -0.004 ps is out of range",
+    ),
+    "timestep of the reference in fs": (
+        ("reference", "timestep"),
+        2,
+        "reference.timestep: 2 ps is out of range; .*; give ps, not fs",
+    ),
+    "negative cut-off": (("model", "terms", 0, "r_cut"), -0.8, "-0.8 nm is out of range"),
     "timestep in fs": (
         ("sample", "timestep"),
         4,
@@ -208,10 +224,29 @@ REFUSED = {
         [1],
         r"sample: found \[1\] where keys are expected",
     ),
-    "steps below the interval": (
+    "too few samples of an iteration": (
         ("sample", "sample_interval"),
-        20000,
-        r"10000 steps are fewer than one sample_interval \(20000\); raise steps",
+        2000,
+        r"sample.steps: 10000 steps with a sample every 2000 steps \(sample.sample_interval\) make "
+        "fewer than 10 samples; raise sample.steps to 20000",
+    ),
+    "too few samples of a prediction": (
+        ("predict", "steps"),
+        50,
+        "predict.steps: 50 steps with a sample every 10 steps .* raise predict.steps to 100",
+    ),
+    "missing log": (("states", 0, "log"), "gone.csv", r"cold\).log: the file gone.csv is missing"),
+    "missing mapping": (
+        ("system", "mapping"),
+        "gone.yaml",
+        "system.mapping: the file gone.yaml is",
+    ),
+    "nothing for a section": (("system",), None, "system: found nothing where keys are expected"),
+    "pressure without a volume term": (
+        ("model", "terms"),
+        [{"kind": "pair", "sites": ["W", "W"], "r_cut": 0.8, "n_basis": 8}],
+        r"cold has a pressure \(1 bar\) but the model has no volume term.*add \{kind: volume, "
+        r"order: 2\} to model.terms, or set pressure: null in every state",
     ),
     "quadratic from two temperatures": (
         ("model", "temperature"),
@@ -259,6 +294,21 @@ def test_a_volume_term_needs_states_at_constant_pressure(folder):
     message = "training states at constant pressure at 2 or more.*or leave the term out"
     with pytest.raises(InputError, match=message):
         load(folder, content)
+
+
+def test_at_constant_volume_no_volume_term_is_needed(folder):
+    content = waters.content()
+    content["model"]["terms"].pop()
+    for state in content["states"]:
+        state["pressure"] = None
+    assert load(folder, content).volume_term is None
+
+
+def test_an_own_force_field_is_found_beside_the_config_and_other_names_are_left_to_openmm(folder):
+    (folder / "own.xml").touch()
+    campaign = load(folder, changed("system", "force_field", value=["own.xml", "spce.xml"]))
+    assert campaign.system.force_field == [folder / "own.xml", "spce.xml"]
+    assert campaign.to_dict()["system"]["force_field"] == ["own.xml", "spce.xml"]
 
 
 def test_a_missing_section_is_named(folder):

@@ -203,6 +203,21 @@ def test_the_report_is_due_when_the_summary_is_newer(folder):
     assert launch.is_report_due(results)
 
 
+def test_no_cores_are_refused(capsys):
+    assert launch.main(["--cores", "0"]) == 2
+    assert "--cores: found 0; give the number of cores, 1 or more" in capsys.readouterr().err
+
+
+def test_each_warning_of_the_input_check_is_told_once_after_the_table(folder):
+    facts = folder / "results" / "toy" / "map"
+    facts.mkdir(parents=True)
+    for state, warnings in {"a": ["a: few frames", "odd"], "b": ["odd"], "old": ["gone"]}.items():
+        (facts / f"{state}.json").write_text(json.dumps({"warnings": warnings}))
+    stream = StringIO()
+    launch.tell_warnings(facts.parent, ["a", "b", "c"], launch.Display(stream))
+    assert stream.getvalue() == "\nwarning: a: few frames\n\nwarning: odd\n"
+
+
 def test_a_mistake_in_the_config_is_one_paragraph_and_exit_code_two(folder, capsys):
     assert launch.main(["--configfile", "nowhere.yaml"]) == 2
     told = capsys.readouterr().err

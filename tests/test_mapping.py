@@ -81,7 +81,12 @@ REFUSED = {
     "weights": (with_site(atoms=["O"], weights="masses"), "found 'masses'; allowed are mass"),
     "too few weights": (with_site(atoms=["O", "H1"], weights=[1]), r"found \[1\] for 2 atoms"),
     "weights of zero": (with_site(atoms=["O"], weights=[0]), "their sum must be positive"),
-    "empty": ("", "is empty; give a residue name"),
+    "empty": ("", "is empty; give HOH: {sites"),
+    "list": (["HOH"], "does not begin with a residue name; give HOH"),
+    "nothing for a site": (
+        {"HOH": {"sites": {"W": None}}},
+        "HOH.sites.W: found nothing where keys are expected; give some of atoms, weights",
+    ),
     "key twice": ("HOH: {ignore: true}\nHOH: {ignore: true}\n", "'HOH' stands twice"),
 }
 
@@ -252,6 +257,39 @@ def test_a_term_for_an_unknown_site_is_refused(tmp_path):
         run(campaign, tmp_path)
 
 
+def mixture(n_argon):
+    """Sites of some waters and argons."""
+    topology = waters.topology(2)
+    for _ in range(n_argon):
+        residue = topology.add_residue("AR", topology.chain(0))
+        topology.add_atom("AR", mdtraj.element.argon, residue)
+    rules = {
+        "HOH": mapping.SiteMap("W", "W", ["O"], "mass"),
+        "AR": mapping.SiteMap("A", "A", ["AR"], "mass"),
+    }
+    return mapping.build_sites(topology, rules)
+
+
+def with_pairs(tmp_path, *pairs):
+    content = waters.content()
+    pair, volume = content["model"]["terms"]
+    content["model"]["terms"] = [*({**pair, "sites": list(sites)} for sites in pairs), volume]
+    return config.load(waters.write_campaign(tmp_path, content))
+
+
+def test_a_site_type_without_any_term_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no pair term names the site type A of the mapping"):
+        mapping.check_terms(with_pairs(tmp_path, "WW"), mixture(1))
+
+
+def test_a_pair_without_a_term_is_a_warning_if_there_is_such_a_pair(tmp_path):
+    campaign = with_pairs(tmp_path, "WW", "AW")
+    mapping.check_terms(campaign, mixture(2))
+    (warning,) = mapping.pairs_without_term(campaign, mixture(2))
+    assert "no pair term for A-A, so these sites pass through each other" in warning
+    assert mapping.pairs_without_term(campaign, mixture(1)) == []
+
+
 def test_a_single_frame_is_refused(tmp_path):
     campaign = config.load(waters.write_campaign(tmp_path, n_frames=1))
     with pytest.raises(InputError, match="cold: the trajectory has 1 frame; at least two"):
@@ -286,6 +324,11 @@ def test_another_temperature_in_the_log_is_a_warning(campaign):
     rng = np.random.default_rng(6)
     (warning,) = warnings_of(campaign, log={"temperature_K": 300 + rng.standard_normal(400)})
     assert "K but the config says 280 K" in warning
+
+
+def test_a_temperature_far_from_that_of_the_log_is_refused(campaign):
+    with pytest.raises(InputError, match=r"cold: the mean temperature of the log is 333.00 K but"):
+        warnings_of(campaign, log={"temperature_K": np.full(400, 333.0)})
 
 
 def test_a_constant_volume_at_constant_pressure_is_a_warning(campaign):

@@ -34,10 +34,13 @@ def write_campaign(folder, model, steps=400, replicas=2, **changes):
         ],
         "model": {
             "temperature": "constant",
-            "terms": [{"kind": "pair", "sites": ["W", "W"], "r_cut": 0.6, "n_basis": 12}],
+            "terms": [
+                {"kind": "pair", "sites": ["W", "W"], "r_cut": 0.6, "n_basis": 12},
+                {"kind": "volume", "order": 2},
+            ],
         },
         "sample": {"steps": steps, "equilibration": 100, "replicas": replicas, **changes},
-        "predict": {"steps": 500, "equilibration": 100},
+        "predict": {"steps": 50 * changes.get("sample_interval", 10), "equilibration": 100},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
     model.write(folder / "model.json")

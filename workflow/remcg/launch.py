@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import fcntl
 import io
+import itertools
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ import queue
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -29,6 +31,7 @@ from remcg.errors import InputError
 from remcg.progress import Progress, last_words
 
 INTERRUPTED = 130
+WIDTH = 100  # columns of a warning
 GRACE = 5.0  # seconds between asking a process to end and ending it
 
 
@@ -352,6 +355,15 @@ def conclude(results, display):
         if (results / place).exists()
     ]
     display.say("\n" + table(content, paths))
+    tell_warnings(results, [state["id"] for state in content["states"]], display)
+
+
+def tell_warnings(results, states, display):
+    """What the input check of each state found odd, each once."""
+    facts = [results / "map" / f"{state}.json" for state in states]
+    found = [json.loads(path.read_text()).get("warnings", []) for path in facts if path.exists()]
+    for warning in dict.fromkeys(itertools.chain(*found)):
+        display.say("\n" + textwrap.fill(f"warning: {warning}", WIDTH))
 
 
 def run(campaign, configfile, cores, more=(), display=None):
@@ -381,6 +393,9 @@ def run(campaign, configfile, cores, more=(), display=None):
         code, progress = _run_snakemake(command, variables, name, logs, display)
         if code == 0 or [job.rule for job in progress.failures] == ["verdict"]:
             code = _finish(code, results, configfile, variables, logs, progress, display)
+        elif progress.failures:
+            mapped = sorted(path.stem for path in (results / "map").glob("*.json"))
+            tell_warnings(results, mapped, display)
         return code
     finally:
         claim.release()
@@ -437,9 +452,14 @@ def _finish(code, results, configfile, variables, logs, progress, display):
 
 
 def check_new_inputs(campaign):
-    """Read the head of every input, unless all of them have been mapped before."""
-    facts = Path("results", campaign.campaign, "map")
-    if all((facts / f"{state.id}.json").exists() for state in campaign.states):
+    """Read the head of every input, unless all were mapped since they and the config changed."""
+    folder = Path("results", campaign.campaign, "map")
+    facts = [folder / f"{state.id}.json" for state in campaign.states]
+    inputs = [campaign.source, campaign.system.topology, campaign.system.mapping]
+    for state in campaign.states:
+        inputs += [*state.trajectory, *([state.log] if state.log else [])]
+    latest = max(path.stat().st_mtime for path in inputs)
+    if all(path.exists() and path.stat().st_mtime >= latest for path in facts):
         return
     from remcg.mapping import check_campaign
 
@@ -455,6 +475,8 @@ def main(arguments=None):
     parser.add_argument("snakemake", nargs="*", help="after --: more arguments for Snakemake")
     given = parser.parse_args(arguments)
     try:
+        if given.cores < 1:
+            raise InputError(f"--cores: found {given.cores}; give the number of cores, 1 or more")
         from remcg.config import load
 
         # Further arguments may ask for the reference trajectories themselves.

@@ -258,8 +258,7 @@ def _weights(residue, site):
     if not sum(weights) > 0:
         raise InputError(
             f"site {site.name}: its atoms {', '.join(site.atoms)} have no mass in the topology; "
-            "give "
-            "elements there, or weights: geometric"
+            "give elements there, or weights: geometric"
         )
     return [atom.index for atom in chosen], (np.array(weights) / sum(weights)).tolist()
 
@@ -367,7 +366,8 @@ def map_trajectory(campaign, state, sites_path, facts_path):
             boxes, time = file["box"][()], file["time"][()]
         volumes = boxes.prod(axis=1)
         facts = _facts(sites, onset, volumes)
-        facts["warnings"] = find_warnings(campaign, state, volumes, time, log)
+        facts["warnings"] = pairs_without_term(campaign, sites)
+        facts["warnings"] += find_warnings(campaign, state, volumes, time, log)
     write_json(facts_path, facts)
     for warning in facts["warnings"]:
         print(f"warning: {warning}")
@@ -394,7 +394,7 @@ def _facts(sites, onset, volumes):
 
 
 def check_terms(campaign, sites):
-    """Every site type that a term names must exist."""
+    """Every site type that a term names must exist, and every one must be in a term."""
     for term in campaign.pair_terms:
         for name in term.sites:
             if name not in sites.names:
@@ -404,6 +404,31 @@ def check_terms(campaign, sites):
                     f"model.terms: the pair term {term.name} names the site type {name}, but the "
                     f"mapping {campaign.system.mapping} has {', '.join(sites.names)}{advice}"
                 )
+    named = {name for term in campaign.pair_terms for name in term.sites}
+    for name in sites.names:
+        if name not in named:
+            raise InputError(
+                f"model.terms: no pair term names the site type {name} of the mapping "
+                f"{campaign.system.mapping}, so it would not interact at all; add a term such as "
+                f"{{kind: pair, sites: [{name}, {name}], ...}}, or ignore its residue"
+            )
+
+
+def pairs_without_term(campaign, sites):
+    """A warning that names the pairs of site types without a pair term, or nothing."""
+    named = {term.name for term in campaign.pair_terms}
+    several = np.bincount(sites.site_types) > 1
+    missing = [
+        name
+        for name, (a, b) in zip(sites.pair_names, sites.pair_types)
+        if name not in named and (a != b or several[a])
+    ]
+    if not missing:
+        return []
+    return [
+        f"the model has no pair term for {', '.join(missing)}, so these sites pass through each "
+        "other; add terms unless this is meant"
+    ]
 
 
 def check_cutoff(r_cut, boxes, start, state):
@@ -413,8 +438,7 @@ def check_cutoff(r_cut, boxes, start, state):
         frame = int(np.argmax(half < r_cut))
         raise InputError(
             f"{state}: r_cut is {r_cut:g} nm but half the shortest box edge is {half[frame]:.4g} "
-            "nm "
-            f"in frame {start + frame}; lower r_cut below it, or simulate a larger box"
+            f"nm in frame {start + frame}; lower r_cut below it, or simulate a larger box"
         )
 
 
@@ -543,8 +567,7 @@ def _temperature(state, values):
         return []
     return [
         f"{state.id}: the mean temperature of the log is {mean:.2f} +- {error:.2f} K but the "
-        "config "
-        f"says {state.temperature:g} K; correct the temperature or give the right trajectory"
+        f"config says {state.temperature:g} K; correct the temperature or give the right trajectory"
     ]
 
 
@@ -557,8 +580,7 @@ def _ensemble(state, volumes):
     if state.pressure is None and _varies(volumes):
         return [
             f"{state.id}: has no pressure (constant volume) but its volume varies; set its "
-            "pressure "
-            "in bar"
+            "pressure in bar"
         ]
     return []
 
@@ -569,8 +591,8 @@ def _times(state, time):
         return []
     return [
         f"{state.id}: {len(repeated)} of {len(time)} time stamps do not increase, the first in "
-        "frame "
-        f"{repeated[0] + 1} ({time[repeated[0] + 1]:g} ps); if parts were joined with overlap, cut "
+        f"frame {repeated[0] + 1} ({time[repeated[0] + 1]:g} ps); if parts were joined with "
+        f"overlap, cut "
         "it out, as frames that count twice make errors look too small"
     ]
 

@@ -153,16 +153,14 @@ def walk_xtc(path, state):
             if header is None or header[0] > size:
                 raise InputError(
                     f"{state}: {path} is truncated in frame {n_frames}, {size - at} bytes after "
-                    "its "
-                    "start; copy it again, or keep only the frames before"
+                    "its start; copy it again, or keep only the frames before"
                 )
             end, magic, atoms = header
             n_atoms = atoms if n_atoms is None else n_atoms
             if magic not in _XTC_MAGIC or atoms != n_atoms or atoms <= 0:
                 raise InputError(
                     f"{state}: {path} is corrupt at frame {n_frames} (byte {at}), where no XTC "
-                    "frame "
-                    "begins; copy it again, or keep only the frames before"
+                    "frame begins; copy it again, or keep only the frames before"
                 )
             at, n_frames = end, n_frames + 1
     return n_atoms, n_frames
@@ -199,8 +197,7 @@ def _checked(frames, start, path, state):
         raise InputError(
             f"{state}: {path} has coordinates that are not numbers in frame {start + frame}, atom "
             f"{atom} ({frames.topology.atom(int(atom))}); the simulation failed there: keep only "
-            "the "
-            "frames before, or run it again"
+            "the frames before, or run it again"
         )
     boxes = _boxes(frames, start, path, state)
     return Chunk(positions, boxes, np.asarray(frames.time, float), start)
@@ -213,8 +210,7 @@ def _boxes(frames, start, path, state):
         frame = start if lengths is None else start + int(np.argmin(usable))
         raise InputError(
             f"{state}: {path} has no box in frame {frame}; distances need a periodic box: write "
-            "the "
-            "trajectory with its box"
+            "the trajectory with its box"
         )
     skew = np.abs(angles - 90.0).max(axis=1) > RIGHT_ANGLE_TOLERANCE
     if skew.any():
@@ -243,8 +239,7 @@ def read_log(path, state):
     if not known or len(rows) < 2:
         raise InputError(
             f"{state}: the log {path} has the columns {names} and {max(0, len(rows) - 1)} lines; "
-            "give "
-            f"a CSV with a header and any of {', '.join(LOG_COLUMNS)}"
+            f"give a CSV with a header and any of {', '.join(LOG_COLUMNS)}"
         )
     return {name: _column(rows[1:], names.index(name), name, path, state) for name in known}
 
@@ -259,8 +254,7 @@ def _column(rows, at, name, path, state):
         if not np.isfinite(values[i]):
             raise InputError(
                 f"{state}: the log {path} has no number for {name} in line {i + 2}; correct the "
-                "line "
-                "or leave the log out"
+                "line or leave the log out"
             )
     return values
 
@@ -277,8 +271,7 @@ def check_log(log, volumes, state):
     if n_lines != len(volumes):
         return [
             f"{state}: the log has {n_lines} lines but the trajectory has {len(volumes)} frames, "
-            "so "
-            "they cannot be compared and energies are left out; write one line per frame"
+            "so they cannot be compared and energies are left out; write one line per frame"
         ]
     if "volume_nm3" in log:
         differ = np.abs(log["volume_nm3"] / volumes - 1.0) > VOLUME_TOLERANCE
@@ -286,8 +279,7 @@ def check_log(log, volumes, state):
             frame = int(np.argmax(differ))
             raise InputError(
                 f"{state}: in frame {frame} the log says {log['volume_nm3'][frame]:.5g} nm³ but "
-                "the "
-                f"box of the trajectory is {volumes[frame]:.5g} nm³; give the log of this "
+                f"the box of the trajectory is {volumes[frame]:.5g} nm³; give the log of this "
                 "trajectory, one line per frame, or leave it out"
             )
     return []
