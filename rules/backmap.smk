@@ -1,8 +1,8 @@
 rule backmap:
     input:
         sites="results/{campaign}/predict/{state}.h5",
-        topology=CAMPAIGN.system.topology,
-        mapping=CAMPAIGN.system.mapping,
+        topology=os.path.relpath(CAMPAIGN.system.topology),
+        mapping=os.path.relpath(CAMPAIGN.system.mapping),
         templates=template_trajectory,
         target="results/{campaign}/target/{state}.h5",
     output:

@@ -12,6 +12,11 @@ TRAINING = [state.id for state in CAMPAIGN.training]
 SETTINGS = CAMPAIGN.to_dict()
 
 
+def relative(paths):
+    """Paths from the working directory, so that no report names the machine's folders."""
+    return [os.path.relpath(path) for path in paths]
+
+
 def results(pattern, **values):
     """Path below the campaign's results."""
     return f"results/{CAMPAIGN.campaign}/{pattern.format(**values)}"
@@ -35,12 +40,12 @@ def state_settings(wildcards):
 
 
 def trajectories(wildcards):
-    return STATES[wildcards.state].trajectory
+    return relative(STATES[wildcards.state].trajectory)
 
 
 def reference_log(wildcards):
     log = STATES[wildcards.state].log
-    return [log] if log else []
+    return relative([log] if log else [])
 
 
 def previous_model(wildcards):
@@ -114,7 +119,7 @@ def nearest_samples(wildcards):
 
 
 def template_trajectory(wildcards):
-    return STATES[nearest_training_state(wildcards)].trajectory
+    return relative(STATES[nearest_training_state(wildcards)].trajectory)
 
 
 def of_all_states(pattern):

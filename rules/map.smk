@@ -2,8 +2,8 @@ rule map:
     input:
         trajectory=trajectories,
         energies=reference_log,
-        topology=CAMPAIGN.system.topology,
-        mapping=CAMPAIGN.system.mapping,
+        topology=os.path.relpath(CAMPAIGN.system.topology),
+        mapping=os.path.relpath(CAMPAIGN.system.mapping),
     output:
         sites="results/{campaign}/map/{state}.h5",
         facts="results/{campaign}/map/{state}.json",

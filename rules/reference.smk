@@ -1,6 +1,6 @@
 rule reference:
     input:
-        topology=CAMPAIGN.system.topology,
+        topology=os.path.relpath(CAMPAIGN.system.topology),
     output:
         trajectory="results/{campaign}/reference/{state}.xtc",
         log="results/{campaign}/reference/{state}.csv",

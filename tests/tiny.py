@@ -30,7 +30,7 @@ def true_model():
     slope = 2.0 * np.exp(-(((r - 0.42) / 0.06) ** 2)) * taper
     fit = [np.linalg.lstsq(BASIS.values(r), u, rcond=None)[0] for u in (mean, slope)]
     terms = (PairTerm(("AR", "AR"), BASIS, 2), VolumeTerm(2, 2))
-    volume = np.array([[-6.0, 0.5], [1.0, 0.0]])
+    volume = np.array([[6.0, 0.5], [1.0, 0.0]])
     return Model(("AR",), terms, 300.0, V0, (np.array(fit), volume))
 
 

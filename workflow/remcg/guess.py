@@ -121,7 +121,7 @@ def _mean_force_potential(term, state):
     r, counts = _counts(term, state)
     inside = (r > term.basis.r_min) & (r < term.basis.r_cut)
     r, counts, g = r[inside], counts[inside] * state.n_frames, state.rdf[term.name][inside]
-    sampled = counts >= MIN_COUNT
+    sampled = counts >= min(MIN_COUNT, counts.max())  # a sparse pair has its best bins at least
     first = int(np.argmax(sampled))
     potential = np.zeros_like(r)
     potential[sampled] = -thermal * np.log(g[sampled])

@@ -177,6 +177,11 @@ def pool(history, present, free):
     return [*near, present]
 
 
+def recent(near):
+    """The later half: what the earlier ones still hold of the way to the minimum is forgotten."""
+    return near[len(near) // 2 :]
+
+
 def convergence(present, near, free, blocks, confidence):
     """Test, for all parameters and per block, that the gradient vanishes.
 
@@ -248,7 +253,7 @@ def update(model, data, stage, history, max_kl, confidence):
         limit = _trust(history, max_kl)
     else:
         near = pool(history, present, free)
-        gradient, metric = pooled_gradient(near, present.parameters)
+        gradient, metric = pooled_gradient(recent(near), present.parameters)
         limit = min(LOCAL_STEP_KL, max_kl)
     delta, kl, full = natural_step(gradient, metric, free, limit)
     shrink = _volume_limit(model, data, delta) if stage == "local" else 1.0
@@ -273,7 +278,7 @@ def update(model, data, stage, history, max_kl, confidence):
         predicted_kl=float(kl * shrink**2),
         full_step_kl=float(full),
         noise_kl=noise,
-        n_pooled=len(near),
+        n_pooled=len(recent(near)),
         n_free=int(free.sum()),
         passed=passed,
         blocks={name: test for name, test in tests.items() if name != "all"},
@@ -352,7 +357,7 @@ def finish(model, observations, verdict, hashes):
     hashes : dict
     """
     free = np.diag(observations[-1].metric) > 0.0
-    near = pool(observations[:-1], observations[-1], free)
+    near = recent(pool(observations[:-1], observations[-1], free))
     covariance = parameter_covariance(near, free)
     return model.with_parameters(
         model.parameters,

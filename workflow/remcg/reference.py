@@ -6,6 +6,9 @@ from pathlib import Path
 import openmm
 from openmm import app, unit
 
+from remcg.backmap.sampling import build_system
+from remcg.errors import InputError
+
 PROGRESS_PS = 10.0
 
 
@@ -49,7 +52,15 @@ def simulate(
         nm, 1/ps.
     """
     pdb = app.PDBFile(str(topology))
-    system = _system(pdb.topology, force_field, cutoff)
+    edges = pdb.topology.getUnitCellDimensions()
+    if edges is None or cutoff > 0.5 * min(edges.value_in_unit(unit.nanometer)):
+        raise InputError(
+            f"reference.cutoff = {cutoff:g} nm needs a box of at least {2 * cutoff:g} nm, but "
+            f"{topology} has {'no box' if edges is None else f'edges of {edges}'}; shorten the "
+            "cut-off or start from a larger box"
+        )
+    system = build_system(pdb.topology, force_field, cutoff)
+    system.addForce(openmm.CMMotionRemover(1))
     if pressure is not None:
         barostat = openmm.MonteCarloBarostat(pressure * unit.bar, temperature * unit.kelvin, 25)
         barostat.setRandomNumberSeed(seed + 1)
@@ -82,16 +93,6 @@ def simulate(
     simulation.reporters.clear()
     for path, final in zip(partial, (trajectory, log)):
         path.rename(final)
-
-
-def _system(topology, force_field, cutoff):
-    return app.ForceField(*force_field).createSystem(
-        topology,
-        nonbondedMethod=app.PME,
-        nonbondedCutoff=cutoff * unit.nanometer,
-        constraints=app.HBonds,
-        rigidWater=True,
-    )
 
 
 def _observables(context, system, time):

@@ -116,14 +116,14 @@ def build_system(topology, force_field, cutoff):
     files = [str(name) for name in force_field]
     if not files:
         raise InputError(
-            "backmap: system.force_field is empty, but atoms need one; list the OpenMM XML files of"
+            "system.force_field is empty, but atoms need one; list the OpenMM XML files of"
             " the force field that made the reference, for instance [spce.xml]."
         )
     try:
         field = app.ForceField(*files)
     except Exception as error:
         raise InputError(
-            f"backmap: OpenMM cannot read the force field {files}: {error}. Give files that "
+            f"OpenMM cannot read the force field {files}: {error}. Give files that "
             "come with OpenMM (spce.xml, amber14-all.xml) or paths of your own XML files."
         ) from error
     try:
@@ -137,7 +137,7 @@ def build_system(topology, force_field, cutoff):
         )
     except Exception as error:
         raise InputError(
-            f"backmap: the force field {files} does not fit the topology: {error}. Check that "
+            f"the force field {files} does not fit the topology: {error}. Check that "
             "residue and atom names agree and that the topology has bonds (CONECT records)."
         ) from error
 
