@@ -24,7 +24,9 @@ with stage(snakemake.log[0]):
         diagnostics["states"][state.id]["rdf_rmse"] = ensembles.rdf_rmse(target, sample)
     diagnostics["iteration"] = int(snakemake.wildcards.iteration)
     diagnostics["sampled"] = {"stage": plan["stage"], "phase": plan["phase"]}
-    diagnostics["phase"] = "NPT" if diagnostics["stage"] == "local" else "NVT"
+    has_pressure = any(state.pressure is not None for state in campaign.training)
+    is_local = diagnostics["stage"] == "local"
+    diagnostics["phase"] = "NPT" if is_local and has_pressure else "NVT"
     ensembles.write_observation(snakemake.output.record, observation)
     following.write(snakemake.output.model)
     write_json(snakemake.output.plan, diagnostics)

@@ -306,7 +306,17 @@ def test_what_cannot_be_run_is_refused(soft_model, soft_start):
 
 
 def test_the_volume_step_stays_fixed_once_sampling_has_begun(soft_model, soft_start):
-    run = Replica(soft_model, soft_start, 300.0, 500.0, 3000, 1000, 0.004, 1.0, 5, 10, ("v",))
+    run = Replica(
+        soft_model,
+        soft_start,
+        300.0,
+        500.0,
+        n_steps=3000,
+        n_equilibration=1000,
+        timestep=0.004,
+        barostat_interval=5,
+        seed_key=("v",),
+    )
     replica_length, replica_module.CHUNK = replica_module.CHUNK, 125 * 1000
     try:
         run.run_chunk()

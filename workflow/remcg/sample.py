@@ -30,27 +30,12 @@ LEAST_KEPT = 10  # configurations of a predicted replica
 
 
 def sample(
-    model,
-    start,
-    temperature,
-    pressure_bar=None,
-    *,
-    n_steps,
-    n_equilibration,
-    timestep,
-    friction=1.0,
-    barostat_interval=10,
-    sample_interval=10,
-    seed_key=(0,),
-    rdf_edges=None,
-    keep=0,
-    label="sample",
-    checkpoint_path=None,
-    stop=False,
+    model, start, temperature, pressure_bar=None, *, checkpoint_path=None, stop=False, **settings
 ):
     """Samples of one replica: Langevin dynamics (BAOAB), in NPT with a Monte Carlo barostat.
 
-    The first arguments are those of :class:`remcg.engine.replica.Replica`.
+    All other arguments, ``settings`` among them, are those of
+    :class:`remcg.engine.replica.Replica`.
 
     Parameters
     ----------
@@ -66,22 +51,7 @@ def sample(
         nm^3, kJ/mol, kJ/mol/nm^3 (virial, without the volume term), K; rdf_blocks (n_blocks,
         n_pairs, n_bins); positions, velocities, box: final; trajectory, trajectory_box: kept.
     """
-    replica = Replica(
-        model,
-        start,
-        temperature,
-        pressure_bar,
-        n_steps,
-        n_equilibration,
-        timestep,
-        friction,
-        barostat_interval,
-        sample_interval,
-        seed_key,
-        rdf_edges,
-        keep,
-        label,
-    )
+    replica = Replica(model, start, temperature, pressure_bar, **settings)
     run(replica, checkpoint_path, stop)
     return replica.result()
 
@@ -226,16 +196,16 @@ def run_state(arguments, campaign, ranks, stop):
             starts[i],
             state.temperature,
             state.pressure if ensemble == "NPT" else None,
-            steps,
-            equilibration,
-            campaign.sample.timestep,
-            campaign.sample.friction,
-            campaign.sample.barostat_interval,
-            campaign.sample.sample_interval,
-            (campaign.seed, campaign.campaign, state.id, iteration, i),
-            edges,
-            keep,
-            f"state {state.id}, replica {i}",
+            n_steps=steps,
+            n_equilibration=equilibration,
+            timestep=campaign.sample.timestep,
+            friction=campaign.sample.friction,
+            barostat_interval=campaign.sample.barostat_interval,
+            sample_interval=campaign.sample.sample_interval,
+            seed_key=(campaign.seed, campaign.campaign, state.id, iteration, i),
+            rdf_edges=edges,
+            keep=keep,
+            label=f"state {state.id}, replica {i}",
         )
         run(replica, paths[i], stop)
         results[i] = replica.result()
