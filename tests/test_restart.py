@@ -1,9 +1,9 @@
 """A campaign that was killed and run again ends as if nothing had happened."""
 
-import os
-import signal
+import contextlib
 import time
 
+import numpy as np
 import psutil
 import pytest
 
@@ -51,19 +51,30 @@ def wait_for_sampler(process, config):
 
 def kill_snakemake_alone(process):
     for child in descendants(process, "snakemake"):
-        if "remcg.sample" not in " ".join(child.cmdline()):
-            child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "remcg.sample" not in " ".join(child.cmdline()):
+                child.kill()
 
 
 def kill_everything(process):
-    os.killpg(process.pid, signal.SIGKILL)
-    for child in descendants(process) if process.poll() is None else []:
-        child.kill()
+    children = descendants(process)
+    process.kill()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def kill_one_rank(process):
     ranks = [c for c in descendants(process, "-m remcg.sample") if "python" in c.name()]
     ranks[-1].kill()
+
+
+def end_as_if_undisturbed(config, undisturbed):
+    """Run again what was killed; the model must be the same to the last bit."""
+    again = tiny.launch(config)
+    output, _ = again.communicate(timeout=900)
+    assert again.returncode == 0, output
+    assert (tiny.results(config) / "model/model.json").read_bytes() == undisturbed
 
 
 @pytest.mark.parametrize("kill", [kill_snakemake_alone, kill_everything, kill_one_rank])
@@ -74,7 +85,18 @@ def test_a_killed_campaign_run_again_ends_with_the_same_model(tmp_path, undistur
     kill(process)
     process.communicate(timeout=120)
     assert process.returncode != 0
-    again = tiny.launch(config)
-    output, _ = again.communicate(timeout=900)
-    assert again.returncode == 0, output
-    assert (tiny.results(config) / "model/model.json").read_bytes() == undisturbed
+    end_as_if_undisturbed(config, undisturbed)
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("seed", range(50))
+def test_kills_at_random_moments_lose_nothing(tmp_path, undisturbed, seed):
+    random = np.random.default_rng(seed)
+    config = tiny.write_campaign(tmp_path / "killed", n_frames=60, **SHORT)
+    for _ in range(2):
+        process = tiny.launch(config, start_new_session=True)
+        time.sleep(random.uniform(1.0, 20.0))
+        if process.poll() is None:
+            random.choice([kill_snakemake_alone, kill_everything])(process)
+        process.communicate(timeout=120)
+    end_as_if_undisturbed(config, undisturbed)
