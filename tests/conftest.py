@@ -6,6 +6,7 @@ import pytest
 from remcg.basis import SplineBasis
 from remcg.engine.replica import Start
 from remcg.model import Model, PairTerm, VolumeTerm
+from remcg.topology import Topology
 
 
 @pytest.fixture
@@ -37,8 +38,7 @@ def lattice_start(n_side, volume_per_site, seed=0, jitter=0.02, n_types=1, mass=
         positions=cells * edge + random.normal(0.0, jitter, (n_sites, 3)),
         box=np.full(3, edge),
         velocities=None,
-        site_types=np.arange(n_sites) % n_types,
-        masses=np.full(n_sites, mass),
+        topology=Topology(np.arange(n_sites) % n_types, np.full(n_sites, mass)),
     )
 
 

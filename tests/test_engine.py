@@ -12,6 +12,7 @@ from remcg.errors import InputError, SamplingError
 from remcg.model import Model, VolumeTerm
 from remcg.pairs import pair_sums, rdf, rdf_edges
 from remcg.sample import sample
+from remcg.topology import Topology
 from remcg.units import BAR, KB
 
 RUN = {"n_steps": 2000, "n_equilibration": 500, "timestep": 0.004, "sample_interval": 10}
@@ -21,7 +22,9 @@ def evaluate(model, start, positions=None, box=None, skin=0.1):
     """Energy, virial and forces of a configuration, with a fresh neighbour list."""
     positions = start.positions if positions is None else positions
     box = start.box if box is None else box
-    system = build_system(model, 300.0, start.site_types, start.masses, len(positions))
+    system = build_system(
+        model, 300.0, start.topology.site_types, start.topology.masses, len(positions)
+    )
     reach = np.where(system.reach > 0.0, system.reach + skin, 0.0)
     neighbors = build_list(positions, box, system.site_types, system.channel_of, reach)
     forces = np.empty_like(positions)
@@ -35,9 +38,9 @@ def ideal_gas(psi=0.0, n_sites=100):
     volume = (n_sites + 1) * KB * 300.0 / BAR
     random = np.random.default_rng(0)
     edge = volume ** (1.0 / 3.0)
-    types, masses = np.zeros(n_sites, int), np.full(n_sites, 18.0)
+    topology = Topology(np.zeros(n_sites), np.full(n_sites, 18.0))
     positions = random.uniform(0.0, edge, (n_sites, 3))
-    return model, Start(positions, np.full(3, edge), None, types, masses)
+    return model, Start(positions, np.full(3, edge), None, topology)
 
 
 def test_the_force_is_minus_the_gradient_of_the_energy(mixture_model, mixture_start):
@@ -57,7 +60,7 @@ def test_energy_forces_and_virial_are_those_of_a_plain_loop(mixture_model, mixtu
     expected = naive_forces(
         mixture_start.positions,
         mixture_start.box,
-        mixture_start.site_types,
+        mixture_start.topology.site_types,
         mixture_model.site_types,
         mixture_model.pair_terms,
         mixture_model.term_theta(300.0),
@@ -82,7 +85,7 @@ def test_basis_sums_are_the_derivative_of_the_energy_with_its_parameters(soft_mo
     sums = pair_sums(
         soft_start.positions[None],
         soft_start.box[None],
-        soft_start.site_types,
+        soft_start.topology.site_types,
         ("W",),
         soft_model.pair_terms,
     )[0]
@@ -107,17 +110,19 @@ def test_images_far_outside_and_on_the_boundary_change_nothing(soft_model, soft_
 
 
 def test_two_sites_below_the_smallest_distance_feel_a_constant_force(soft_model):
-    box, types, masses = np.full(3, 1.3), np.zeros(2, int), np.ones(2)
+    box, topology = np.full(3, 1.3), Topology(np.zeros(2), np.ones(2))
     found = []
     for r in (0.19, 0.1, 0.01):
         positions = np.array([[1.25, 0.5, 0.5], [1.25 + r, 0.5, 0.5]])
-        start = Start(positions, box, None, types, masses)
+        start = Start(positions, box, None, topology)
         found.append(evaluate(soft_model, start)[2][1, 0])
     np.testing.assert_allclose(found, found[0], rtol=1e-9)
 
 
 def test_a_list_is_valid_only_while_it_holds_every_close_pair(soft_model, soft_start):
-    system = build_system(soft_model, 300.0, soft_start.site_types, soft_start.masses, 125)
+    system = build_system(
+        soft_model, 300.0, soft_start.topology.site_types, soft_start.topology.masses, 125
+    )
     random, skin, r_cut = np.random.default_rng(4), 0.1, 0.6
     n_valid = 0
     neighbors = build_list(
@@ -148,7 +153,7 @@ def test_sampled_sums_energies_pressures_and_rdf_are_those_of_the_configurations
     model, start = mixture_model, mixture_start
     result = sample(model, start, 300.0, None, rdf_edges=edges, keep=20, **RUN | {"n_steps": 200})
     frames, boxes = result["trajectory"], result["trajectory_box"]
-    types, names = start.site_types, model.site_types
+    types, names = start.topology.site_types, model.site_types
     sums = pair_sums(frames, boxes, types, names, model.pair_terms)
     np.testing.assert_allclose(result["pair_sums"], sums, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(result["energy"], sums @ model.theta(300.0), rtol=1e-9)

@@ -12,15 +12,16 @@ from remcg.optimize import Observation, _with_virial_pressure
 from remcg.pairs import rdf_edges
 from remcg.sample import sample
 from remcg.statistics import standard_error
+from remcg.topology import Topology
 from remcg.units import BAR
 
 
 def sampled_at_constant_volume(model, seed):
     positions, box = tiny.lattice(tiny.N_SITES * tiny.V0 * 2.5)
-    types, masses = np.zeros(tiny.N_SITES, np.int64), np.full(tiny.N_SITES, tiny.MASS)
+    topology = Topology(np.zeros(tiny.N_SITES), np.full(tiny.N_SITES, tiny.MASS))
     result = sample(
         model,
-        Start(positions, box, None, types, masses),
+        Start(positions, box, None, topology),
         300.0,
         None,
         n_steps=40_000,

@@ -48,8 +48,8 @@ def write_campaign(folder, model, steps=400, replicas=2, **changes):
     arrays = {
         "positions": np.array([start.positions for start in starts]),
         "box": np.array([start.box for start in starts]),
-        "site_types": starts[0].site_types,
-        "masses": starts[0].masses,
+        "site_types": starts[0].topology.site_types,
+        "masses": starts[0].topology.masses,
     }
     write_h5(folder / "map.h5", arrays, {"n_molecules": N_SITES})
 

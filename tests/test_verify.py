@@ -13,6 +13,7 @@ from remcg.io import read_h5, read_json
 from remcg.model import Model
 from remcg.optimize import finish
 from remcg.sample import sample
+from remcg.topology import Topology
 from remcg.units import BAR, KB
 from test_engine import RUN, evaluate, ideal_gas
 from test_export import lammps_forces, openmm_forces
@@ -32,15 +33,11 @@ def default_campaign():
 def configurations(path, n):
     arrays, attributes = read_h5(path)
     chosen = np.linspace(0, len(arrays["trajectory"]) - 1, n).astype(int)
+    topology = Topology(arrays["site_types"], arrays["masses"])
     starts = [
-        Start(arrays["trajectory"][k], arrays["trajectory_box"][k], None, *types_and_masses(arrays))
-        for k in chosen
+        Start(arrays["trajectory"][k], arrays["trajectory_box"][k], None, topology) for k in chosen
     ]
     return starts, attributes
-
-
-def types_and_masses(arrays):
-    return arrays["site_types"], arrays["masses"]
 
 
 def test_both_exports_of_the_default_campaign_reproduce_the_engine(default_campaign, tmp_path):

@@ -13,6 +13,7 @@ from remcg.basis import SplineBasis
 from remcg.engine.replica import Start
 from remcg.model import Model, PairTerm, VolumeTerm
 from remcg.sample import sample
+from remcg.topology import Topology
 
 ROOT = Path(__file__).resolve().parents[1]
 N_SITES = 125
@@ -47,8 +48,7 @@ def sampled(model, temperature, n_frames, seed, interval=100):
         positions=positions,
         box=box,
         velocities=None,
-        site_types=np.zeros(N_SITES, np.int64),
-        masses=np.full(N_SITES, MASS),
+        topology=Topology(np.zeros(N_SITES), np.full(N_SITES, MASS)),
     )
     result = sample(
         model,

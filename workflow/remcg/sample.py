@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from remcg.errors import InputError, SamplingError
 from remcg.io import read_json, write_h5
 from remcg.model import Model
 from remcg.pairs import rdf_edges
+from remcg.topology import Topology
 
 SAVE_EVERY = 30.0  # s
 REPORT_EVERY = 10.0  # s
@@ -107,22 +109,21 @@ def read_source(path, n_replicas):
             frames = [int((i + 0.5) * n_frames / n_replicas) for i in range(n_replicas)]
         else:
             frames = [i % n_frames for i in range(n_replicas)]
-        site_types, masses = file["site_types"][()], file["masses"][()]
+        topology = Topology(file["site_types"][()], file["masses"][()])
         starts = [
             Start(
                 file["positions"][frame],
                 file["box"][frame],
                 None if is_reference else file["velocities"][frame],
-                site_types,
-                masses,
+                topology,
             )
             for frame in frames
         ]
         volume = float(np.prod(file["box"][()], axis=1).mean()) if is_reference else None
         n_molecules = int(file.attrs["n_molecules"])
-    if n_molecules != len(masses):
+    if n_molecules != topology.n_sites:
         raise InputError(
-            f"{path} has {len(masses)} sites in {n_molecules} molecules; the sampler knows one site"
+            f"{path} has {topology.n_sites} sites in {n_molecules} molecules; the sampler knows one site"
             " per molecule: choose such a mapping"
         )
     return Source(starts, n_molecules, volume, is_reference)
@@ -141,7 +142,7 @@ def starts_of(arguments, plan, ensemble, n_replicas):
         source = reference
     starts = source.starts
     if arguments.predict:
-        starts = [Start(**{**vars(start), "velocities": None}) for start in starts]
+        starts = [replace(start, velocities=None) for start in starts]
     if ensemble == "NPT":
         return starts
     at = reference or source
@@ -234,13 +235,18 @@ def write_samples(arguments, campaign, state, ensemble, model, start, edges, res
         kept = arrays.pop(name)
         if arguments.predict:
             arrays[name] = kept.reshape(-1, *kept.shape[2:])
-    arrays |= {"rdf_edges": edges, "site_types": start.site_types, "masses": start.masses}
+    topology = start.topology
+    arrays |= {
+        "rdf_edges": edges,
+        "site_types": topology.site_types,
+        "masses": topology.masses,
+    }
     names = model.site_types
     attributes = {
         "state": state.id,
         "ensemble": ensemble,
         "temperature": float(state.temperature),
-        "n_molecules": len(start.masses),
+        "n_molecules": topology.n_molecules,
         "timestep": float(campaign.sample.timestep),
         "steps": int(steps),
         "pair_names": json.dumps([f"{names[a]}-{names[b]}" for a, b in type_pairs(len(names))]),

@@ -7,6 +7,7 @@ from remcg.basis import SplineBasis
 from remcg.engine.replica import Start
 from remcg.model import Model, PairTerm, VolumeTerm
 from remcg.sample import sample
+from remcg.topology import Topology
 
 N_SIDE = 4
 EDGE = 2.0  # nm
@@ -21,7 +22,8 @@ def warm_up():
     axis = (np.arange(N_SIDE) + 0.5) * EDGE / N_SIDE
     positions = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
     types = np.zeros(len(positions), np.int64)
-    start = Start(positions, np.full(3, EDGE), None, types, np.full(len(positions), 18.0))
+    topology = Topology(types, np.full(len(positions), 18.0))
+    start = Start(positions, np.full(3, EDGE), None, topology)
     edges = np.linspace(0.0, RANGE, 61)
     for pressure in (None, 1.0):
         sample(

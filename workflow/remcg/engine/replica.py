@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from remcg.engine.dynamics import (
 from remcg.engine.kernels import build_system, type_pairs
 from remcg.errors import InputError, SamplingError
 from remcg.pairs import ROUNDING, rdf_norm
+from remcg.topology import Topology
 from remcg.units import BAR, KB
 
 N_BLOCKS = 10
@@ -31,13 +32,12 @@ VERSION = 1  # of the dynamics: a change makes older checkpoints stale
 @dataclass
 class Start:
     """A configuration: positions (n_sites, 3) in nm, box (3,) in nm, velocities in nm/ps or None,
-    site_types (n_sites,), masses (n_sites,) in amu."""
+    and its :class:`remcg.topology.Topology`."""
 
     positions: np.ndarray
     box: np.ndarray
     velocities: np.ndarray
-    site_types: np.ndarray
-    masses: np.ndarray
+    topology: Topology
 
     @property
     def volume(self):
@@ -46,9 +46,7 @@ class Start:
     def with_volume(self, volume):
         """The same configuration scaled to a volume in nm^3, one site per molecule."""
         scale = (volume / self.volume) ** (1.0 / 3.0)
-        return Start(
-            self.positions * scale, self.box * scale, self.velocities, self.site_types, self.masses
-        )
+        return replace(self, positions=self.positions * scale, box=self.box * scale)
 
 
 def random_stream(key):
@@ -111,8 +109,8 @@ class Replica:
         self.system = build_system(
             model,
             temperature,
-            start.site_types,
-            start.masses,
+            start.topology.site_types,
+            start.topology.masses,
             len(start.positions),
             self.rdf_edges[-1],
         )
@@ -274,7 +272,7 @@ def _key(model, temperature, start, replica, keep, seed_key):
         json.dumps([term.to_dict() for term in model.terms], default=list),
         model.v0,
         list(model.site_types),
-        [vars(start)[name] for name in sorted(vars(start))],
+        [start.positions, start.box, start.velocities, vars(start.topology)],
         list(replica.conditions),
         [replica.n_steps, replica.n_equilibration, replica.rdf_edges, keep],
         list(seed_key),
