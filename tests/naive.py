@@ -1,12 +1,20 @@
-"""Plain loops over pairs: what the kernels must reproduce."""
+"""Plain loops over pairs and bonded groups: what the kernels must reproduce."""
+
+from itertools import pairwise, product
 
 import numpy as np
 
 
 def distance(a, b, box):
-    """Minimum-image vector from b to a, and its length."""
+    """Shortest vector from b to a over the periodic images, and its length; box (3,) or (3, 3)."""
+    box = np.asarray(box, float)
     step = a - b
-    step = step - box * np.round(step / box)
+    if box.ndim == 1:
+        step = step - box * np.round(step / box)
+    else:
+        step = step - np.round(step @ np.linalg.inv(box)) @ box
+        images = [step + np.array(shift) @ box for shift in product(range(-2, 3), repeat=3)]
+        step = min(images, key=lambda image: image @ image)
     return step, np.sqrt(step @ step)
 
 
@@ -24,18 +32,18 @@ def term_of(site_types, i, j, names, terms):
     return found[0] if found else None
 
 
-def pair_sums(positions, box, site_types, names, terms):
-    """Basis sums of one frame."""
+def pair_sums(positions, box, site_types, names, terms, excluded=()):
+    """Basis sums of one frame; no term acts on the pairs (i < j) in ``excluded``."""
     sums = [np.zeros(term.n_basis) for term in terms]
     for i, j, _, r in pairs(positions, box):
         t = term_of(site_types, i, j, names, terms)
-        if t is not None:
+        if t is not None and (i, j) not in excluded:
             sums[t] += terms[t].basis.values(r)
     return np.concatenate(sums)
 
 
 def forces(positions, box, site_types, names, terms, thetas):
-    """Energy, forces (n_sites, 3) and virial of one frame."""
+    """Energy, forces (n_sites, 3) and virial of one frame, from pair terms."""
     energy, virial, result = 0.0, 0.0, np.zeros_like(positions)
     for i, j, step, r in pairs(positions, box):
         t = term_of(site_types, i, j, names, terms)
@@ -46,6 +54,73 @@ def forces(positions, box, site_types, names, terms, thetas):
             result[i] -= slope * step / r
             result[j] += slope * step / r
     return energy, result, virial
+
+
+def coordinate(points, box):
+    """Bond length (nm) of two points, angle of three or dihedral of four (rad; cis is 0)."""
+    steps = [distance(b, a, box)[0] for a, b in pairwise(points)]
+    if len(points) == 2:
+        return np.linalg.norm(steps[0])
+    if len(points) == 3:
+        u, v = -steps[0], steps[1]
+        return np.arccos(np.clip(u @ v / (np.linalg.norm(u) * np.linalg.norm(v)), -1.0, 1.0))
+    u, v, w = steps
+    first, last = np.cross(u, v), np.cross(v, w)
+    return np.arctan2(np.linalg.norm(v) * (u @ last), first @ last)
+
+
+def groups_of(topology, names, term):
+    """Groups of sites a bonded term acts on."""
+    groups = {"bond": topology.bonds, "angle": topology.angles, "dihedral": topology.dihedrals}
+    for group in groups[term.kind]:
+        types = [names[topology.site_types[i]] for i in group]
+        if types == list(term.sites) or types[::-1] == list(term.sites):
+            yield group
+
+
+def bonded_sums(positions, box, topology, names, term):
+    """Basis sums of one bonded term in one frame."""
+    values = [
+        term.basis.values(coordinate([positions[i] for i in group], box))
+        for group in groups_of(topology, names, term)
+    ]
+    return np.sum(values, axis=0) if values else np.zeros(term.n_basis)
+
+
+def excluded_pairs(topology, kinds):
+    """Set of pairs (i < j) as many bonds apart as ``kinds`` tell, by the shortest way."""
+    found = set()
+    for start in range(topology.n_sites):
+        steps, edge = {start: 0}, [start]
+        for site in edge:
+            for bond in topology.bonds.tolist():
+                if site in bond:
+                    other = bond[1] if bond[0] == site else bond[0]
+                    if other not in steps:
+                        steps[other] = steps[site] + 1
+                        edge.append(other)
+        wanted = [int(kind[-1]) - 1 for kind in kinds]
+        found |= {(start, i) for i, n in steps.items() if i > start and n in wanted}
+    return found
+
+
+def site_sums(positions, box, topology, model):
+    """Basis sums of all pair and bonded terms of one frame, in the order of the model."""
+    excluded = excluded_pairs(topology, model.exclude)
+    names, parts = model.site_types, [np.zeros(0)]
+    for term in model.terms:
+        if term.kind == "pair":
+            parts.append(pair_sums(positions, box, topology.site_types, names, [term], excluded))
+        elif term.kind != "volume":
+            parts.append(bonded_sums(positions, box, topology, names, term))
+    return np.concatenate(parts)
+
+
+def energy(positions, box, topology, model, temperature):
+    """Energy of all pair and bonded terms of one frame, kJ/mol."""
+    thetas = model.term_theta(temperature)
+    parts = [theta for term, theta in zip(model.terms, thetas) if term.kind != "volume"]
+    return site_sums(positions, box, topology, model) @ np.concatenate([np.zeros(0), *parts])
 
 
 def rdf(positions, box, site_types, pair, edges):

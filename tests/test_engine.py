@@ -4,8 +4,17 @@ from scipy import stats
 
 from conftest import lattice_start
 from naive import forces as naive_forces
+from remcg.boxes import vectors, volume
 from remcg.engine import replica as replica_module
-from remcg.engine.kernels import build_system, pair_forces
+from remcg.engine.kernels import (
+    FORCES,
+    OBSERVED,
+    all_forces,
+    basis_sums,
+    build_sites,
+    build_system,
+    no_sums,
+)
 from remcg.engine.neighbors import build_list, is_valid
 from remcg.engine.replica import Replica, Start, random_stream
 from remcg.errors import InputError, SamplingError
@@ -18,18 +27,24 @@ from remcg.units import BAR, KB
 RUN = {"n_steps": 2000, "n_equilibration": 500, "timestep": 0.004, "sample_interval": 10}
 
 
-def evaluate(model, start, positions=None, box=None, skin=0.1):
-    """Energy, virial and forces of a configuration, with a fresh neighbour list."""
+def arrays(model, start, skin=0.1, positions=None, box=None):
+    """(positions (n, 4), box, neighbour list, sites, system) as the kernels take them."""
+    system, sites = build_system(model, 300.0), build_sites(model, start.topology)
+    box = vectors(start.box if box is None else box)
+    x = np.zeros((start.topology.n_sites, 4))
     positions = start.positions if positions is None else positions
-    box = start.box if box is None else box
-    system = build_system(
-        model, 300.0, start.topology.site_types, start.topology.masses, len(positions)
-    )
+    x[:, :3] = start.topology.make_whole(positions, box)
     reach = np.where(system.reach > 0.0, system.reach + skin, 0.0)
-    neighbors = build_list(positions, box, system.site_types, system.channel_of, reach)
-    forces = np.empty_like(positions)
-    energy, virial = pair_forces(positions, box, neighbors, system, True, forces)
-    return energy, virial, forces
+    return x, box, build_list(x, box, sites, system.channel_of, reach), sites, system
+
+
+def evaluate(model, start, positions=None, box=None, skin=0.1):
+    """Energy, virial tensor, forces and basis sums, with a fresh neighbour list."""
+    x, box, neighbors, sites, system = arrays(model, start, skin, positions, box)
+    forces, observed, sums = np.empty_like(x), no_sums(system, 0, 0.0), np.zeros(system.n_columns)
+    energy = all_forces(x, box, neighbors, sites, system, OBSERVED, observed, forces)
+    basis_sums(observed, system, sums)
+    return energy, observed.virial[:, :3], forces[:, :3], sums
 
 
 def ideal_gas(psi=0.0, n_sites=100):
@@ -44,7 +59,7 @@ def ideal_gas(psi=0.0, n_sites=100):
 
 
 def test_the_force_is_minus_the_gradient_of_the_energy(mixture_model, mixture_start):
-    _, _, forces = evaluate(mixture_model, mixture_start)
+    forces = evaluate(mixture_model, mixture_start)[2]
     h = 1e-5
     for i, d in [(0, 0), (5, 1), (33, 2), (63, 0)]:
         energies = []
@@ -56,7 +71,7 @@ def test_the_force_is_minus_the_gradient_of_the_energy(mixture_model, mixture_st
 
 
 def test_energy_forces_and_virial_are_those_of_a_plain_loop(mixture_model, mixture_start):
-    energy, virial, forces = evaluate(mixture_model, mixture_start)
+    energy, virial, forces, _ = evaluate(mixture_model, mixture_start)
     expected = naive_forces(
         mixture_start.positions,
         mixture_start.box,
@@ -66,12 +81,12 @@ def test_energy_forces_and_virial_are_those_of_a_plain_loop(mixture_model, mixtu
         mixture_model.term_theta(300.0),
     )
     assert energy == pytest.approx(expected[0], rel=1e-12)
-    assert virial == pytest.approx(expected[2], rel=1e-12)
+    assert np.trace(virial) == pytest.approx(expected[2], rel=1e-12)
     np.testing.assert_allclose(forces, expected[1], atol=1e-10)
 
 
 def test_the_virial_is_the_derivative_of_the_energy_with_volume(soft_model, soft_start):
-    _, virial, _ = evaluate(soft_model, soft_start)
+    virial = np.trace(evaluate(soft_model, soft_start)[1])
     volume, h = soft_start.volume, 1e-5
     energies = []
     for sign in (1, -1):
@@ -101,11 +116,12 @@ def test_basis_sums_are_the_derivative_of_the_energy_with_its_parameters(soft_mo
 def test_images_far_outside_and_on_the_boundary_change_nothing(soft_model, soft_start):
     positions = soft_start.positions.copy()
     positions[0] = 0.0
-    energy, virial, forces = evaluate(soft_model, soft_start, positions)
+    energy, virial, forces, _ = evaluate(soft_model, soft_start, positions)
     images = np.random.default_rng(0).integers(-50, 50, positions.shape)
     images[0] = [1, 0, -1]
     moved = evaluate(soft_model, soft_start, positions + images * soft_start.box)
-    assert moved[:2] == pytest.approx((energy, virial), rel=1e-10)
+    assert moved[0] == pytest.approx(energy, rel=1e-10)
+    np.testing.assert_allclose(moved[1], virial, rtol=1e-9, atol=1e-8)
     np.testing.assert_allclose(moved[2], forces, atol=1e-8)
 
 
@@ -120,30 +136,26 @@ def test_two_sites_below_the_smallest_distance_feel_a_constant_force(soft_model)
 
 
 def test_a_list_is_valid_only_while_it_holds_every_close_pair(soft_model, soft_start):
-    system = build_system(
-        soft_model, 300.0, soft_start.topology.site_types, soft_start.topology.masses, 125
-    )
     random, skin, r_cut = np.random.default_rng(4), 0.1, 0.6
+    _, _, neighbors, sites, system = arrays(soft_model, soft_start, skin)
     n_valid = 0
-    neighbors = build_list(
-        soft_start.positions, soft_start.box, system.site_types, system.channel_of, np.array([0.7])
-    )
     for amount in np.linspace(0.0, 0.04, 30):
-        scale = 1.0 + random.uniform(-0.02, 0.02)
+        scale = 1.0 + random.uniform(-0.02, 0.02, 3)
         moved = soft_start.positions + random.uniform(-amount, amount, (125, 3))
-        positions, box = moved * scale, soft_start.box * scale
-        if is_valid(neighbors, positions, box, skin, r_cut):
+        x, box = np.zeros((125, 4)), vectors(soft_start.box * scale)
+        x[:, :3] = moved * scale
+        if is_valid(neighbors, x, box, skin, r_cut):
             n_valid += 1
-            forces = np.empty((125, 3))
-            energy, _ = pair_forces(positions, box, neighbors, system, True, forces)
-            exact = evaluate(soft_model, soft_start, positions, box, skin=0.0)[0]
+            forces, observed = np.empty_like(x), no_sums(system, 0, 0.0)
+            energy = all_forces(x, box, neighbors, sites, system, FORCES, observed, forces)
+            exact = evaluate(soft_model, soft_start, x[:, :3], box, skin=0.0)[0]
             assert energy == pytest.approx(exact, rel=1e-11)
     assert 5 < n_valid < 30
-    far = soft_start.positions.copy()
-    far[7] += 0.06
-    assert not is_valid(neighbors, far, soft_start.box, skin, r_cut)
-    shrunk = 0.8
-    assert not is_valid(neighbors, far * shrunk, soft_start.box * shrunk, skin, r_cut)
+    x, box = np.zeros((125, 4)), vectors(soft_start.box)
+    x[:, :3] = soft_start.positions
+    x[7, :3] += 0.06
+    assert not is_valid(neighbors, x, box, skin, r_cut)
+    assert not is_valid(neighbors, 0.8 * x, 0.8 * box, skin, r_cut)
 
 
 def test_sampled_sums_energies_pressures_and_rdf_are_those_of_the_configurations(
@@ -155,13 +167,14 @@ def test_sampled_sums_energies_pressures_and_rdf_are_those_of_the_configurations
     frames, boxes = result["trajectory"], result["trajectory_box"]
     types, names = start.topology.site_types, model.site_types
     sums = pair_sums(frames, boxes, types, names, model.pair_terms)
-    np.testing.assert_allclose(result["pair_sums"], sums, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(result["site_sums"], sums, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(result["energy"], sums @ model.theta(300.0), rtol=1e-9)
     g = rdf(frames, boxes, types, [(0, 0), (0, 1), (1, 1)], edges, 10)
     np.testing.assert_allclose(result["rdf_blocks"], g, rtol=1e-9, atol=1e-12)
-    virial = [evaluate(model, start, x, box)[1] for x, box in zip(frames, boxes)]
-    pressure = (len(types) * KB * 300.0 + np.array(virial) / 3.0) / boxes.prod(axis=1)
-    np.testing.assert_allclose(result["pressure"], pressure, rtol=1e-9)
+    virial = np.array([evaluate(model, start, x, box)[1] for x, box in zip(frames, boxes)])
+    pressure = (len(types) * KB * 300.0 * np.eye(3) + virial) / volume(boxes)[:, None, None]
+    np.testing.assert_allclose(result["pressure_tensor"], pressure, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(result["pressure"], np.trace(pressure, axis1=1, axis2=2) / 3)
 
 
 def test_without_friction_the_energy_does_not_drift(soft_model, soft_start):
@@ -304,7 +317,7 @@ def test_a_box_that_shrinks_below_twice_the_range_is_reported(soft_model):
 
 
 def test_what_cannot_be_run_is_refused(soft_model, soft_start):
-    with pytest.raises(InputError, match=r"box edge of 1 nm is less than twice the range 0.6 nm"):
+    with pytest.raises(InputError, match=r"height of the box of 1 nm is less than twice the range"):
         sample(soft_model, soft_start.with_volume(1.0), 300.0, **RUN)
     with pytest.raises(InputError, match=r"5 steps hold no sample at a sample_interval of 10"):
         sample(soft_model, soft_start, 300.0, **RUN | {"n_steps": 5})

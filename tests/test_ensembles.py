@@ -31,7 +31,7 @@ def sampled_at_constant_volume(model, seed):
         rdf_edges=rdf_edges(0.6),
         seed_key=("ensembles", seed),
     )
-    names = ("pair_sums", "volume", "pressure", "rdf_blocks")
+    names = ("site_sums", "volume", "pressure", "rdf_blocks")
     return {"rdf_edges": rdf_edges(0.6), **{name: result[name][None] for name in names}}
 
 
@@ -43,7 +43,7 @@ def test_the_volume_term_makes_up_for_the_pressure_of_the_step_to_come(tmp_path)
         "n_molecules": tiny.N_SITES,
         "type_counts": json.dumps({"AR": tiny.N_SITES}),
     }
-    reference = {"pair_sums": arrays["pair_sums"][0], "volume": arrays["volume"][0]}
+    reference = {"site_sums": arrays["site_sums"][0], "volume": arrays["volume"][0]}
     write_h5(tmp_path / "target.h5", reference, attributes)
     write_h5(tmp_path / "sample.h5", arrays, {})
     state = State("s", 300.0, ["-"], 50.0)

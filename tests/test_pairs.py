@@ -94,7 +94,7 @@ def test_a_box_smaller_than_twice_the_range_is_refused(frames):
     boxes = boxes.copy()
     boxes[1, 2] = 1.1
     with pytest.raises(
-        InputError, match=r"frame 1: the box edge along z is 1.1 nm, less than twice"
+        InputError, match=r"frame 1: the box is 1.1 nm high along c, less than twice"
     ):
         pair_sums(positions, boxes, types, NAMES, TERMS)
 

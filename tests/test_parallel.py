@@ -88,7 +88,7 @@ def test_files_do_not_depend_on_the_number_of_ranks(campaign):
         assert "busy_core_seconds" in done.stdout
         assert (campaign / f"{ranks}.h5").read_bytes() == (campaign / "serial.h5").read_bytes()
     arrays, attributes = read_h5(campaign / "serial.h5")
-    assert arrays["pair_sums"].shape == (2, 40, 12)
+    assert arrays["site_sums"].shape == (2, 40, 12)
     assert arrays["rdf_blocks"].shape == (2, 10, 1, 60)
     assert not np.array_equal(arrays["energy"][0], arrays["energy"][1])
     assert attributes["ensemble"] == "NPT" and attributes["pressure_bar"] == 500.0
@@ -269,4 +269,4 @@ def test_several_sites_per_molecule_are_refused(campaign, capsys):
     with h5py.File(campaign / "map.h5", "r+") as file:
         file.attrs["n_molecules"] = 25
     assert main(command(campaign)) == 1
-    assert "125 sites in 25 molecules; the sampler knows one site" in capsys.readouterr().err
+    assert "125 sites in 25 molecules but says not" in capsys.readouterr().err

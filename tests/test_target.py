@@ -40,7 +40,7 @@ def distances(arrays):
 
 def test_basis_sums_are_those_of_a_plain_sum_over_pairs(mapped, computed):
     expected = TERM.basis.values(distances(mapped[2])).sum(axis=1)
-    np.testing.assert_allclose(computed[0]["pair_sums"], expected, atol=1e-9)
+    np.testing.assert_allclose(computed[0]["site_sums"], expected, atol=1e-9)
 
 
 def test_the_rdf_is_a_plain_histogram_with_the_volume_of_each_frame(mapped, computed):

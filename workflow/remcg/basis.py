@@ -1,18 +1,146 @@
-"""Cubic B-splines in a distance, the basis of pair terms."""
+r"""Cubic B-splines in a distance, an angle or a dihedral: the functions of which terms are made.
+
+.. math:: U(x) = \sum_k c_k B_k(x), \quad B_k(x) = \sum_{f:\, member(f) = k} N_f(x)
+
+with the uniform cubic B-splines N_f of de Boor, *A Practical Guide to Splines* (1978), and
+``member`` telling which function each of them belongs to (-1: it is left out). A set differs from
+another in its range, in ``member`` and in how its functions go on outside the range. Wherever x
+may be, U is linear in its coefficients, and it is twice differentiable within the range.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import BSpline, PPoly
 
+from remcg.errors import InputError
+
 DEGREE = 3
-DROPPED = 2  # the last two functions are left out: energy and force vanish at the cut-off
+DROPPED = 2  # the last two functions of a pair are left out: energy and force vanish at the cut-off
+
+
+class Pieces(NamedTuple):
+    """A basis as polynomials, for kernels.
+
+    Row m = floor((x - origin)/spacing), clamped to 0 ... M - 1, holds at
+    u = (x - origin)/spacing - m the functions alive there, at most four and each once:
+    ``functions[m, j, p]`` multiplies u**p and belongs to function ``index[m, j]``, -1 for none.
+    The first and the last row may be extensions beyond the range, where u < 0 or u > 1.
+    """
+
+    origin: float
+    spacing: float
+    functions: np.ndarray  # (M, 4, 4)
+    index: np.ndarray  # (M, 4)
+
+
+class _Splines:
+    """What all sets share; a set has ``low``, ``high``, ``n_basis`` and ``member``."""
+
+    outside = (None, None)  # below and above the range: "linear", "zero", or None for no extension
+
+    def __post_init__(self):
+        if not self.low < self.high or self.n_intervals < 1:
+            least = self.n_basis - self.n_intervals + 1
+            raise InputError(
+                f"{self.n_basis} splines on {self.low:g} to {self.high:g}: a {type(self).__name__}"
+                f" needs an increasing range and at least {least} functions"
+            )
+
+    @property
+    def n_intervals(self):
+        return len(self.member) - DEGREE
+
+    @property
+    def spacing(self):
+        return (self.high - self.low) / self.n_intervals
+
+    @cached_property
+    def knots(self):
+        """Knot vector of all B-splines, shape (n_intervals + 7,)."""
+        inner = np.linspace(self.low, self.high, self.n_intervals + 1)
+        return np.concatenate([[self.low] * DEGREE, inner, [self.high] * DEGREE])
+
+    @cached_property
+    def _splines(self):
+        """All functions, a vector of splines."""
+        combine = (self.member[:, None] == np.arange(self.n_basis)).astype(float)
+        return BSpline(self.knots, combine, DEGREE)
+
+    @cached_property
+    def polynomials(self):
+        """Functions as polynomials per interval, shape (n_intervals, n_basis, 4).
+
+        ``polynomials[i, k, p]`` multiplies u**p with u = (x - left knot of i)/spacing in [0, 1].
+        """
+        rows = slice(DEGREE, DEGREE + self.n_intervals)
+        table = np.zeros((self.n_intervals, self.n_basis, DEGREE + 1))
+        for k in range(self.n_basis):
+            spline = BSpline(self.knots, self._splines.c[:, k], DEGREE)
+            pieces = PPoly.from_spline(spline).c[::-1, rows]
+            table[:, k, :] = (pieces * self.spacing ** np.arange(DEGREE + 1)[:, None]).T
+        return table
+
+    @cached_property
+    def pieces(self):
+        """The basis as :class:`Pieces`."""
+        functions = np.zeros((self.n_intervals, DEGREE + 1, DEGREE + 1))
+        index = np.full((self.n_intervals, DEGREE + 1), -1, np.int64)
+        for i in range(self.n_intervals):
+            alive = np.unique(self.member[i : i + DEGREE + 1])
+            alive = alive[alive >= 0]
+            functions[i, : len(alive)] = self.polynomials[i, alive]
+            index[i, : len(alive)] = alive
+        below, above = self.outside
+        rows, numbers, origin = [functions], [index], self.low
+        if below == "linear":
+            rows.insert(0, _tangent(functions[:1], 0.0, 1.0))
+            numbers.insert(0, index[:1])
+            origin = self.low - self.spacing
+        if above is not None:
+            linear = above == "linear"
+            rows.append(_tangent(functions[-1:], 1.0, 0.0) * linear)
+            numbers.append(index[-1:] if linear else np.full_like(index[-1:], -1))
+        return Pieces(origin, self.spacing, np.concatenate(rows), np.concatenate(numbers))
+
+    def potential(self, coefficients):
+        """Piecewise polynomial of U = sum_k c_k B_k, shape (n_intervals, 4), kJ/mol."""
+        return np.einsum("ikm,k->im", self.polynomials, np.asarray(coefficients, float))
+
+    def values(self, x, derivative=0):
+        """B_k(x), or its first derivative, shape x.shape + (n_basis,)."""
+        x = np.asarray(x, float)
+        inside = np.clip(x, self.low, self.high)
+        slope = self._splines.derivative()(inside)
+        if derivative == 1:
+            return slope
+        return self._splines(inside) + (x - inside)[..., None] * slope
+
+    def curvature(self):
+        """Integral of B_k''(x) B_l''(x) over the range, shape (n_basis, n_basis)."""
+        nodes, weights = np.polynomial.legendre.leggauss(3)
+        x = 0.5 * (nodes + 1.0)
+        second = (2 * self.polynomials[:, :, 2, None] + 6 * self.polynomials[:, :, 3, None] * x) / (
+            self.spacing**2
+        )
+        return np.einsum("ikx,ilx,x->kl", second, second, 0.5 * weights * self.spacing)
+
+
+def _tangent(functions, at, u):
+    """Tangents at ``at`` of polynomials, as polynomials of an argument that is ``u`` there."""
+    powers = at ** np.arange(DEGREE + 1)
+    slope = functions[..., 1:] @ (np.arange(1, DEGREE + 1) * powers[:-1])
+    result = np.zeros_like(functions)
+    result[..., 0] = functions @ powers - u * slope
+    result[..., 1] = slope
+    return result
 
 
 @dataclass(frozen=True)
-class SplineBasis:
-    """Clamped uniform cubic B-splines B_k on [r_min, r_cut], extended linearly below r_min.
+class SplineBasis(_Splines):
+    """Pair distance: clamped on [r_min, r_cut], linear below r_min, zero beyond r_cut.
 
     The last two functions of the clamped set are left out, so every member and its derivative
     vanish at r_cut. Below r_min each function continues along its tangent, so that a potential is
@@ -29,70 +157,105 @@ class SplineBasis:
     r_min: float
     r_cut: float
     n_basis: int
+    outside = ("linear", "zero")
 
     @property
-    def n_intervals(self):
-        return self.n_basis + DROPPED - DEGREE
+    def low(self):
+        return self.r_min
 
     @property
-    def spacing(self):
-        return (self.r_cut - self.r_min) / self.n_intervals
+    def high(self):
+        return self.r_cut
 
-    @cached_property
-    def knots(self):
-        """Knot vector of the full clamped set, shape (n_basis + 6,), nm."""
-        inner = np.linspace(self.r_min, self.r_cut, self.n_intervals + 1)
-        return np.concatenate([[self.r_min] * DEGREE, inner, [self.r_cut] * DEGREE])
+    @property
+    def member(self):
+        return np.append(np.arange(self.n_basis), [-1] * DROPPED)
 
-    @cached_property
-    def polynomials(self):
-        """Functions as polynomials per interval, shape (n_intervals, n_basis, 4).
-
-        ``polynomials[i, k, m]`` multiplies x**m with x = (r - left knot of i) / spacing in [0, 1].
-        """
-        size = self.n_basis + DROPPED
-        table = np.zeros((self.n_intervals, self.n_basis, DEGREE + 1))
-        for k in range(self.n_basis):
-            spline = BSpline(self.knots, np.eye(size)[k], DEGREE)
-            pieces = PPoly.from_spline(spline).c[::-1, DEGREE : DEGREE + self.n_intervals]
-            table[:, k, :] = (pieces * self.spacing ** np.arange(DEGREE + 1)[:, None]).T
-        return table
-
-    @cached_property
+    @property
     def local(self):
         """The four functions that live on each interval, shape (n_intervals, 4, 4).
 
         ``local[i, j]`` is the polynomial of function i + j; functions beyond n_basis are zero.
         """
-        table = np.zeros((self.n_intervals, DEGREE + 1, DEGREE + 1))
-        for i in range(self.n_intervals):
-            last = min(i + DEGREE + 1, self.n_basis)
-            table[i, : last - i] = self.polynomials[i, i:last]
-        return table
+        return self.pieces.functions[1:-1]
 
-    def potential(self, coefficients):
-        """Piecewise polynomial of U(r) = sum_k c_k B_k(r), shape (n_intervals, 4), kJ/mol."""
-        return np.einsum("ikm,k->im", self.polynomials, np.asarray(coefficients, float))
+    def values(self, x, derivative=0):
+        x = np.asarray(x, float)
+        result = super().values(np.minimum(x, self.r_cut), derivative)
+        return np.where((x < self.r_cut)[..., None], result, 0.0)
 
-    def values(self, r, derivative=0):
-        """B_k(r), or its first derivative (1/nm), shape r.shape + (n_basis,)."""
-        r = np.asarray(r, float)
-        inside = np.clip(r, self.r_min, self.r_cut)
-        size = self.n_basis + DROPPED
-        splines = BSpline(self.knots, np.eye(size)[:, : self.n_basis], DEGREE)
-        slope = splines.derivative()
-        if derivative == 1:
-            result = slope(inside)
-        else:
-            below = np.minimum(r - self.r_min, 0.0)[..., None]
-            result = splines(inside) + below * slope(self.r_min)
-        return np.where((r < self.r_cut)[..., None], result, 0.0)
 
-    def curvature(self):
-        """Integral of B_k''(r) B_l''(r) over [r_min, r_cut], shape (n_basis, n_basis), nm^-3."""
-        nodes, weights = np.polynomial.legendre.leggauss(3)
-        x = 0.5 * (nodes + 1.0)
-        second = (2 * self.polynomials[:, :, 2, None] + 6 * self.polynomials[:, :, 3, None] * x) / (
-            self.spacing**2
+@dataclass(frozen=True)
+class BondBasis(_Splines):
+    """Bond length: clamped on [low, high], linear on both sides.
+
+    Parameters
+    ----------
+    low, high : float
+        nm.
+    n_basis : int
+        Number of functions; they span n_basis - 3 intervals of equal width.
+    """
+
+    low: float
+    high: float
+    n_basis: int
+    outside = ("linear", "linear")
+
+    @property
+    def member(self):
+        return np.arange(self.n_basis)
+
+
+@dataclass(frozen=True)
+class AngleBasis(_Splines):
+    """Angle: clamped on [low, pi], linear below low, with zero slope at pi.
+
+    The force of an angle is its slope over the sine, so a slope at pi would make it infinite: the
+    last two functions are taken together, which leaves none. So are the first two if low is 0.
+
+    Parameters
+    ----------
+    low : float
+        rad, at least 0.
+    n_basis : int
+        Number of functions; they span n_basis - 2 intervals of equal width, n_basis - 1 if low
+        is 0.
+    """
+
+    low: float
+    n_basis: int
+    high = np.pi
+    outside = ("linear", None)
+
+    @property
+    def member(self):
+        first = [0] if self.low == 0.0 else []
+        return np.concatenate([first, np.arange(self.n_basis), [self.n_basis - 1]]).astype(int)
+
+
+@dataclass(frozen=True)
+class PeriodicBasis(_Splines):
+    """Dihedral: periodic on [-pi, pi], with as many intervals as functions.
+
+    Parameters
+    ----------
+    n_basis : int
+    """
+
+    n_basis: int
+    low, high = -np.pi, np.pi
+
+    @property
+    def member(self):
+        return np.arange(self.n_basis + DEGREE) % self.n_basis
+
+    @cached_property
+    def knots(self):
+        steps = np.arange(-DEGREE, self.n_intervals + DEGREE + 1)
+        return self.low + self.spacing * steps
+
+    def values(self, x, derivative=0):
+        return super().values(
+            (np.asarray(x, float) - self.low) % (2.0 * np.pi) + self.low, derivative
         )
-        return np.einsum("ikx,ilx,x->kl", second, second, 0.5 * weights * self.spacing)

@@ -4,30 +4,44 @@
           \\theta_k(T) = A_k - \\tau B_k + \\tau^2 C_k, \\quad \\tau = (T - T_0)/T_0
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
-from remcg.basis import SplineBasis
+from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
+from remcg.errors import InputError
 from remcg.io import read_json, write_json
 
 FORMAT = 1
 TEMPERATURE_ORDERS = {"constant": 1, "linear": 2, "quadratic": 3}
 
 
-@dataclass(frozen=True)
-class PairTerm:
-    """Pair potential between two site types, U(r) in cubic B-splines.
+def canonical(sites):
+    """One reading of a group of site types for its two directions: the smaller one."""
+    sites = tuple(sites)
+    return min(sites, sites[::-1])
 
-    Basis sums: phi_k = sum over pairs of B_k(r_ij).
+
+@dataclass(frozen=True)
+class SiteTerm:
+    """Potential in a coordinate x of a few sites, U(x) in cubic B-splines; its kinds follow.
+
+    Basis sums: phi_k = sum over the groups of sites it acts on of B_k(x).
+
+    Attributes
+    ----------
+    sites : tuple of str
+        Site types.
+    basis : SplineBasis, BondBasis, AngleBasis or PeriodicBasis
+    n_orders : int
+        Number of orders in temperature.
     """
 
     sites: tuple
-    basis: SplineBasis
+    basis: object
     n_orders: int
-    kind = "pair"
 
     @property
     def name(self):
@@ -39,19 +53,68 @@ class PairTerm:
 
     def to_dict(self):
         return {
-            "kind": "pair",
+            "kind": self.kind,
             "sites": list(self.sites),
-            "r_min": self.basis.r_min,
-            "r_cut": self.basis.r_cut,
-            "n_basis": self.n_basis,
+            **asdict(self.basis),
             "n_orders": self.n_orders,
             "knots": self.basis.knots,
         }
 
-    @staticmethod
-    def from_dict(item):
-        basis = SplineBasis(item["r_min"], item["r_cut"], item["n_basis"])
-        return PairTerm(tuple(item["sites"]), basis, item["n_orders"])
+    @classmethod
+    def from_dict(cls, item):
+        basis = cls.basis_type(**{each.name: item[each.name] for each in fields(cls.basis_type)})
+        return cls(tuple(item["sites"]), basis, item["n_orders"])
+
+
+class PairTerm(SiteTerm):
+    """Pairs of two site types that are not excluded; x = distance, nm."""
+
+    kind = "pair"
+    basis_type = SplineBasis
+
+
+@dataclass(frozen=True)
+class BondedTerm(SiteTerm):
+    """Bonded groups whose site types read as ``sites`` forwards or backwards.
+
+    ``sites`` is kept in its canonical reading.
+    """
+
+    def __post_init__(self):
+        object.__setattr__(self, "sites", canonical(self.sites))
+        if len(self.sites) != self.n_sites:
+            raise InputError(
+                f"the {self.kind} term {self.name} names {len(self.sites)} site types; give"
+                f" {self.n_sites}"
+            )
+
+    def fits(self, sites):
+        """Whether the term acts on a group of these site types, in this order."""
+        return canonical(sites) == self.sites
+
+
+class BondTerm(BondedTerm):
+    """Bonds; x = length, nm."""
+
+    kind = "bond"
+    basis_type = BondBasis
+    n_sites = 2
+
+
+class AngleTerm(BondedTerm):
+    """Angles; x = angle at the middle site, 0 to pi rad."""
+
+    kind = "angle"
+    basis_type = AngleBasis
+    n_sites = 3
+
+
+class DihedralTerm(BondedTerm):
+    """Dihedrals; x = -pi to pi rad, 0 for cis (IUPAC)."""
+
+    kind = "dihedral"
+    basis_type = PeriodicBasis
+    n_sites = 4
 
 
 @dataclass(frozen=True)
@@ -80,7 +143,7 @@ class VolumeTerm:
         return n_molecules * np.stack([x, (x - 1.0) ** 2][: self.n_basis], axis=-1)
 
 
-TERMS = {"pair": PairTerm, "volume": VolumeTerm}
+TERMS = {term.kind: term for term in (PairTerm, BondTerm, AngleTerm, DihedralTerm, VolumeTerm)}
 
 
 @dataclass(frozen=True)
@@ -90,7 +153,7 @@ class Model:
     Attributes
     ----------
     site_types : tuple of str
-    terms : tuple of PairTerm or VolumeTerm
+    terms : tuple of PairTerm, BondTerm, AngleTerm, DihedralTerm or VolumeTerm
     reference_temperature : float
         T0, K.
     v0 : float
@@ -99,6 +162,8 @@ class Model:
         Per term, shape (n_orders, n_basis): rows A, B, C, kJ/mol.
     extra : dict
         What else ``model.json`` carries (covariance, hashes of inputs).
+    exclude : tuple of str
+        Bonded neighbours on which pair terms do not act: "1-2", "1-3", "1-4".
     """
 
     site_types: tuple
@@ -107,6 +172,7 @@ class Model:
     v0: float
     coefficients: tuple
     extra: dict = field(default_factory=dict, compare=False)
+    exclude: tuple = ()
 
     @property
     def n_phi(self):
@@ -165,7 +231,16 @@ class Model:
 
     @property
     def pair_terms(self):
-        return [term for term in self.terms if term.kind == "pair"]
+        return [term for term in self.terms if isinstance(term, PairTerm)]
+
+    @property
+    def bonded_terms(self):
+        return [term for term in self.terms if isinstance(term, BondedTerm)]
+
+    @property
+    def site_terms(self):
+        """Pair and bonded terms, in the order of the model."""
+        return [term for term in self.terms if isinstance(term, SiteTerm)]
 
     @property
     def volume_term(self):
@@ -201,12 +276,12 @@ class Model:
         parameters[psi_1] += np.linalg.lstsq(np.array(rows), np.array(pressures), rcond=None)[0]
         return self.with_parameters(parameters)
 
-    def basis_sums(self, pair_sums, volume, n_molecules):
-        """All basis sums of frames from their pair sums and volumes.
+    def basis_sums(self, site_sums, volume, n_molecules):
+        """All basis sums of frames from those of their site terms and their volumes.
 
         Parameters
         ----------
-        pair_sums : ndarray, shape (..., number of pair functions)
+        site_sums : ndarray, shape (..., number of functions of :attr:`site_terms`)
         volume : ndarray, shape (...), nm^3
 
         Returns
@@ -215,8 +290,8 @@ class Model:
         """
         parts, at = [], 0
         for term in self.terms:
-            if term.kind == "pair":
-                parts.append(pair_sums[..., at : at + term.n_basis])
+            if isinstance(term, SiteTerm):
+                parts.append(site_sums[..., at : at + term.n_basis])
                 at += term.n_basis
             else:
                 parts.append(term.basis_sums(volume, n_molecules, self.v0))
@@ -227,12 +302,16 @@ class Model:
             {**term.to_dict(), "coefficients": dict(zip("ABC", block))}
             for term, block in zip(self.terms, self.coefficients)
         ]
+        units = {"length": "nm", "energy": "kJ/mol", "temperature": "K"}
+        if self.bonded_terms:
+            units["angle"] = "rad"
         return {
             "format": FORMAT,
-            "units": {"length": "nm", "energy": "kJ/mol", "temperature": "K"},
+            "units": units,
             "site_types": list(self.site_types),
             "reference_temperature": self.reference_temperature,
             "v0": self.v0,
+            **({"exclude": list(self.exclude)} if self.exclude else {}),
             "terms": terms,
             **self.extra,
         }
@@ -249,6 +328,7 @@ class Model:
             reference_temperature=content.pop("reference_temperature"),
             v0=content.pop("v0"),
             coefficients=blocks,
+            exclude=tuple(content.pop("exclude", ())),
             extra=content,
         )
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from remcg.boxes import heights, many, volume
 from remcg.engine.neighbors import close_pairs
 from remcg.errors import InputError
 
@@ -130,24 +131,28 @@ class _PairFinder:
 def _checked(positions, boxes, site_types, r_max):
     """Cast to contiguous arrays; refuse what has no minimum image."""
     positions = np.ascontiguousarray(positions, float)
-    boxes = np.ascontiguousarray(boxes, float)
+    boxes = np.asarray(boxes, float)
     site_types = np.ascontiguousarray(site_types, np.int64)
     if positions.ndim != 3 or positions.shape[1:] != (len(site_types), 3):
         raise InputError(
             f"positions of shape {positions.shape} do not fit {len(site_types)} sites; give"
             " (n_frames, n_sites, 3)"
         )
-    if boxes.shape != (len(positions), 3):
+    if boxes.shape[:1] != (len(positions),) or boxes.shape[1:] not in ((3,), (3, 3)):
         raise InputError(f"boxes of shape {boxes.shape} for {len(positions)} frames; give one each")
-    finite = np.isfinite(positions).all(axis=(1, 2)) & np.isfinite(boxes).all(axis=1)
+    finite = np.isfinite(positions).all(axis=(1, 2)) & np.isfinite(boxes).all(
+        axis=tuple(range(1, boxes.ndim))
+    )
     if not finite.all():
         raise InputError(
             f"frame {np.argmin(finite)} has positions or box edges that are not finite"
         )
-    if len(boxes) and boxes.min() < 2.0 * r_max * (1.0 - ROUNDING):
-        frame, axis = np.unravel_index(np.argmin(boxes), boxes.shape)
+    boxes = many(boxes)
+    height = heights(boxes)
+    if len(boxes) and height.min() < 2.0 * r_max * (1.0 - ROUNDING):
+        frame, axis = np.unravel_index(np.argmin(height), height.shape)
         raise InputError(
-            f"frame {frame}: the box edge along {'xyz'[axis]} is {boxes[frame, axis]:.4g} nm, less"
+            f"frame {frame}: the box is {height[frame, axis]:.4g} nm high along {'abc'[axis]}, less"
             f" than twice the range {r_max:.4g} nm of a pair; shorten r_cut or take a larger box"
         )
     return positions, boxes, site_types
@@ -244,7 +249,7 @@ def rdf(positions, boxes, site_types, pair_types, edges, n_blocks):
             counts = np.zeros(result.shape[1:], np.int64)
             pairs = find(positions[frame], boxes[frame])
             _frame_counts(*pairs, site_types, table, edges[0], 1.0 / width, counts)
-            result[block] += counts * boxes[frame].prod()
+            result[block] += counts * volume(boxes[frame])
         result[block] /= len(frames)
     return result / rdf_norm(site_types, pair_types, edges)
 
@@ -260,7 +265,7 @@ def onset(positions, boxes, site_types, pair_types, count=10):
     ndarray, shape (n_pairs,)
         nm; infinite for a pair of types with fewer than ``count`` pairs.
     """
-    half = 0.5 * np.min(boxes)
+    half = 0.5 * heights(many(boxes)).min()
     result = _onset(positions, boxes, site_types, pair_types, count, min(ONSET_RANGE, half))
     if np.isinf(result).any() and half > ONSET_RANGE:
         result = _onset(positions, boxes, site_types, pair_types, count, half)

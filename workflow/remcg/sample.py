@@ -16,7 +16,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from remcg import checkpoint, parallel
+from remcg import boxes, checkpoint, parallel
 from remcg.engine.kernels import type_pairs
 from remcg.engine.replica import Replica, Start
 from remcg.errors import InputError, SamplingError
@@ -28,6 +28,7 @@ from remcg.topology import Topology
 SAVE_EVERY = 30.0  # s
 REPORT_EVERY = 10.0  # s
 TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
+BONDED = ("molecule", "bonds", "angles", "dihedrals")
 LEAST_KEPT = 10  # configurations of a predicted replica
 
 
@@ -49,7 +50,7 @@ def sample(
     Returns
     -------
     dict of ndarray
-        pair_sums (n_samples, n_functions); volume, energy, pressure, temperature (n_samples,) in
+        site_sums (n_samples, n_functions); volume, energy, pressure, temperature (n_samples,) in
         nm^3, kJ/mol, kJ/mol/nm^3 (virial, without the volume term), K; rdf_blocks (n_blocks,
         n_pairs, n_bins); positions, velocities, box: final; trajectory, trajectory_box: kept.
     """
@@ -109,7 +110,7 @@ def read_source(path, n_replicas):
             frames = [int((i + 0.5) * n_frames / n_replicas) for i in range(n_replicas)]
         else:
             frames = [i % n_frames for i in range(n_replicas)]
-        topology = Topology(file["site_types"][()], file["masses"][()])
+        topology = read_topology(file)
         starts = [
             Start(
                 file["positions"][frame],
@@ -119,14 +120,28 @@ def read_source(path, n_replicas):
             )
             for frame in frames
         ]
-        volume = float(np.prod(file["box"][()], axis=1).mean()) if is_reference else None
+        volume = float(boxes.volume(boxes.many(file["box"][()])).mean()) if is_reference else None
         n_molecules = int(file.attrs["n_molecules"])
-    if n_molecules != topology.n_sites:
+    if n_molecules != topology.n_molecules:
         raise InputError(
-            f"{path} has {topology.n_sites} sites in {n_molecules} molecules; the sampler knows one site"
-            " per molecule: choose such a mapping"
+            f"{path} has {topology.n_sites} sites in {n_molecules} molecules but says not"
+            " which site belongs to which: write it anew, with the dataset 'molecule'"
         )
     return Source(starts, n_molecules, volume, is_reference)
+
+
+def read_topology(file):
+    """Topology of an open map or sample file; without molecules, each site is one."""
+    kept = {name: file[name][()] for name in BONDED if name in file}
+    return Topology(file["site_types"][()], file["masses"][()], **kept)
+
+
+def topology_arrays(topology):
+    """What :func:`read_topology` reads."""
+    arrays = {"site_types": topology.site_types, "masses": topology.masses}
+    if topology.n_molecules < topology.n_sites:
+        arrays |= {name: getattr(topology, name) for name in BONDED}
+    return arrays
 
 
 def starts_of(arguments, plan, ensemble, n_replicas):
@@ -236,11 +251,7 @@ def write_samples(arguments, campaign, state, ensemble, model, start, edges, res
         if arguments.predict:
             arrays[name] = kept.reshape(-1, *kept.shape[2:])
     topology = start.topology
-    arrays |= {
-        "rdf_edges": edges,
-        "site_types": topology.site_types,
-        "masses": topology.masses,
-    }
+    arrays |= {"rdf_edges": edges, **topology_arrays(topology)}
     names = model.site_types
     attributes = {
         "state": state.id,

@@ -95,7 +95,7 @@ def compute(map_file, pair_terms, log=None):
     if energies is not None and len(energies) == len(boxes):
         arrays["energy"] = energies
     slow = inefficiency(arrays["volume"][None, :, None])
-    fast = inefficiency(_leading(arrays["pair_sums"])[None])
+    fast = inefficiency(_leading(arrays["site_sums"])[None])
     counts = np.bincount(types, minlength=len(names))
     return arrays, {
         "n_molecules": n_molecules,
@@ -127,7 +127,7 @@ def _streamed(positions, boxes, types, names, pairs, pair_terms):
             rdf_blocks[b] += g * n / len(block)
             fine += rdf(frames, boxes[part], types, pairs, fine_edges, 1)[0] * n / len(boxes)
     return {
-        "pair_sums": sums,
+        "site_sums": sums,
         "rdf_edges": edges,
         "rdf_blocks": rdf_blocks,
         "rdf_fine_edges": fine_edges,

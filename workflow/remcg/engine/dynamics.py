@@ -6,11 +6,19 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from remcg.engine.kernels import observe_pairs, pair_forces, volume_energy
-from remcg.engine.neighbors import build_list, is_valid
+from remcg.engine.kernels import (
+    FORCES,
+    OBSERVED,
+    Sites,
+    all_forces,
+    basis_sums,
+    no_sums,
+    volume_energy,
+)
+from remcg.engine.neighbors import FAST, box_heights, build_list, is_valid, sort_into_cells
 from remcg.units import KB
 
-SKIN = 0.1  # nm
+SKIN = 0.10  # nm
 MAX_MOVE = 0.5  # nm in one step: hundreds of times the thermal one
 MAX_HEAT = 20.0  # kinetic over set temperature
 TARGET_ACCEPTANCE = 0.5
@@ -20,11 +28,15 @@ DONE, MOVED, HEATED, SHRUNK = range(4)
 
 
 class Conditions(NamedTuple):
-    """Ensemble and integrator: K; kJ/mol/nm^3 (ignored unless is_npt); ps; 1/ps; steps."""
+    """Ensemble and integrator: K; kJ/mol/nm^3 (ignored unless is_npt); ps; 1/ps; steps.
+
+    scaled (n_moves, 3): by which powers of V'/V a volume move of each kind scales x, y, z.
+    """
 
     temperature: float
     is_npt: bool
     pressure: float
+    scaled: np.ndarray
     timestep: float
     friction: float
     barostat_interval: int
@@ -32,8 +44,9 @@ class Conditions(NamedTuple):
 
 
 class State(NamedTuple):
-    """What changes in a run: positions, velocities (n_sites, 3) in nm, nm/ps; box (3,) in nm;
-    volume_step (1,): greatest trial change of ln V; attempts (2,): trials, accepted ones."""
+    """What changes in a run: positions, velocities (n_sites, 3) in nm, nm/ps, molecules whole; box
+    (3, 3) in nm; volume_step (n_moves,): greatest trial change of ln V; attempts (n_moves, 2):
+    trials, accepted ones."""
 
     positions: np.ndarray
     velocities: np.ndarray
@@ -44,9 +57,13 @@ class State(NamedTuple):
 
 class Samples(NamedTuple):
     """Where samples go: first axis n_samples, but rdf (n_blocks, C, n_bins) sums V per pair over
-    a block; kept (n_kept, n_sites, 3) and kept_box (n_kept, 3) are evenly spaced configurations."""
+    a block; kept (n_kept, n_sites, 3) and kept_box (n_kept, 3, 3) are evenly spaced configurations.
 
-    pair_sums: np.ndarray
+    pressure (n_samples, 3, 3): N_mol kT/V plus the virial of the molecules, without the volume
+    term.
+    """
+
+    site_sums: np.ndarray
     volume: np.ndarray
     energy: np.ndarray
     pressure: np.ndarray
@@ -57,11 +74,67 @@ class Samples(NamedTuple):
 
 
 @njit(cache=True)
-def wrap(positions, box):
-    """Move sites into the box; their neighbours by minimum image stay the same."""
+def box_volume(box):
+    return box[0, 0] * box[1, 1] * box[2, 2]
+
+
+@njit(cache=True)
+def centres(positions, sites, result):
+    """Centres of mass of the molecules, shape (n_molecules, 3)."""
+    result[:] = 0.0
+    for i in range(positions.shape[0]):
+        m = sites.molecule[i]
+        share = sites.masses[i] / sites.molecule_mass[m]
+        for d in range(3):
+            result[m, d] += share * positions[i, d]
+
+
+@njit(cache=True)
+def wrap(positions, box, sites):
+    """Move whole molecules so that their centres are in the box."""
+    middle = np.empty((sites.molecule_mass.shape[0], 3))
+    centres(positions, sites, middle)
+    for m in range(middle.shape[0]):
+        x, y, z = middle[m, 0], middle[m, 1], middle[m, 2]
+        c = math.floor(z / box[2, 2])
+        b = math.floor((y - c * box[2, 1]) / box[1, 1])
+        a = math.floor((x - b * box[1, 0] - c * box[2, 0]) / box[0, 0])
+        for d in range(3):
+            middle[m, d] = a * box[0, d] + b * box[1, d] + c * box[2, d]
     for i in range(positions.shape[0]):
         for d in range(3):
-            positions[i, d] -= box[d] * math.floor(positions[i, d] / box[d])
+            positions[i, d] -= middle[sites.molecule[i], d]
+
+
+@njit(cache=True)
+def arranged(sites, order):
+    """The same sites in another order."""
+    place = np.empty(order.shape[0], np.int64)
+    for k in range(order.shape[0]):
+        place[order[k]] = k
+    start = np.zeros_like(sites.excluded_start)
+    excluded = np.empty_like(sites.excluded)
+    count = 0
+    for k in range(order.shape[0]):
+        for m in range(sites.excluded_start[order[k]], sites.excluded_start[order[k] + 1]):
+            excluded[count] = place[sites.excluded[m]]
+            count += 1
+        start[k + 1] = count
+    groups = np.zeros_like(sites.groups)
+    for g in range(groups.shape[0]):
+        for m in range(sites.group_size[g]):
+            groups[g, m] = place[sites.groups[g, m]]
+    return Sites(
+        sites.site_types[order],
+        sites.masses[order],
+        sites.molecule[order],
+        sites.molecule_mass,
+        start,
+        excluded,
+        groups,
+        sites.group_term,
+        sites.group_size,
+    )
 
 
 @njit(cache=True)
@@ -75,144 +148,194 @@ def kinetic_temperature(velocities, masses):
 
 
 @njit(cache=True)
-def _refresh(neighbors, state, system, reach, r_max):
-    """The list if it is still valid, else a new one."""
-    if r_max == 0.0 or is_valid(neighbors, state.positions, state.box, SKIN, r_max):
-        return neighbors
-    wrap(state.positions, state.box)
-    return build_list(state.positions, state.box, system.site_types, system.channel_of, reach)
+def molecular_pressure(x, box, sites, forces, virial, thermal, pressure):
+    """Fill N_mol kT/V + W/V with W the virial of the forces between centres, kJ/mol/nm^3.
+
+    W = sum over pairs of r_ij (x) F_ij - sum over sites of (r_i - R_molecule) (x) F_i.
+    """
+    n_molecules = sites.molecule_mass.shape[0]
+    volume = box_volume(box)
+    pressure[:] = virial[:, :3]
+    if n_molecules < x.shape[0]:
+        middle = np.empty((n_molecules, 3))
+        centres(x, sites, middle)
+        for i in range(x.shape[0]):
+            for a in range(3):
+                arm = x[i, a] - middle[sites.molecule[i], a]
+                for b in range(3):
+                    pressure[a, b] -= arm * forces[i, b]
+    for a in range(3):
+        pressure[a, a] += n_molecules * thermal
+        for b in range(3):
+            pressure[a, b] /= volume
 
 
 @njit(cache=True)
-def _move(random, state, forces, masses, conditions):
+def scale_molecules(x, box, sites, scale, middle):
+    """Scale the box, and move whole molecules with their centres."""
+    centres(x, sites, middle)
+    for i in range(x.shape[0]):
+        m = sites.molecule[i]
+        for d in range(3):
+            x[i, d] += (scale[d] - 1.0) * middle[m, d]
+    for a in range(3):
+        for d in range(3):
+            box[a, d] *= scale[d]
+
+
+@njit(cache=True, fastmath=FAST)
+def _move(x, v, forces, kick, noise, decay, half):
     """First B, A, O and A of BAOAB; returns the greatest squared displacement, nm^2.
 
+    ``kick`` (n_sites,): half a time step over the mass; ``noise`` (n_sites, 3): of the velocities.
     Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013).
     """
-    half = 0.5 * conditions.timestep
-    decay = math.exp(-conditions.friction * conditions.timestep)
-    noise = math.sqrt((1.0 - decay * decay) * KB * conditions.temperature)
-    x, v = state.positions, state.velocities
     farthest = 0.0
     for i in range(x.shape[0]):
-        kick = half / masses[i]
-        width = noise / math.sqrt(masses[i])
         moved = 0.0
         for d in range(3):
-            before = v[i, d] + kick * forces[i, d]
-            after = before
-            if noise > 0.0:
-                after = decay * before + width * random.standard_normal()
+            before = v[i, d] + kick[i] * forces[i, d]
+            after = decay * before + noise[i, d]
             step = half * (before + after)
             v[i, d] = after
             x[i, d] += step
             moved += step * step
-        if farthest == farthest and not moved <= farthest:  # nan comes in and stays
+        if not moved <= farthest and farthest == farthest:  # nan comes in and stays
             farthest = moved
     return farthest
 
 
-@njit(cache=True)
-def _kick(state, forces, masses, timestep):
+@njit(cache=True, fastmath=FAST)
+def _kick(v, forces, kick):
     """Last B of BAOAB."""
-    for i in range(forces.shape[0]):
+    for i in range(v.shape[0]):
         for d in range(3):
-            state.velocities[i, d] += 0.5 * timestep / masses[i] * forces[i, d]
+            v[i, d] += kick[i] * forces[i, d]
 
 
 @njit(cache=True)
-def _tune(state, chance, is_tuning):
+def _draw(random, width, noise):
+    for i in range(noise.shape[0]):
+        for d in range(3):
+            noise[i, d] = width[i] * random.standard_normal()
+
+
+@njit(cache=True)
+def _refresh(neighbors, x, box, sites, system, reach, r_max):
+    """The list if it is still valid, else a new one."""
+    if r_max == 0.0 or is_valid(neighbors, x, box, SKIN, r_max):
+        return neighbors
+    return build_list(x, box, sites, system.channel_of, reach)
+
+
+@njit(cache=True)
+def _tune(state, move, chance):
     """Robbins-Monro step of the volume step towards the target acceptance."""
-    state.attempts[0] += 1
-    if is_tuning:
-        gain = 4.0 / (4.0 + state.attempts[0])
-        wanted = state.volume_step[0] * math.exp(gain * (chance - TARGET_ACCEPTANCE))
-        state.volume_step[0] = min(wanted, MAX_VOLUME_STEP)
+    gain = 4.0 / (4.0 + state.attempts[move, 0])
+    wanted = state.volume_step[move] * math.exp(gain * (chance - TARGET_ACCEPTANCE))
+    state.volume_step[move] = min(wanted, MAX_VOLUME_STEP)
 
 
 @njit(cache=True, nogil=True)
-def advance(random, state, system, conditions, samples, rdf_range, first, n_steps, n_equilibration):
+def advance(
+    random, state, sites, system, conditions, samples, rdf_range, first, n_steps, n_equilibration
+):
     """Steps first + 1 ... first + n_steps; returns (status, last step done).
 
-    Begins with a new neighbour list, so a run is the same whether or not it was interrupted
-    between two calls. The barostat proposes V' = V exp(step * uniform(-1, 1)) and scales all
-    sites: accepted with min(1, exp(-w/kT)), w = dU + dU_V + P dV - (N + 1) kT ln(V'/V), with
-    N + 1 because the proposal is uniform in ln V and N = number of scaled objects (sites, which
-    here are molecules). Its step changes only while step <= n_equilibration.
+    Begins with sites sorted by place, which keeps neighbours close in memory, and a new neighbour
+    list, so a run is the same whether or not it was interrupted between two calls. The barostat
+    proposes V' = V exp(step * uniform(-1, 1)) and scales the molecules' centres: accepted with
+    min(1, exp(-w/kT)), w = dU + dU_V + P dV - (N_mol + 1) kT ln(V'/V), with N_mol + 1 because the
+    proposal is uniform in ln V and N_mol centres are scaled. Its step changes only while
+    step <= n_equilibration.
     """
-    n_sites = state.positions.shape[0]
+    n_sites, n_molecules = state.positions.shape[0], sites.molecule_mass.shape[0]
     thermal = KB * conditions.temperature
     r_max = system.reach.max()
     reach = np.where(system.reach > 0.0, system.reach + SKIN, 0.0)
-    wrap(state.positions, state.box)
-    neighbors = build_list(state.positions, state.box, system.site_types, system.channel_of, reach)
-    forces = np.empty((n_sites, 3))
-    energy, virial = pair_forces(state.positions, state.box, neighbors, system, True, forces)
+    box = state.box
+    wrap(state.positions, box, sites)
+    order = sort_into_cells(state.positions, box, r_max).order[:n_sites]
+    sites = arranged(sites, order)
+    x, v, forces = np.zeros((n_sites, 4)), np.zeros((n_sites, 4)), np.zeros((n_sites, 4))
+    x[:, :3], v[:, :3] = state.positions[order], state.velocities[order]
+    old_x, old_forces, old_box = np.zeros((n_sites, 4)), np.zeros((n_sites, 4)), box.copy()
+    middle = np.empty((n_molecules, 3))
+    noise = np.zeros((n_sites, 3))
+    half = 0.5 * conditions.timestep
+    kick = half / sites.masses
+    decay = math.exp(-conditions.friction * conditions.timestep)
+    width = np.sqrt((1.0 - decay * decay) * thermal / sites.masses)
     n_samples, n_blocks, n_kept = samples.volume.size, samples.rdf.shape[0], samples.kept.shape[0]
-    old_positions, old_forces = np.empty((n_sites, 3)), np.empty((n_sites, 3))
+    n_bins = samples.rdf.shape[2]
+    observed = no_sums(system, n_bins, rdf_range)
+    neighbors = build_list(x, box, sites, system.channel_of, reach)
+    energy = all_forces(x, box, neighbors, sites, system, FORCES, observed, forces)
+    status, last = DONE, first + n_steps
     for step in range(first + 1, first + n_steps + 1):
         is_trial = conditions.is_npt and step % conditions.barostat_interval == 0
         sampled = step - n_equilibration
         is_sample = sampled > 0 and sampled % conditions.sample_interval == 0
-        farthest = _move(random, state, forces, system.masses, conditions)
-        if not farthest <= MAX_MOVE * MAX_MOVE:
-            return MOVED, step
-        neighbors = _refresh(neighbors, state, system, reach, r_max)
-        energy, virial = pair_forces(
-            state.positions, state.box, neighbors, system, is_trial or is_sample, forces
-        )
-        _kick(state, forces, system.masses, conditions.timestep)
+        if decay < 1.0:
+            _draw(random, width, noise)
+        if not _move(x, v, forces, kick, noise, decay, half) <= MAX_MOVE * MAX_MOVE:
+            status, last = MOVED, step
+            break
+        neighbors = _refresh(neighbors, x, box, sites, system, reach, r_max)
+        task = OBSERVED if is_sample and not is_trial else FORCES
+        energy = all_forces(x, box, neighbors, sites, system, task, observed, forces)
+        _kick(v, forces, kick)
         if is_trial:
-            volume = state.box[0] * state.box[1] * state.box[2]
-            grown = state.volume_step[0] * (2.0 * random.random() - 1.0)
-            scale = math.exp(grown / 3.0)
+            move = 0
+            if conditions.scaled.shape[0] > 1:
+                move = int(random.random() * conditions.scaled.shape[0])
+            grown = state.volume_step[move] * (2.0 * random.random() - 1.0)
+            scale = np.exp(grown * conditions.scaled[move])
+            volume = box_volume(box)
             change = volume * (math.exp(grown) - 1.0)
-            if min(state.box[0], state.box[1], state.box[2]) * scale < 2.0 * r_max * (1.0 - 1e-9):
-                return SHRUNK, step
-            old_positions[:] = state.positions
-            old_forces[:] = forces
-            old = energy, virial
-            old_box = state.box.copy()
-            state.positions[:] *= scale
-            state.box[:] *= scale
-            neighbors = _refresh(neighbors, state, system, reach, r_max)
-            energy, virial = pair_forces(
-                state.positions, state.box, neighbors, system, True, forces
-            )
-            work = energy - old[0] + conditions.pressure * change - (n_sites + 1) * thermal * grown
-            work += volume_energy(volume + change, system) - volume_energy(volume, system)
+            old_x[:], old_forces[:], old_box[:], old_energy = x, forces, box, energy
+            scale_molecules(x, box, sites, scale, middle)
+            if box_heights(box).min() < 2.0 * r_max * (1.0 - 1e-9):
+                status, last = SHRUNK, step
+                break
+            neighbors = _refresh(neighbors, x, box, sites, system, reach, r_max)
+            energy = all_forces(x, box, neighbors, sites, system, FORCES, observed, forces)
+            work = energy - old_energy + conditions.pressure * change
+            work -= (n_molecules + 1) * thermal * grown
+            work += volume_energy(volume + change, n_molecules, system)
+            work -= volume_energy(volume, n_molecules, system)
             chance = 1.0 if work <= 0.0 else math.exp(-work / thermal)
+            state.attempts[move, 0] += 1
             if random.random() < chance:
-                state.attempts[1] += 1
+                state.attempts[move, 1] += 1
             else:
-                energy, virial = old
-                state.positions[:] = old_positions
-                forces[:] = old_forces
-                state.box[:] = old_box
-                neighbors = _refresh(neighbors, state, system, reach, r_max)
-            _tune(state, chance, step <= n_equilibration)
+                x[:], forces[:], box[:], energy = old_x, old_forces, old_box, old_energy
+                neighbors = _refresh(neighbors, x, box, sites, system, reach, r_max)
+            if step <= n_equilibration:
+                _tune(state, move, chance)
+            if is_sample:
+                all_forces(x, box, neighbors, sites, system, OBSERVED, observed, forces)
         if is_sample:
             k = sampled // conditions.sample_interval - 1
-            volume = state.box[0] * state.box[1] * state.box[2]
-            heat = kinetic_temperature(state.velocities, system.masses)
+            volume = box_volume(box)
+            heat = kinetic_temperature(v, sites.masses)
             if not heat <= MAX_HEAT * conditions.temperature:
-                return HEATED, step
+                status, last = HEATED, step
+                break
             samples.volume[k] = volume
             samples.temperature[k] = heat
-            samples.energy[k] = energy + volume_energy(volume, system)
-            samples.pressure[k] = (system.n_molecules * thermal + virial / 3.0) / volume
-            observe_pairs(
-                state.positions,
-                state.box,
-                neighbors,
-                system,
-                rdf_range,
-                volume,
-                samples.pair_sums[k],
-                samples.rdf[k * n_blocks // n_samples],
-            )
+            samples.energy[k] = energy + volume_energy(volume, n_molecules, system)
+            molecular_pressure(x, box, sites, forces, observed.virial, thermal, samples.pressure[k])
+            basis_sums(observed, system, samples.site_sums[k])
+            if n_bins > 0:
+                samples.rdf[k * n_blocks // n_samples] += (
+                    volume * observed.counts.sum(axis=1)[:, :n_bins]
+                )
             for m in range(n_kept):
                 if k == (m + 1) * n_samples // n_kept - 1:
-                    samples.kept[m] = state.positions
-                    samples.kept_box[m] = state.box
-    return DONE, first + n_steps
+                    samples.kept[m][order] = x[:, :3]
+                    samples.kept_box[m] = box
+    for k in range(n_sites):
+        state.positions[order[k]] = x[k, :3]
+        state.velocities[order[k]] = v[k, :3]
+    return status, last

@@ -1,37 +1,75 @@
-"""Energy, forces, virial and basis sums of pair terms over a neighbour list."""
+"""Energy, forces, virial and basis sums of all terms of a model."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from remcg.engine.neighbors import FAST
-from remcg.pairs import PairTables, add_basis_sums, pair_tables
+from remcg.engine.neighbors import is_skew
+from remcg.engine.simd import (
+    add_forces,
+    add_powers,
+    add_tensor,
+    locate,
+    look_up,
+    separations,
+    slopes,
+    squares,
+    straight_separations,
+)
+
+BLOCK = 512  # pairs that go through the loops of pair_forces together: they stay in the cache
+BOND, ANGLE, DIHEDRAL = 2, 3, 4  # sites of a group
+FAR = 1e6  # nm^2: beyond every cut-off
+TINY = 1e-7  # of a sine: there sites are collinear
+
+FORCES, OBSERVED = 0, 1
+
+
+class Sites(NamedTuple):
+    """What belongs to sites, as arrays.
+
+    site_types, masses, molecule (n_sites,); molecule_mass (n_molecules,); excluded_start
+    (n_sites + 1,), excluded: by site, those it does not interact with; groups (n_groups, 4): sites
+    of a bonded group, group_term (n_groups,): its bonded term, group_size (n_groups,).
+    """
+
+    site_types: np.ndarray
+    masses: np.ndarray
+    molecule: np.ndarray
+    molecule_mass: np.ndarray
+    excluded_start: np.ndarray
+    excluded: np.ndarray
+    groups: np.ndarray
+    group_term: np.ndarray
+    group_size: np.ndarray
 
 
 class System(NamedTuple):
-    """What acts between sites, as arrays; C channels, one for each pair of types a <= b.
+    """What acts between sites, as arrays: C channels, one for each pair of types a <= b, then the
+    bonded terms; all together *curves*, cubic in u = (x - origin) * inverse_spacing - row.
 
-    channel_of (n_types, n_types); term (C,): index of the pair term, -1 for none; r_cut (C,): nm,
-    0 for none; origin, inverse_spacing (C,): a potential is ``potential[c, m]`` (C, M, 4), cubic in
-    u = (r - origin) * inverse_spacing - m, where interval 0 is the linear core and a last row of
-    zeros ends at r_cut; reach (C,): what the neighbour list holds, without skin, nm; tables: the
-    basis functions; psi (2,), v0, n_molecules: volume term; site_types, masses (n_sites,).
+    channel_of (n_types, n_types); has_term (C,); r_cut, reach (C,): nm, what the potential and
+    what the neighbour list need; origin, inverse_spacing, last (n_curves,): last is the last row;
+    potential (n_curves, M, 4): coefficients of U(u), kJ/mol; functions (n_curves, M, 4, 4), column
+    (n_curves, M, 4): basis functions alive in a row and their place in the sums, -1 for none;
+    n_columns; psi (2,), v0: volume term.
     """
 
     channel_of: np.ndarray
-    term: np.ndarray
+    has_term: np.ndarray
     r_cut: np.ndarray
+    reach: np.ndarray
     origin: np.ndarray
     inverse_spacing: np.ndarray
+    last: np.ndarray
     potential: np.ndarray
-    reach: np.ndarray
-    tables: PairTables
+    functions: np.ndarray
+    column: np.ndarray
+    n_columns: int
     psi: np.ndarray
     v0: float
-    n_molecules: int
-    site_types: np.ndarray
-    masses: np.ndarray
 
 
 def type_pairs(n_types):
@@ -39,168 +77,356 @@ def type_pairs(n_types):
     return [(a, b) for a in range(n_types) for b in range(a, n_types)]
 
 
-def build_system(model, temperature, site_types, masses, n_molecules, rdf_range=0.0):
-    """Arrays of a :class:`remcg.model.Model` at a temperature in K for given sites."""
-    pairs = type_pairs(len(model.site_types))
-    tables = pair_tables(model.site_types, model.pair_terms)
+def build_system(model, temperature, rdf_range=0.0):
+    """Arrays of a :class:`remcg.model.Model` at a temperature in K."""
+    names = model.site_types
+    pairs = [tuple(sorted((names[a], names[b]))) for a, b in type_pairs(len(names))]
+    site_terms = model.site_terms
     thetas = [
         theta
         for term, theta in zip(model.terms, model.term_theta(temperature))
-        if term.kind == "pair"
+        if term.kind != "volume"
     ]
-    n_rows = 2 + max((term.basis.n_intervals for term in model.pair_terms), default=0)
-    term_of = np.array([tables.term_of[pair] for pair in pairs], np.int64)
-    r_cut, origin, inverse = np.zeros((3, len(pairs)))
-    potential = np.zeros((len(pairs), n_rows, 4))
-    channel_of = np.zeros((len(model.site_types),) * 2, np.int64)
-    for c, ((a, b), t) in enumerate(zip(pairs, term_of)):
+    offsets = np.concatenate([[0], np.cumsum([term.n_basis for term in site_terms])]).astype(int)
+    term_of = {tuple(sorted(t.sites)): k for k, t in enumerate(site_terms) if t.kind == "pair"}
+    bonded = [k for k, term in enumerate(site_terms) if term.kind != "pair"]
+    curves = [term_of.get(pair, -1) for pair in pairs] + bonded
+    n_rows = max([len(site_terms[k].basis.pieces.index) for k in curves if k >= 0], default=1)
+    origin, inverse = np.zeros(len(curves)), np.ones(len(curves))
+    last = np.zeros(len(curves), np.int64)
+    potential = np.zeros((len(curves), n_rows, 4))
+    functions = np.zeros((len(curves), n_rows, 4, 4))
+    column = np.full((len(curves), n_rows, 4), -1, np.int64)
+    for c, k in enumerate(curves):
+        if k < 0:
+            continue
+        pieces = site_terms[k].basis.pieces
+        rows = slice(len(pieces.index))
+        alive = pieces.index >= 0
+        origin[c], inverse[c], last[c] = pieces.origin, 1.0 / pieces.spacing, rows.stop - 1
+        functions[c, rows] = pieces.functions
+        column[c, rows] = np.where(alive, pieces.index + offsets[k], -1)
+        weights = np.where(alive, thetas[k][pieces.index], 0.0)
+        potential[c, rows] = np.einsum("mj,mjp->mp", weights, pieces.functions)
+    r_cut = np.array(
+        [site_terms[k].basis.high if k >= 0 else 0.0 for k in curves[: len(pairs)]], float
+    )
+    channel_of = np.zeros((len(names),) * 2, np.int64)
+    for c, (a, b) in enumerate(type_pairs(len(names))):
         channel_of[a, b] = channel_of[b, a] = c
-        if t >= 0:
-            basis = model.pair_terms[t].basis
-            pieces = basis.potential(thetas[t])
-            potential[c, 0, :2] = pieces[0, 0] - pieces[0, 1], pieces[0, 1]
-            potential[c, 1 : 1 + len(pieces)] = pieces
-            r_cut[c], inverse[c] = basis.r_cut, 1.0 / basis.spacing
-            origin[c] = basis.r_min - basis.spacing
     return System(
         channel_of,
-        term_of,
+        np.array(curves[: len(pairs)]) >= 0,
         r_cut,
+        np.maximum(r_cut, rdf_range),
         origin,
         inverse,
+        last,
         potential,
-        np.maximum(r_cut, rdf_range),
-        tables,
+        functions,
+        column,
+        int(offsets[-1]),
         model.psi(temperature),
         float(model.v0),
-        int(n_molecules),
-        np.ascontiguousarray(site_types, np.int64),
-        np.ascontiguousarray(masses, float),
+    )
+
+
+def build_sites(model, topology):
+    """Arrays of a :class:`remcg.topology.Topology` for a model."""
+    groups, terms, sizes = [np.zeros((0, 4), np.int64)], [], []
+    first = len(type_pairs(len(model.site_types)))
+    for t, term in enumerate(model.bonded_terms):
+        found = topology.groups(term, model.site_types)
+        padded = np.zeros((len(found), 4), np.int64)
+        padded[:, : found.shape[1]] = found
+        groups.append(padded)
+        terms += [first + t] * len(found)
+        sizes += [found.shape[1]] * len(found)
+    pairs = topology.excluded(model.exclude)
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    return Sites(
+        topology.site_types,
+        topology.masses,
+        topology.molecule,
+        np.bincount(topology.molecule, topology.masses),
+        np.searchsorted(both[:, 0], np.arange(topology.n_sites + 1)),
+        np.ascontiguousarray(both[:, 1]),
+        np.concatenate(groups),
+        np.array(terms, np.int64),
+        np.array(sizes, np.int64),
     )
 
 
 @njit(cache=True)
-def volume_energy(volume, system):
+def volume_energy(volume, n_molecules, system):
     """U_V = N_mol [psi_1 v/v0 + psi_2 ((v - v0)/v0)^2], kJ/mol."""
-    x = volume / (system.n_molecules * system.v0)
-    return system.n_molecules * (system.psi[0] * x + system.psi[1] * (x - 1.0) ** 2)
+    x = volume / (n_molecules * system.v0)
+    return n_molecules * (system.psi[0] * x + system.psi[1] * (x - 1.0) ** 2)
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def pair_forces(positions, box, neighbors, system, with_energy, forces):
-    """Fill the forces (n_sites, 3) of pair terms, kJ/mol/nm.
+class Observed(NamedTuple):
+    """Sums over one configuration, filled by :func:`all_forces` where it is asked to.
 
-    Returns
-    -------
-    energy, virial : float
-        kJ/mol; the virial is sum over pairs of r_ij . F_ij. Both zero unless ``with_energy``.
-
-    Each site's neighbours pass through short loops, of which those with arithmetic have no
-    look-ups and no branches: they become vector instructions.
+    moments (n_curves, 4, M, 4): sums of 1, u, u^2, u^3 by curve and row, in four parts, from which
+    come all basis sums; counts (C, 4, n_bins + 1): pairs by distance, in four parts, the last bin
+    for those beyond rdf_range; virial
+    (3, 4): sum of r_ij (x) F_ij, kJ/mol.
     """
-    n_sites = positions.shape[0]
-    n_channels = system.r_cut.shape[0]
-    edge_x, edge_y, edge_z = box[0], box[1], box[2]
-    inverse_x, inverse_y, inverse_z = 1.0 / edge_x, 1.0 / edge_y, 1.0 / edge_z
-    size = neighbors.longest + 1
-    bx, by, bz, br = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    c0, c1, c2, c3 = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    row, partner = np.empty(size, np.int32), np.empty(size, np.int64)
-    energy = 0.0
-    virial = 0.0
-    forces[:] = 0.0
-    for i in range(n_sites):
-        xi, yi, zi = positions[i, 0], positions[i, 1], positions[i, 2]
-        fx, fy, fz = 0.0, 0.0, 0.0
-        for c in range(n_channels):
-            if system.r_cut[c] == 0.0:
-                continue
-            limit = system.r_cut[c] * system.r_cut[c]
-            origin, scale = system.origin[c], system.inverse_spacing[c]
-            table = system.potential[c]
-            begin = neighbors.start[i * n_channels + c]
-            n_listed = neighbors.start[i * n_channels + c + 1] - begin
-            for k in range(n_listed):
-                j = neighbors.sites[begin + k]
-                bx[k], by[k], bz[k] = positions[j, 0], positions[j, 1], positions[j, 2]
-            for k in range(n_listed):
-                dx, dy, dz = xi - bx[k], yi - by[k], zi - bz[k]
-                dx -= edge_x * np.floor(dx * inverse_x + 0.5)
-                dy -= edge_y * np.floor(dy * inverse_y + 0.5)
-                dz -= edge_z * np.floor(dz * inverse_z + 0.5)
-                bx[k], by[k], bz[k] = dx, dy, dz
-                br[k] = dx * dx + dy * dy + dz * dz
-            n_near = 0
-            for k in range(n_listed):
-                r2 = br[k]
-                bx[n_near], by[n_near], bz[n_near], br[n_near] = bx[k], by[k], bz[k], r2
-                partner[n_near] = neighbors.sites[begin + k]
-                n_near += r2 < limit
-            for k in range(n_near):
-                x = (np.sqrt(br[k]) - origin) * scale
-                inside = x if x > 0.0 else 0.0
-                row[k] = np.int32(inside)
-            for k in range(n_near):
-                m = row[k]
-                c0[k], c1[k], c2[k], c3[k] = table[m, 0], table[m, 1], table[m, 2], table[m, 3]
-            gx, gy, gz, site_energy, site_virial = 0.0, 0.0, 0.0, 0.0, 0.0
-            if with_energy:
-                for k in range(n_near):
-                    r = np.sqrt(br[k])
-                    u = (r - origin) * scale - row[k]
-                    site_energy += c0[k] + u * (c1[k] + u * (c2[k] + u * c3[k]))
-                    site_virial -= (c1[k] + u * (2.0 * c2[k] + u * 3.0 * c3[k])) * scale * r
-            for k in range(n_near):
-                r = np.sqrt(br[k])
-                u = (r - origin) * scale - row[k]
-                s = -(c1[k] + u * (2.0 * c2[k] + u * 3.0 * c3[k])) * scale / r
-                br[k] = s
-                gx += s * bx[k]
-                gy += s * by[k]
-                gz += s * bz[k]
-            for k in range(n_near):
-                j, s = partner[k], br[k]
-                forces[j, 0] -= s * bx[k]
-                forces[j, 1] -= s * by[k]
-                forces[j, 2] -= s * bz[k]
-            fx += gx
-            fy += gy
-            fz += gz
-            energy += site_energy
-            virial += site_virial
-        forces[i, 0] += fx
-        forces[i, 1] += fy
-        forces[i, 2] += fz
-    return energy, virial
+
+    moments: np.ndarray
+    counts: np.ndarray
+    virial: np.ndarray
+    rdf_range: float
 
 
 @njit(cache=True)
-def observe_pairs(positions, box, neighbors, system, rdf_range, weight, sums, counts):
-    """Add basis sums to ``sums`` (n_functions,) and weight per pair to ``counts`` (C, n_bins).
-
-    The bins of ``counts`` divide [0, rdf_range] nm.
-    """
+def no_sums(system, n_bins, rdf_range):
+    """Arrays for :class:`Observed`, all zero."""
+    n_curves, n_rows = system.potential.shape[:2]
     n_channels = system.r_cut.shape[0]
-    n_bins = counts.shape[1]
-    inverse = n_bins / rdf_range if rdf_range > 0.0 else 0.0
-    edge_x, edge_y, edge_z = box[0], box[1], box[2]
-    inverse_x, inverse_y, inverse_z = 1.0 / edge_x, 1.0 / edge_y, 1.0 / edge_z
-    terms, start, sites = system.term, neighbors.start, neighbors.sites
-    r = np.empty(neighbors.longest + 1)
-    for i in range(positions.shape[0]):
-        for c in range(n_channels):
-            begin = start[i * n_channels + c]
-            count = start[i * n_channels + c + 1] - begin
-            for k in range(count):
-                j = sites[begin + k]
-                dx = positions[i, 0] - positions[j, 0]
-                dy = positions[i, 1] - positions[j, 1]
-                dz = positions[i, 2] - positions[j, 2]
-                dx -= edge_x * np.floor(dx * inverse_x + 0.5)
-                dy -= edge_y * np.floor(dy * inverse_y + 0.5)
-                dz -= edge_z * np.floor(dz * inverse_z + 0.5)
-                r[k] = np.sqrt(dx * dx + dy * dy + dz * dz)
-                if r[k] < rdf_range:
-                    counts[c, min(int(r[k] * inverse), n_bins - 1)] += weight
-            if terms[c] >= 0:
-                add_basis_sums(r, count, terms[c], system.tables, sums)
+    return Observed(
+        np.zeros((n_curves, 4, n_rows, 4)),
+        np.zeros((n_channels, 4, n_bins + 1), np.int64),
+        np.zeros((3, 4)),
+        rdf_range,
+    )
+
+
+@njit(cache=True)
+def basis_sums(observed, system, sums):
+    """Basis sums (n_columns,) of all terms of sites, from the moments of their rows."""
+    sums[:] = 0.0
+    for c in range(system.last.shape[0]):
+        for m in range(system.last[c] + 1):
+            for j in range(4):
+                k = system.column[c, m, j]
+                if k >= 0:
+                    for p in range(4):
+                        moment = observed.moments[c, :, m, p].sum()
+                        sums[k] += system.functions[c, m, j, p] * moment
+
+
+@njit(cache=True)
+def all_forces(positions, box, neighbors, sites, system, task, observed, forces):
+    """Fill the forces (n_sites, 4) of all terms, kJ/mol/nm; return the energy, kJ/mol.
+
+    With ``task`` OBSERVED also fill ``observed``.
+    """
+    forces[:] = 0.0
+    if task == OBSERVED:
+        observed.moments[:] = 0.0
+        observed.counts[:] = 0
+        observed.virial[:] = 0.0
+    energy = 0.0
+    for c in range(system.r_cut.shape[0]):
+        if neighbors.start[c, 0] < neighbors.start[c, -1]:
+            energy += _pair_forces(positions, box, neighbors, c, system, task, observed, forces)
+    for g in range(sites.groups.shape[0]):
+        energy += _group_forces(positions, sites, g, system, task, observed, forces)
+    return energy
+
+
+@njit(cache=True)
+def _lattice(box):
+    """Rows that :func:`remcg.engine.simd.separations` takes."""
+    table = np.zeros((6, 4))
+    for d in range(3):
+        if is_skew(box):
+            table[2 - d, :3] = box[d]
+            table[5 - d] = 1.0 / box[d, d]
+        else:
+            table[0, d] = box[d, d]
+            table[1, d] = 1.0 / box[d, d]
+    return table
+
+
+@njit(cache=True)
+def _count(r, count, inverse_width, counts):
+    last = float(counts.shape[1] - 1)
+    for k in range(count):
+        counts[k & 3, np.uint32(min(r[k] * inverse_width, last))] += 1
+
+
+@njit(cache=True)
+def _pair_forces(positions, box, neighbors, c, system, task, observed, forces):
+    """Add the forces of channel c; its pairs pass through short loops, block by block."""
+    size = max(BLOCK, neighbors.longest) + 4
+    d = np.zeros((size, 4))
+    r, r2, u, s, c0, c1, c2, c3 = np.zeros((8, size))
+    row = np.zeros(size, np.int32)
+    lattice, skew = _lattice(box), is_skew(box)
+    origin, scale, last = system.origin[c], system.inverse_spacing[c], float(system.last[c])
+    start, listed, table = neighbors.start[c], neighbors.sites, system.potential[c]
+    n_sites, n_bins = positions.shape[0], observed.counts.shape[2] - 1
+    per_bin = n_bins / observed.rdf_range if observed.rdf_range > 0.0 else 0.0
+    energy = np.zeros(4)
+    i = 0
+    while i < n_sites:
+        begin, first = start[i], i
+        while i < n_sites and start[i + 1] - begin <= size - 4:
+            i += 1
+        count = start[i] - begin
+        for k in range(first, i):
+            if skew:
+                separations(positions, k, listed, start[k], start[k + 1], begin, lattice, d)
+            else:
+                straight_separations(
+                    positions, k, listed, start[k], start[k + 1], begin, lattice, d
+                )
+        squares(d, count, r2)
+        r2[count : count + 3] = FAR  # where the loops by four go beyond
+        locate(r2, count, origin, scale, last, r, u, row)
+        if system.has_term[c]:
+            look_up(table, row, count, c0, c1, c2, c3)
+            slopes(r, u, c0, c1, c2, c3, count, scale, s, energy)
+            for k in range(first, i):
+                add_forces(d, s, listed, start[k], start[k + 1], begin, k, forces)
+        if task == OBSERVED:
+            if system.has_term[c]:
+                add_powers(row, u, count, table.shape[0], observed.moments[c])
+                add_tensor(d, s, count, observed.virial)
+            if n_bins > 0:
+                _count(r, count, per_bin, observed.counts[c])
+    return energy.sum()
+
+
+@njit(cache=True)
+def _curve(system, c, x, task, observed):
+    """(U, dU/dx) of a bonded curve, whose powers of u are added to the moments."""
+    place = (x - system.origin[c]) * system.inverse_spacing[c]
+    m = int(min(max(place, 0.0), float(system.last[c])))
+    u = place - m
+    p = system.potential[c, m]
+    if task == OBSERVED:
+        for power in range(4):
+            observed.moments[c, 0, m, power] += u**power
+    slope = (p[1] + u * (2.0 * p[2] + u * 3.0 * p[3])) * system.inverse_spacing[c]
+    return p[0] + u * (p[1] + u * (p[2] + u * p[3])), slope
+
+
+@njit(cache=True)
+def _minus(positions, i, j):
+    """positions[i] - positions[j]; molecules are whole, so that no image is looked for."""
+    return (
+        positions[i, 0] - positions[j, 0],
+        positions[i, 1] - positions[j, 1],
+        positions[i, 2] - positions[j, 2],
+    )
+
+
+@njit(cache=True)
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@njit(cache=True)
+def _cross(a, b):
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+@njit(cache=True)
+def _push(forces, i, factor, a):
+    for d in range(3):
+        forces[i, d] += factor * a[d]
+
+
+@njit(cache=True)
+def _add_virial(observed, step, factor, a):
+    for x in range(3):
+        for y in range(3):
+            observed.virial[x, y] += step[x] * factor * a[y]
+
+
+@njit(cache=True)
+def _group_forces(positions, sites, g, system, task, observed, forces):
+    """Add the forces of one bonded group; return its energy."""
+    size, c = sites.group_size[g], sites.group_term[g]
+    if size == BOND:
+        return _bond_forces(positions, sites.groups[g], c, system, task, observed, forces)
+    if size == ANGLE:
+        return _angle_forces(positions, sites.groups[g], c, system, task, observed, forces)
+    return _dihedral_forces(positions, sites.groups[g], c, system, task, observed, forces)
+
+
+@njit(cache=True)
+def _bond_forces(positions, group, c, system, task, observed, forces):
+    i, j = group[0], group[1]
+    a = _minus(positions, i, j)
+    r = math.sqrt(_dot(a, a))
+    energy, slope = _curve(system, c, r, task, observed)
+    factor = -slope / r if r > 0.0 else np.nan
+    _push(forces, i, factor, a)
+    _push(forces, j, -factor, a)
+    if task == OBSERVED:
+        _add_virial(observed, a, factor, a)
+    return energy
+
+
+@njit(cache=True)
+def _angle_forces(positions, group, c, system, task, observed, forces):
+    """Angle at the middle site, from atan2: exact up to 180 degrees, where the slope is zero.
+
+    With unit vectors e, f to the ends, grad_i theta = (cos theta e - f)/(|a| sin theta).
+    """
+    i, j, k = group[0], group[1], group[2]
+    a, b = _minus(positions, i, j), _minus(positions, k, j)
+    length_a, length_b = math.sqrt(_dot(a, a)), math.sqrt(_dot(b, b))
+    normal = _cross(a, b)
+    sine = math.sqrt(_dot(normal, normal)) / (length_a * length_b)
+    cosine = _dot(a, b) / (length_a * length_b)
+    energy, slope = _curve(system, c, math.atan2(sine, cosine), task, observed)
+    factor = -slope / sine if sine > TINY else 0.0
+    if not math.isfinite(sine):
+        factor = np.nan
+    along_a, along_b = cosine / length_a**2, cosine / length_b**2
+    both = 1.0 / (length_a * length_b)
+    first = (
+        along_a * a[0] - both * b[0], along_a * a[1] - both * b[1], along_a * a[2] - both * b[2],
+    )  # fmt: skip
+    last = (
+        along_b * b[0] - both * a[0], along_b * b[1] - both * a[1], along_b * b[2] - both * a[2],
+    )  # fmt: skip
+    _push(forces, i, factor, first)
+    _push(forces, k, factor, last)
+    _push(forces, j, -factor, first)
+    _push(forces, j, -factor, last)
+    if task == OBSERVED:
+        _add_virial(observed, a, factor, first)
+        _add_virial(observed, b, factor, last)
+    return energy
+
+
+@njit(cache=True)
+def _dihedral_forces(positions, group, c, system, task, observed, forces):
+    """Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996): no division by a sine of phi."""
+    i, j, k, m = group[0], group[1], group[2], group[3]
+    f, g, h = _minus(positions, i, j), _minus(positions, j, k), _minus(positions, m, k)
+    a, b = _cross(f, g), _cross(h, g)
+    a2, b2, length = _dot(a, a), _dot(b, b), math.sqrt(_dot(g, g))
+    phi = math.atan2(_dot(_cross(b, a), g) / length, _dot(a, b))
+    energy, slope = _curve(system, c, phi, task, observed)
+    straight = TINY**2 * length**2
+    is_straight = a2 <= straight * _dot(f, f) or b2 <= straight * _dot(h, h)
+    factor = 0.0 if is_straight else -slope
+    of_a = -length / a2 if not is_straight else 0.0
+    of_b = length / b2 if not is_straight else 0.0
+    mid_a = _dot(f, g) / (a2 * length) if not is_straight else 0.0
+    mid_b = _dot(h, g) / (b2 * length) if not is_straight else 0.0
+    first = of_a * a[0], of_a * a[1], of_a * a[2]
+    last = of_b * b[0], of_b * b[1], of_b * b[2]
+    middle = (
+        mid_a * a[0] - mid_b * b[0], mid_a * a[1] - mid_b * b[1], mid_a * a[2] - mid_b * b[2],
+    )  # fmt: skip
+    _push(forces, i, factor, first)
+    _push(forces, j, -factor, first)
+    _push(forces, j, factor, middle)
+    _push(forces, k, -factor, middle)
+    _push(forces, k, -factor, last)
+    _push(forces, m, factor, last)
+    if task == OBSERVED:
+        # relative to site j: sites i, k and m are at f, -g and h - g
+        _add_virial(observed, f, factor, first)
+        _add_virial(observed, g, factor, middle)
+        _add_virial(observed, h, factor, last)
+    return energy

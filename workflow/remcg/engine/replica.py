@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from remcg.boxes import heights, vectors, volume
 from remcg.checkpoint import digest
 from remcg.engine.dynamics import (
     HEATED,
@@ -17,7 +18,7 @@ from remcg.engine.dynamics import (
     State,
     advance,
 )
-from remcg.engine.kernels import build_system, type_pairs
+from remcg.engine.kernels import build_sites, build_system, type_pairs
 from remcg.errors import InputError, SamplingError
 from remcg.pairs import ROUNDING, rdf_norm
 from remcg.topology import Topology
@@ -26,13 +27,13 @@ from remcg.units import BAR, KB
 N_BLOCKS = 10
 CHUNK = 1_000_000  # site steps between two chances to stop: about half a second
 FIRST_VOLUME_STEP = 0.01
-VERSION = 1  # of the dynamics: a change makes older checkpoints stale
+VERSION = 2  # of the dynamics: a change makes older checkpoints stale
 
 
 @dataclass
 class Start:
-    """A configuration: positions (n_sites, 3) in nm, box (3,) in nm, velocities in nm/ps or None,
-    and its :class:`remcg.topology.Topology`."""
+    """A configuration: positions (n_sites, 3) in nm, box (3,) or (3, 3) in nm (see
+    :mod:`remcg.boxes`), velocities in nm/ps or None, and its :class:`remcg.topology.Topology`."""
 
     positions: np.ndarray
     box: np.ndarray
@@ -41,12 +42,14 @@ class Start:
 
     @property
     def volume(self):
-        return float(np.prod(self.box))
+        return float(volume(self.box))
 
     def with_volume(self, volume):
-        """The same configuration scaled to a volume in nm^3, one site per molecule."""
+        """The same configuration scaled to a volume in nm^3; molecules move as a whole."""
         scale = (volume / self.volume) ** (1.0 / 3.0)
-        return replace(self, positions=self.positions * scale, box=self.box * scale)
+        whole = self.topology.make_whole(self.positions, self.box)
+        centres = self.topology.centres(whole)[self.topology.molecule]
+        return replace(self, positions=whole + (scale - 1.0) * centres, box=self.box * scale)
 
 
 def random_stream(key):
@@ -71,6 +74,9 @@ class Replica:
         Steps with and before sampling.
     timestep, friction : float
         ps, 1/ps.
+    barostat : str
+        What a volume move scales: ``isotropic`` x, y and z alike; ``semi-isotropic`` x and y alike,
+        or z; ``anisotropic`` one of x, y, z.
     barostat_interval, sample_interval : int
         Steps.
     seed_key : sequence
@@ -95,6 +101,7 @@ class Replica:
         n_equilibration,
         timestep,
         friction=1.0,
+        barostat="isotropic",
         barostat_interval=10,
         sample_interval=10,
         seed_key=(0,),
@@ -104,20 +111,18 @@ class Replica:
     ):
         self.label = label
         self.rdf_edges = np.zeros(1) if rdf_edges is None else np.asarray(rdf_edges, float)
-        self.names = model.site_types
-        self.n_functions = sum(term.n_basis for term in model.pair_terms)
-        self.system = build_system(
-            model,
-            temperature,
-            start.topology.site_types,
-            start.topology.masses,
-            len(start.positions),
-            self.rdf_edges[-1],
+        self.names, self.topology, self.is_straight = (
+            model.site_types,
+            start.topology,
+            start.box.ndim == 1,
         )
+        self.system = build_system(model, temperature, self.rdf_edges[-1])
+        self.sites = build_sites(model, start.topology)
         self.conditions = Conditions(
             float(temperature),
             pressure_bar is not None,
             BAR * (pressure_bar or 0.0),
+            _scaled(barostat, label),
             float(timestep),
             float(friction),
             int(barostat_interval),
@@ -130,7 +135,7 @@ class Replica:
         self.random = random_stream(seed_key)
         self.step = 0
         self.seconds = 0.0
-        self.state = _first_state(start, self.random, self.system.masses, temperature)
+        self.state = _first_state(start, self.random, temperature, len(self.conditions.scaled))
         self.samples = _empty_samples(self, keep)
 
     @property
@@ -144,11 +149,12 @@ class Replica:
     def run_chunk(self):
         """Some steps; their number depends on nothing but the system."""
         begin = time.perf_counter()
-        length = max(1, CHUNK // len(self.system.masses))
+        length = max(1, CHUNK // self.topology.n_sites)
         n_steps = min(length - self.step % length, self.n_total - self.step)
         status, self.step = advance(
             self.random,
             self.state,
+            self.sites,
             self.system,
             self.conditions,
             self.samples,
@@ -184,8 +190,9 @@ class Replica:
         if done > 0:
             mean = self.samples.temperature[:done].mean()
             text += f", {mean:.1f} K, {self.samples.volume[:done].mean():.4f} nm^3"
-        if self.conditions.is_npt and self.state.attempts[0]:
-            rate = self.state.attempts[1] / self.state.attempts[0]
+        trials, accepted = self.state.attempts.sum(axis=0)
+        if trials:
+            rate = accepted / trials
             text += f", volume moves {rate:.0%} accepted"
         return text
 
@@ -195,28 +202,33 @@ class Replica:
         n_blocks = samples.rdf.shape[0]
         block = np.arange(self.n_samples) * n_blocks // self.n_samples
         pairs = type_pairs(len(self.names))
-        norm = rdf_norm(self.system.site_types, pairs, self.rdf_edges)
+        norm = rdf_norm(self.topology.site_types, pairs, self.rdf_edges)
         frames = np.bincount(block, minlength=n_blocks)[:, None, None]
         return {
-            "pair_sums": samples.pair_sums,
+            "site_sums": samples.site_sums,
             "volume": samples.volume,
             "energy": samples.energy,
-            "pressure": samples.pressure,
+            "pressure": np.trace(samples.pressure, axis1=1, axis2=2) / 3.0,
+            "pressure_tensor": samples.pressure,
             "temperature": samples.temperature,
             "rdf_blocks": samples.rdf / (frames * norm),
             "positions": state.positions,
             "velocities": state.velocities,
-            "box": state.box,
+            "box": self._box(state.box),
             "trajectory": samples.kept,
-            "trajectory_box": samples.kept_box,
+            "trajectory_box": self._box(samples.kept_box),
         }
+
+    def _box(self, vectors):
+        """Box vectors in the form of the start: edges where it gave edges."""
+        return np.diagonal(vectors, axis1=-2, axis2=-1).copy() if self.is_straight else vectors
 
     def _reason(self, status):
         if status == SHRUNK:
             return (
-                f"the box shrank to {self.state.box.min():.3f} nm, where an edge would be less than"
-                f" twice the range {self.system.reach.max():.3f} nm of a pair; the model's pressure"
-                " is far too low, or the box is too small for this r_cut"
+                f"the box shrank to {heights(self.state.box).min():.3f} nm, where its height would"
+                f" be less than twice the range {self.system.reach.max():.3f} nm of a pair; the"
+                " model's pressure is far too low, or the box is too small for this r_cut"
             )
         dt = f"the time step of {self.conditions.timestep:g} ps"
         if status == HEATED:
@@ -236,7 +248,9 @@ class Replica:
         i = int(np.argmax(speed))
         name = f"site {i} ({self._name(i)})"
         difference = self.state.positions - self.state.positions[i]
-        difference -= self.state.box * np.round(difference / self.state.box)
+        for d in (2, 1, 0):
+            vector = self.state.box[d]
+            difference -= np.round(difference[:, d : d + 1] / vector[d]) * vector
         r = np.sqrt((difference**2).sum(axis=1))
         r[i] = np.nan
         if not np.isfinite(r).any():
@@ -245,15 +259,16 @@ class Replica:
         return f"{name}, now {r[j]:.3g} nm from site {j} ({self._name(j)}),"
 
     def _name(self, i):
-        return self.names[self.system.site_types[i]]
+        return self.names[self.topology.site_types[i]]
 
 
 def _check(replica, start):
     reach = replica.system.reach.max()
-    if np.min(start.box) < 2.0 * reach * (1.0 - ROUNDING):
+    height = heights(start.box).min()
+    if height < 2.0 * reach * (1.0 - ROUNDING):
         raise InputError(
-            f"{replica.label}: a box edge of {np.min(start.box):.4g} nm is less than twice the"
-            f" range {reach:.4g} nm of a pair; shorten r_cut or take a larger box"
+            f"{replica.label}: a height of the box of {height:.4g} nm is less than twice the range"
+            f" {reach:.4g} nm of a pair; shorten r_cut or take a larger box"
         )
     if replica.n_samples < 1:
         raise InputError(
@@ -272,34 +287,48 @@ def _key(model, temperature, start, replica, keep, seed_key):
         json.dumps([term.to_dict() for term in model.terms], default=list),
         model.v0,
         list(model.site_types),
-        [start.positions, start.box, start.velocities, vars(start.topology)],
+        [start.positions, start.box, start.velocities, vars(start.topology), list(model.exclude)],
         list(replica.conditions),
         [replica.n_steps, replica.n_equilibration, replica.rdf_edges, keep],
         list(seed_key),
     )
 
 
-def _first_state(start, random, masses, temperature):
+def _scaled(barostat, label):
+    """Powers of V'/V by which each kind of volume move scales x, y and z."""
+    kinds = {
+        "isotropic": [[1 / 3, 1 / 3, 1 / 3]],
+        "semi-isotropic": [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]],
+        "anisotropic": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+    }
+    if barostat not in kinds:
+        raise InputError(f"{label}: no barostat {barostat!r}; choose one of {', '.join(kinds)}")
+    return np.array(kinds[barostat])
+
+
+def _first_state(start, random, temperature, n_moves):
     velocities = start.velocities
     if velocities is None:
-        width = np.sqrt(KB * temperature / masses)[:, None]
-        velocities = width * random.standard_normal((len(masses), 3))
+        width = np.sqrt(KB * temperature / start.topology.masses)[:, None]
+        velocities = width * random.standard_normal((start.topology.n_sites, 3))
     return State(
-        np.array(start.positions, float, order="C"),
+        np.array(start.topology.make_whole(start.positions, start.box), float, order="C"),
         np.array(velocities, float, order="C"),
-        np.array(start.box, float),
-        np.array([FIRST_VOLUME_STEP]),
-        np.zeros(2, np.int64),
+        np.array(vectors(start.box)),
+        np.full(n_moves, FIRST_VOLUME_STEP),
+        np.zeros((n_moves, 2), np.int64),
     )
 
 
 def _empty_samples(replica, keep):
-    n, n_sites = replica.n_samples, len(replica.system.masses)
+    n, n_sites = replica.n_samples, replica.topology.n_sites
     keep = min(int(keep), n)
     return Samples(
-        np.zeros((n, replica.n_functions)),
-        *np.zeros((4, n)),
+        np.zeros((n, replica.system.n_columns)),
+        *np.zeros((2, n)),
+        np.zeros((n, 3, 3)),
+        np.zeros(n),
         np.zeros((min(N_BLOCKS, n), len(replica.system.r_cut), len(replica.rdf_edges) - 1)),
         np.zeros((keep, n_sites, 3)),
-        np.zeros((keep, 3)),
+        np.zeros((keep, 3, 3)),
     )
