@@ -88,8 +88,9 @@ def test_files_do_not_depend_on_the_number_of_ranks(campaign):
         assert "busy_core_seconds" in done.stdout
         assert (campaign / f"{ranks}.h5").read_bytes() == (campaign / "serial.h5").read_bytes()
     arrays, attributes = read_h5(campaign / "serial.h5")
-    assert arrays["site_sums"].shape == (2, 40, 12)
-    assert arrays["rdf_blocks"].shape == (2, 10, 1, 60)
+    n_samples = 40 - attributes["n_discarded"]
+    assert arrays["site_sums"].shape == (2, n_samples, 12)
+    assert arrays["rdf_blocks"].shape == (2, n_samples // 4, 1, 60)
     assert not np.array_equal(arrays["energy"][0], arrays["energy"][1])
     assert attributes["ensemble"] == "NPT" and attributes["pressure_bar"] == 500.0
     assert not list(campaign.glob(".*"))
@@ -144,9 +145,10 @@ def test_a_prediction_keeps_configurations(campaign):
     assert main(arguments) == 0
     arrays, attributes = read_h5(campaign / "T300.h5")
     assert attributes["ensemble"] == "NPT"
-    assert arrays["trajectory"].shape == (20, N_SITES, 3)
-    assert arrays["trajectory_box"].shape == (20, 3)
-    assert np.array_equal(arrays["trajectory"][9], arrays["positions"][0])
+    n_kept = (50 - attributes["n_discarded"]) // 5
+    assert arrays["trajectory"].shape == (2 * n_kept, N_SITES, 3)
+    assert arrays["trajectory_box"].shape == (2 * n_kept, 3)
+    assert np.array_equal(arrays["trajectory"][n_kept - 1], arrays["positions"][0])
 
 
 def test_a_run_ended_by_sigterm_goes_on_from_its_checkpoint(tmp_path, soft_model):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from remcg import boxes, checkpoint, parallel
+from remcg import boxes, checkpoint, equilibration, parallel
 from remcg.engine.kernels import type_pairs
 from remcg.engine.replica import Replica, Start
 from remcg.errors import InputError, SamplingError
@@ -187,7 +187,7 @@ def _settings(campaign, is_prediction):
         return chosen.steps, chosen.equilibration, chosen.replicas, 0
     predict = campaign.predict
     replicas = predict.replicas or chosen.replicas
-    keep = max(LEAST_KEPT, -(-campaign.backmap.frames // replicas))
+    keep = max(LEAST_KEPT, 2 * -(-campaign.backmap.frames // replicas))  # equilibration is cut
     return predict.steps, predict.equilibration, replicas, keep
 
 
@@ -245,7 +245,8 @@ def checkpoint_paths(output, n_replicas):
 
 def write_samples(arguments, campaign, state, ensemble, model, start, edges, results, steps):
     """Write the sample file of all replicas."""
-    arrays = {name: np.stack([results[i][name] for i in sorted(results)]) for name in results[0]}
+    results, n_discarded = equilibration.cut([results[i] for i in sorted(results)], _log)
+    arrays = {name: np.stack([result[name] for result in results]) for name in results[0]}
     for name in ("trajectory", "trajectory_box"):
         kept = arrays.pop(name)
         if arguments.predict:
@@ -258,6 +259,7 @@ def write_samples(arguments, campaign, state, ensemble, model, start, edges, res
         "ensemble": ensemble,
         "temperature": float(state.temperature),
         "n_molecules": topology.n_molecules,
+        "n_discarded": n_discarded,
         "timestep": float(campaign.sample.timestep),
         "steps": int(steps),
         "pair_names": json.dumps([f"{names[a]}-{names[b]}" for a, b in type_pairs(len(names))]),
