@@ -18,6 +18,7 @@ from remcg.engine.kernels import (
 from remcg.engine.neighbors import build_list, is_valid
 from remcg.engine.replica import Replica, Start, random_stream
 from remcg.errors import InputError, SamplingError
+from remcg.io import read_h5
 from remcg.model import Model, VolumeTerm
 from remcg.pairs import pair_sums, rdf, rdf_edges
 from remcg.sample import sample
@@ -289,10 +290,10 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_the_same(
 
 def test_a_blow_up_is_reported_with_who_when_and_where(soft_model, tmp_path):
     start = lattice_start(5, 0.05, mass=1e-4)
-    path = tmp_path / "run.h5"
+    path = tmp_path / ".T300.replica-1.checkpoint.h5"
     with pytest.raises(
         SamplingError, match=r"state T300, replica 1, step \d+: site \d+ \(W\), now .* nm from site"
-    ):
+    ) as error:
         sample(
             soft_model,
             start,
@@ -301,7 +302,10 @@ def test_a_blow_up_is_reported_with_who_when_and_where(soft_model, tmp_path):
             checkpoint_path=path,
             **RUN | {"timestep": 0.01},
         )
-    assert path.exists()
+    failed = tmp_path / ".T300.replica-1.failed.h5"
+    assert str(failed) in str(error.value) and not path.exists()
+    arrays, _ = read_h5(failed)
+    assert "samples.site_sums" in arrays and np.isfinite(arrays["samples.energy"]).all()
 
 
 def test_a_start_with_forces_that_are_not_finite_is_a_blow_up(soft_model, soft_start):

@@ -60,7 +60,10 @@ def sample(
 
 
 def run(replica, checkpoint_path=None, stop=False):
-    """Run a replica to its end, from its checkpoint if there is one."""
+    """Run a replica to its end, from its checkpoint if there is one.
+
+    What a failed run has sampled goes to a file of its own: its checkpoint stays the last good one.
+    """
     saved = checkpoint_path and checkpoint.load(checkpoint_path, replica.key, _log)
     if saved:
         replica.restore(*saved)
@@ -78,9 +81,23 @@ def run(replica, checkpoint_path=None, stop=False):
             if now - last_save > SAVE_EVERY:
                 _save(replica, checkpoint_path)
                 last_save = now
-    finally:
+    except SamplingError as error:
+        if not checkpoint_path:
+            raise
+        failed = failed_path(checkpoint_path)
+        _save(replica, failed)
+        raise SamplingError(f"{error}; what was sampled until then is in {failed}") from None
+    except BaseException:
         _save(replica, checkpoint_path)
+        raise
+    _save(replica, checkpoint_path)
     _log(replica.progress())
+
+
+def failed_path(checkpoint_path):
+    """Where the samples of a failed run are kept."""
+    path = Path(checkpoint_path)
+    return path.with_name(path.name.replace(".checkpoint", "").removesuffix(".h5") + ".failed.h5")
 
 
 def _save(replica, path):
@@ -232,6 +249,7 @@ def run_state(arguments, campaign, ranks, stop):
         write_samples(arguments, campaign, state, ensemble, model, starts[0], edges, results, steps)
         for path in paths:
             path.unlink(missing_ok=True)
+            failed_path(path).unlink(missing_ok=True)
         _log(f"busy_core_seconds {sum(busy for _, busy in gathered):.3f}")
 
 
