@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from remcg.errors import InputError
+from remcg.errors import InputError, SamplingError
 from remcg.io import read_h5, write_h5
 
+SAVE_EVERY = 30.0  # s
+REPORT_EVERY = 10.0  # s
 LOCK_WAIT = 60.0  # s
 GRACE = 10.0  # s between the request to stop and the hard end
 PR_SET_PDEATHSIG = 1
@@ -23,6 +25,20 @@ PR_SET_PDEATHSIG = 1
 
 class StopError(Exception):
     """The run was asked to stop and has written its checkpoint."""
+
+
+class Every:
+    """Tells, once each, that some seconds have passed again."""
+
+    def __init__(self, seconds):
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def is_due(self):
+        now = time.monotonic()
+        if now - self._last <= self._seconds:
+            return False
+        self._last = now
+        return True
 
 
 def digest(*items):
@@ -68,6 +84,27 @@ def load(path, key, log=print):
         log(f"checkpoint {path} belongs to another model, start or setting: ignored")
         return None
     return arrays, json.loads(text)
+
+
+def failed_path(checkpoint_path):
+    """Where the samples of a failed run are kept."""
+    path = Path(checkpoint_path)
+    return path.with_name(path.name.replace(".checkpoint", "").removesuffix(".h5") + ".failed.h5")
+
+
+@contextmanager
+def keeping_failure(replica, failed):
+    """Write what a failed run has sampled to the path ``failed``, if it is not None.
+
+    Its checkpoint stays the last good one.
+    """
+    try:
+        yield
+    except SamplingError as error:
+        if not failed:
+            raise
+        save(failed, replica.key, replica.arrays(), replica.attributes())
+        raise SamplingError(f"{error}; what was sampled until then is in {failed}") from None
 
 
 @contextmanager

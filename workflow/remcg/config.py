@@ -226,12 +226,33 @@ class Sample:
     )
     replicas: int = option("integer", "independent copies of each state", 2, low=1, high=10000)
     ranks: int = option("integer", "MPI ranks; results do not depend on it", 1, low=1, high=10000)
+    threads: int = option(
+        "integer", "threads of a rank that share a large box", 1, low=1, high=1000
+    )
     friction: float = option("number", "Langevin friction", 5.0, unit="1/ps", low=1e-3, high=1e3)
+    barostat: str = option(
+        "text",
+        "what a volume move scales: all edges alike; x and y alike, or z; one of the edges",
+        "isotropic",
+        choices=("isotropic", "semi-isotropic", "anisotropic"),
+    )
     barostat_interval: int = option(
         "integer", "steps between volume moves", 5, unit="steps", low=1, high=10**6
     )
     sample_interval: int = option(
         "integer", "steps between samples", 10, unit="steps", low=1, high=10**6
+    )
+    keep: int = option(
+        "integer", "configurations of each replica to keep in a sample file", 0, low=0, high=10**6
+    )
+    exchange_interval: int | None = option(
+        "integer",
+        "steps between attempts to exchange configurations between neighbouring training states; "
+        "null: each state is sampled by itself",
+        None,
+        unit="steps",
+        low=1,
+        high=10**9,
     )
 
 
@@ -634,6 +655,7 @@ def _check_campaign(campaign):
     for term in campaign.model.terms:
         _check_temperatures(campaign, term)
     _check_pressures(campaign)
+    _check_exchange(campaign)
     interval = campaign.sample.sample_interval
     for where in ("sample", "predict"):
         steps = getattr(campaign, where).steps
@@ -654,6 +676,21 @@ def _check_pressures(campaign):
             f"states: {state.id} has a pressure ({state.pressure:g} bar) but the model has no "
             "volume term, without which its density would be wrong; add {kind: volume, order: 2} "
             "to model.terms, or set pressure: null in every state to simulate at constant volume"
+        )
+
+
+def _check_exchange(campaign):
+    """In the last phase of a campaign, states at constant pressure and volume are apart."""
+    if campaign.sample.exchange_interval is None:
+        return
+    at_pressure = [state.id for state in campaign.training if state.pressure is not None]
+    others = [state.id for state in campaign.training if state.pressure is None]
+    if max(len(at_pressure), len(others)) < 2:
+        found = " and ".join(at_pressure + others)
+        raise InputError(
+            f"sample.exchange_interval: there is nothing to exchange with among the training states"
+            f" ({found}); it takes two at constant pressure or two at constant volume: add training"
+            " states, or set it to null"
         )
 
 

@@ -16,6 +16,9 @@ class Serial:
     def gather(self, item):
         return [item]
 
+    def allgather(self, item):
+        return [item]
+
     def barrier(self):
         pass
 
@@ -34,6 +37,10 @@ class Ranks:
     def gather(self, item):
         """List of every rank's item on rank 0, None elsewhere."""
         return self._communicator.gather(item, root=0)
+
+    def allgather(self, item):
+        """List of every rank's item, on all ranks."""
+        return self._communicator.allgather(item)
 
     def barrier(self):
         self._communicator.Barrier()

@@ -1,7 +1,8 @@
-"""Sampling of the CG model at one state: ``mpiexec -n 2 python -m remcg.sample ...``.
+"""Sampling of the CG model: ``mpiexec -n 2 python -m remcg.sample ...``.
 
 Replicas are distributed over the ranks; each has a random stream of its own, so the samples do not
-depend on the number of ranks. A run that was stopped goes on from its checkpoints.
+depend on the number of ranks. A run that was stopped goes on from its checkpoints. One state is
+sampled by itself; with ``sample.exchange_interval`` several are, together, with replica exchange.
 """
 
 import argparse
@@ -16,17 +17,17 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from remcg import boxes, checkpoint, equilibration, parallel
+from remcg import boxes, checkpoint, equilibration, exchange, parallel
+from remcg.checkpoint import failed_path, keeping_failure
 from remcg.engine.kernels import type_pairs
 from remcg.engine.replica import Replica, Start
+from remcg.engine.threads import launch_at_most
 from remcg.errors import InputError, SamplingError
 from remcg.io import read_json, write_h5
 from remcg.model import Model
 from remcg.pairs import rdf_edges
 from remcg.topology import Topology
 
-SAVE_EVERY = 30.0  # s
-REPORT_EVERY = 10.0  # s
 TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
 BONDED = ("molecule", "bonds", "angles", "dihedrals")
 LEAST_KEPT = 10  # configurations of a predicted replica
@@ -60,44 +61,31 @@ def sample(
 
 
 def run(replica, checkpoint_path=None, stop=False):
-    """Run a replica to its end, from its checkpoint if there is one.
-
-    What a failed run has sampled goes to a file of its own: its checkpoint stays the last good one.
-    """
+    """Run a replica to its end, from its checkpoint if there is one."""
     saved = checkpoint_path and checkpoint.load(checkpoint_path, replica.key, _log)
     if saved:
         replica.restore(*saved)
         _log(f"{replica.label}: goes on from step {replica.step} of its checkpoint")
-    last_save = last_report = time.monotonic()
+    failed = checkpoint_path and failed_path(checkpoint_path)
+    save = checkpoint.Every(checkpoint.SAVE_EVERY)
+    report = checkpoint.Every(checkpoint.REPORT_EVERY)
     try:
         while not replica.is_done:
-            replica.run_chunk()
-            now = time.monotonic()
-            if now - last_report > REPORT_EVERY:
+            with keeping_failure(replica, failed):
+                replica.run_chunk()
+            if report.is_due():
                 _log(replica.progress())
-                last_report = now
             if stop:
                 raise checkpoint.StopError(f"{replica.label}: stopped at step {replica.step}")
-            if now - last_save > SAVE_EVERY:
+            if save.is_due():
                 _save(replica, checkpoint_path)
-                last_save = now
-    except SamplingError as error:
-        if not checkpoint_path:
-            raise
-        failed = failed_path(checkpoint_path)
-        _save(replica, failed)
-        raise SamplingError(f"{error}; what was sampled until then is in {failed}") from None
+    except SamplingError:
+        raise
     except BaseException:
         _save(replica, checkpoint_path)
         raise
     _save(replica, checkpoint_path)
     _log(replica.progress())
-
-
-def failed_path(checkpoint_path):
-    """Where the samples of a failed run are kept."""
-    path = Path(checkpoint_path)
-    return path.with_name(path.name.replace(".checkpoint", "").removesuffix(".h5") + ".failed.h5")
 
 
 def _save(replica, path):
@@ -161,15 +149,44 @@ def topology_arrays(topology):
     return arrays
 
 
-def starts_of(arguments, plan, ensemble, n_replicas):
-    """Starts of all replicas, in NVT at the reference volume of the state."""
-    reference = arguments.volume_from and read_source(arguments.volume_from, n_replicas)
-    source = read_source(arguments.start, n_replicas)
+class Task(NamedTuple):
+    """One state to sample: its ensemble, the starts of its replicas and the file to write."""
+
+    state: object
+    ensemble: str
+    starts: list
+    output: Path
+
+    @property
+    def pressure_bar(self):
+        return self.state.pressure if self.ensemble == "NPT" else None
+
+
+def read_tasks(arguments, campaign, n_replicas):
+    """What the arguments ask for, state by state."""
+    known = {state.id: state for state in campaign.states}
+    plan = read_json(arguments.plan) if arguments.plan else {}
+    tasks = []
+    for number, name in enumerate(arguments.state):
+        if name not in known:
+            raise InputError(f"no state {name} in {arguments.config}; it has {', '.join(known)}")
+        state = known[name]
+        ensemble = choose_ensemble(state, plan, arguments.ensemble, arguments.predict)
+        starts = starts_of(arguments, number, plan, ensemble, n_replicas)
+        tasks.append(Task(state, ensemble, starts, Path(arguments.output[number])))
+    return tasks
+
+
+def starts_of(arguments, number, plan, ensemble, n_replicas):
+    """Starts of all replicas of a state, in NVT at the reference volume of the state."""
+    path, volume_from = arguments.start[number], arguments.volume_from[number]
+    reference = volume_from and read_source(volume_from, n_replicas)
+    source = read_source(path, n_replicas)
     if plan.get("restart") == "reference" and not source.is_reference:
         if not reference:
             raise InputError(
-                f"{arguments.plan} asks to restart from the reference, but {arguments.start} is a"
-                " sample file; give the map file of the state with --start or --volume-from"
+                f"{arguments.plan} asks to restart from the reference, but {path} is a sample"
+                " file; give the map file of the state with --start or --volume-from"
             )
         source = reference
     starts = source.starts
@@ -180,8 +197,8 @@ def starts_of(arguments, plan, ensemble, n_replicas):
     at = reference or source
     if at.mean_volume is None:
         raise InputError(
-            f"an NVT run needs the reference volume of {arguments.state}, which the sample file"
-            f" {arguments.start} does not tell; give the map file with --volume-from"
+            f"an NVT run needs the reference volume of {arguments.state[number]}, which the sample"
+            f" file {path} does not tell; give the map file with --volume-from"
         )
     volume = at.mean_volume / at.n_molecules * source.n_molecules
     return [start.with_volume(volume) for start in starts]
@@ -201,56 +218,109 @@ def _settings(campaign, is_prediction):
     """(steps, equilibration, replicas, kept configurations per replica)."""
     chosen = campaign.sample
     if not is_prediction:
-        return chosen.steps, chosen.equilibration, chosen.replicas, 0
+        return chosen.steps, chosen.equilibration, chosen.replicas, chosen.keep
     predict = campaign.predict
     replicas = predict.replicas or chosen.replicas
     keep = max(LEAST_KEPT, 2 * -(-campaign.backmap.frames // replicas))  # equilibration is cut
     return predict.steps, predict.equilibration, replicas, keep
 
 
-def run_state(arguments, campaign, ranks, stop):
-    """Sample one state with all ranks; rank 0 writes the sample file."""
-    state = next((item for item in campaign.states if item.id == arguments.state), None)
-    if state is None:
-        names = ", ".join(item.id for item in campaign.states)
-        raise InputError(f"no state {arguments.state} in {arguments.config}; it has {names}")
-    plan = read_json(arguments.plan) if arguments.plan else {}
-    ensemble = choose_ensemble(state, plan, arguments.ensemble, arguments.predict)
-    steps, equilibration, n_replicas, keep = _settings(campaign, arguments.predict)
+def run_states(arguments, campaign, ranks, stop):
+    """Sample one state, or several together, with all ranks; rank 0 writes the sample files."""
+    n_replicas = _settings(campaign, arguments.predict)[2]
+    tasks = read_tasks(arguments, campaign, n_replicas)
     model = Model.read(arguments.model)
-    starts = starts_of(arguments, plan, ensemble, n_replicas)
-    edges = rdf_edges(max((term.basis.r_cut for term in model.pair_terms), default=0.0))
-    iteration = "predict" if arguments.predict else arguments.iteration
-    results, seconds, paths = {}, 0.0, checkpoint_paths(arguments.output, n_replicas)
-    _log(f"{state.id}: {ensemble}, rank {ranks.rank} of {ranks.size}, {n_replicas} replicas")
-    for i in parallel.share(n_replicas, ranks):
-        replica = Replica(
-            model,
-            starts[i],
-            state.temperature,
-            state.pressure if ensemble == "NPT" else None,
-            n_steps=steps,
-            n_equilibration=equilibration,
-            timestep=campaign.sample.timestep,
-            friction=campaign.sample.friction,
-            barostat_interval=campaign.sample.barostat_interval,
-            sample_interval=campaign.sample.sample_interval,
-            seed_key=(campaign.seed, campaign.campaign, state.id, iteration, i),
-            rdf_edges=edges,
-            keep=keep,
-            label=f"state {state.id}, replica {i}",
-        )
-        run(replica, paths[i], stop)
-        results[i] = replica.result()
-        seconds += replica.seconds
+    for task in tasks:
+        place = f"rank {ranks.rank} of {ranks.size}"
+        _log(f"{task.state.id}: {task.ensemble}, {place}, {n_replicas} replicas")
+    walkers = [(k, i) for k in range(len(tasks)) for i in range(n_replicas)]
+    own = [walkers[w] for w in parallel.share(len(walkers), ranks)]
+    replicas = {(k, i): make_replica(arguments, campaign, model, tasks[k], i) for k, i in own}
+    paths = [checkpoint_paths(task.output, n_replicas) for task in tasks]
+    swaps = None
+    if _exchanges(arguments, campaign):
+        swaps = make_exchange(arguments, campaign, model, tasks, n_replicas)
+        together = exchange_path(tasks[0].output)
+        failed = {(k, i): failed_path(paths[k][i]) for k, i in own}
+        exchange.run(swaps, replicas, ranks, together, failed, stop, _log)
+    else:
+        for (k, i), replica in replicas.items():
+            run(replica, paths[k][i], stop)
+    results = {walker: replica.result() for walker, replica in replicas.items()}
+    seconds = sum(item.seconds for item in [*replicas.values(), *([swaps] if swaps else [])])
     gathered = ranks.gather((results, seconds))
     if ranks.rank == 0:
-        results = {i: result for part, _ in gathered for i, result in part.items()}
-        write_samples(arguments, campaign, state, ensemble, model, starts[0], edges, results, steps)
-        for path in paths:
-            path.unlink(missing_ok=True)
-            failed_path(path).unlink(missing_ok=True)
+        results = {walker: result for part, _ in gathered for walker, result in part.items()}
+        rest, n_discarded = equilibration.cut([results[walker] for walker in walkers], _log)
+        for k, task in enumerate(tasks):
+            of_state = rest[k * n_replicas : (k + 1) * n_replicas]
+            more = {"n_discarded": n_discarded, **(exchange_attributes(swaps, k) if swaps else {})}
+            write_samples(arguments, campaign, task, model, of_state, more)
+        remove_checkpoints(tasks, paths)
         _log(f"busy_core_seconds {sum(busy for _, busy in gathered):.3f}")
+
+
+def make_replica(arguments, campaign, model, task, number):
+    """A replica of a state, with the settings of the campaign."""
+    steps, equilibration_steps, _, keep = _settings(campaign, arguments.predict)
+    iteration = "predict" if arguments.predict else arguments.iteration
+    return Replica(
+        model,
+        task.starts[number],
+        task.state.temperature,
+        task.pressure_bar,
+        n_steps=steps,
+        n_equilibration=equilibration_steps,
+        timestep=campaign.sample.timestep,
+        friction=campaign.sample.friction,
+        barostat=campaign.sample.barostat,
+        barostat_interval=campaign.sample.barostat_interval,
+        sample_interval=campaign.sample.sample_interval,
+        seed_key=(campaign.seed, campaign.campaign, task.state.id, iteration, number),
+        threads=campaign.sample.threads,
+        rdf_edges=_edges(model),
+        keep=keep,
+        label=f"state {task.state.id}, replica {number}",
+    )
+
+
+def make_exchange(arguments, campaign, model, tasks, n_replicas):
+    """Replica exchange between the states, with the settings of the campaign."""
+    ensembles = [
+        exchange.Ensemble(task.state.id, task.state.temperature, task.pressure_bar)
+        for task in tasks
+    ]
+    seed_key = (campaign.seed, campaign.campaign, "exchange", arguments.iteration)
+    interval = campaign.sample.exchange_interval
+    return exchange.Exchange(model, ensembles, n_replicas, interval, seed_key)
+
+
+def _exchanges(arguments, campaign):
+    return not arguments.predict and campaign.sample.exchange_interval is not None
+
+
+def _edges(model):
+    return rdf_edges(max((term.basis.r_cut for term in model.pair_terms), default=0.0))
+
+
+def exchange_path(output):
+    """Checkpoint file of several states: hidden, beside the output of the first."""
+    return output.with_name(f".{output.stem}.exchange.checkpoint.h5")
+
+
+def exchange_attributes(swaps, number):
+    """What the sample file of a state says of its exchanges."""
+    return {
+        "exchange_interval": swaps.interval,
+        "exchange_acceptance": json.dumps(swaps.acceptance(number), sort_keys=True),
+    }
+
+
+def remove_checkpoints(tasks, paths):
+    exchange_path(tasks[0].output).unlink(missing_ok=True)
+    for path in [path for of_state in paths for path in of_state]:
+        path.unlink(missing_ok=True)
+        failed_path(path).unlink(missing_ok=True)
 
 
 def checkpoint_paths(output, n_replicas):
@@ -261,47 +331,75 @@ def checkpoint_paths(output, n_replicas):
     ]
 
 
-def write_samples(arguments, campaign, state, ensemble, model, start, edges, results, steps):
-    """Write the sample file of all replicas."""
-    results, n_discarded = equilibration.cut([results[i] for i in sorted(results)], _log)
+def write_samples(arguments, campaign, task, model, results, more):
+    """Write the sample file of all replicas of a state, with more attributes."""
     arrays = {name: np.stack([result[name] for result in results]) for name in results[0]}
     for name in ("trajectory", "trajectory_box"):
         kept = arrays.pop(name)
-        if arguments.predict:
+        if kept.shape[1]:
             arrays[name] = kept.reshape(-1, *kept.shape[2:])
-    topology = start.topology
-    arrays |= {"rdf_edges": edges, **topology_arrays(topology)}
+    topology = task.starts[0].topology
+    arrays |= {"rdf_edges": _edges(model), **topology_arrays(topology)}
     names = model.site_types
     attributes = {
-        "state": state.id,
-        "ensemble": ensemble,
-        "temperature": float(state.temperature),
+        "state": task.state.id,
+        "ensemble": task.ensemble,
+        "temperature": float(task.state.temperature),
         "n_molecules": topology.n_molecules,
-        "n_discarded": n_discarded,
         "timestep": float(campaign.sample.timestep),
-        "steps": int(steps),
+        "steps": int(_settings(campaign, arguments.predict)[0]),
         "pair_names": json.dumps([f"{names[a]}-{names[b]}" for a, b in type_pairs(len(names))]),
         "site_names": json.dumps(list(names)),
+        **more,
     }
-    if ensemble == "NPT":
-        attributes["pressure_bar"] = float(state.pressure)
-    write_h5(arguments.output, arrays, attributes)
+    if task.pressure_bar is not None:
+        attributes["pressure_bar"] = float(task.pressure_bar)
+    write_h5(task.output, arrays, attributes)
 
 
 def _arguments(argv):
     parser = argparse.ArgumentParser(prog="python -m remcg.sample", description=__doc__)
     parser.add_argument("--config", required=True, help="config of the campaign")
-    parser.add_argument("--state", required=True, help="id of the state")
     parser.add_argument("--model", required=True, help="model.json")
-    parser.add_argument("--output", required=True, help="sample file to write")
-    parser.add_argument("--start", required=True, help="map file or sample file to start from")
+    each = parser.add_argument_group("one for each state")
+    each.add_argument("--state", nargs="+", required=True, help="id of the state")
+    each.add_argument("--output", nargs="+", required=True, help="sample file to write")
+    each.add_argument("--start", nargs="+", required=True, help="map or sample file to start from")
+    each.add_argument("--volume-from", nargs="+", help="map file whose mean volume NVT takes")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--iteration", type=int, help="number of the iteration")
     kind.add_argument("--predict", action="store_true", help="long run with the final model")
     parser.add_argument("--plan", help="update.json: phase and restart")
-    parser.add_argument("--volume-from", help="map file whose mean volume an NVT run takes")
     parser.add_argument("--ensemble", choices=["NVT", "NPT"], help="instead of the plan's phase")
-    return parser.parse_args(argv)
+    return _complete(parser.parse_args(argv), parser)
+
+
+def _complete(arguments, parser):
+    """The arguments, with a file of each kind for each state."""
+    n_states = len(arguments.state)
+    arguments.volume_from = arguments.volume_from or [None] * n_states
+    for name in ("output", "start", "volume_from"):
+        n_files = len(getattr(arguments, name))
+        if n_files != n_states:
+            option = f"--{name.replace('_', '-')}"
+            parser.error(f"{option} names {n_files} files for {n_states} states; give one for each")
+    return arguments
+
+
+def _check_number(arguments, campaign):
+    """Several states need exchange, and exchange needs several states."""
+    names, n_states = ", ".join(arguments.state), len(arguments.state)
+    if _exchanges(arguments, campaign) and n_states < 2:
+        raise InputError(
+            f"sample.exchange_interval is {campaign.sample.exchange_interval}, but {names} alone has"
+            " nothing to exchange with; give all training states with --state, or set"
+            " sample.exchange_interval to null"
+        )
+    if n_states > 1 and not _exchanges(arguments, campaign):
+        raise InputError(
+            f"{names} are sampled together only in an iteration with replica exchange; set"
+            " sample.exchange_interval, or give one state"
+        )
 
 
 def main(argv=None):
@@ -312,13 +410,15 @@ def main(argv=None):
         from remcg.config import load
 
         campaign = load(arguments.config)
-        output = Path(arguments.output)
+        launch_at_most(campaign.sample.threads)
+        _check_number(arguments, campaign)
+        output = Path(arguments.output[0])
         lock = output.with_name(f".{output.stem}.lock")
         is_first = ranks.rank == 0
         with checkpoint.locked(lock, log=_log) if is_first else nullcontext():
             ranks.barrier()
             with checkpoint.StopRequest() as stop:
-                run_state(arguments, campaign, ranks, stop)
+                run_states(arguments, campaign, ranks, stop)
         return 0
     except (InputError, SamplingError) as error:
         print(f"remcg sample: {error}", file=sys.stderr, flush=True)

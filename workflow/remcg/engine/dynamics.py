@@ -16,6 +16,7 @@ from remcg.engine.kernels import (
     volume_energy,
 )
 from remcg.engine.neighbors import FAST, box_heights, build_list, is_valid, sort_into_cells
+from remcg.engine.threads import threaded_forces
 from remcg.units import KB
 
 SKIN = 0.10  # nm
@@ -41,6 +42,7 @@ class Conditions(NamedTuple):
     friction: float
     barostat_interval: int
     sample_interval: int
+    threads: int
 
 
 class State(NamedTuple):
@@ -229,6 +231,13 @@ def _refresh(neighbors, x, box, sites, system, reach, r_max):
 
 
 @njit(cache=True)
+def _forces(threads, x, box, neighbors, sites, system, task, observed, forces):
+    if threads > 1:
+        return threaded_forces(x, box, neighbors, sites, system, task, observed, forces, threads)
+    return all_forces(x, box, neighbors, sites, system, task, observed, forces)
+
+
+@njit(cache=True)
 def _tune(state, move, chance):
     """Robbins-Monro step of the volume step towards the target acceptance."""
     gain = 4.0 / (4.0 + state.attempts[move, 0])
@@ -270,7 +279,7 @@ def advance(
     n_bins = samples.rdf.shape[2]
     observed = no_sums(system, n_bins, rdf_range)
     neighbors = build_list(x, box, sites, system.channel_of, reach)
-    energy = all_forces(x, box, neighbors, sites, system, FORCES, observed, forces)
+    energy = _forces(conditions.threads, x, box, neighbors, sites, system, FORCES, observed, forces)
     status, last = DONE, first + n_steps
     for step in range(first + 1, first + n_steps + 1):
         is_trial = conditions.is_npt and step % conditions.barostat_interval == 0
@@ -283,7 +292,9 @@ def advance(
             break
         neighbors = _refresh(neighbors, x, box, sites, system, reach, r_max)
         task = OBSERVED if is_sample and not is_trial else FORCES
-        energy = all_forces(x, box, neighbors, sites, system, task, observed, forces)
+        energy = _forces(
+            conditions.threads, x, box, neighbors, sites, system, task, observed, forces
+        )
         _kick(v, forces, kick)
         if is_trial:
             move = 0
@@ -299,7 +310,9 @@ def advance(
                 status, last = SHRUNK, step
                 break
             neighbors = _refresh(neighbors, x, box, sites, system, reach, r_max)
-            energy = all_forces(x, box, neighbors, sites, system, FORCES, observed, forces)
+            energy = _forces(
+                conditions.threads, x, box, neighbors, sites, system, FORCES, observed, forces
+            )
             work = energy - old_energy + conditions.pressure * change
             work -= (n_molecules + 1) * thermal * grown
             work += volume_energy(volume + change, n_molecules, system)
@@ -314,7 +327,9 @@ def advance(
             if step <= n_equilibration:
                 _tune(state, move, chance)
             if is_sample:
-                all_forces(x, box, neighbors, sites, system, OBSERVED, observed, forces)
+                _forces(
+                    conditions.threads, x, box, neighbors, sites, system, OBSERVED, observed, forces
+                )
         if is_sample:
             k = sampled // conditions.sample_interval - 1
             volume = box_volume(box)

@@ -218,12 +218,30 @@ def all_forces(positions, box, neighbors, sites, system, task, observed, forces)
         observed.moments[:] = 0.0
         observed.counts[:] = 0
         observed.virial[:] = 0.0
+    energy = pair_forces(
+        positions, box, neighbors, 0, positions.shape[0], system, task, observed, forces
+    )
+    return energy + bonded_forces(positions, sites, system, task, observed, forces)
+
+
+@njit(cache=True)
+def bonded_forces(positions, sites, system, task, observed, forces):
+    """Add the forces of all bonded groups; return their energy."""
     energy = 0.0
-    for c in range(system.r_cut.shape[0]):
-        if neighbors.start[c, 0] < neighbors.start[c, -1]:
-            energy += _pair_forces(positions, box, neighbors, c, system, task, observed, forces)
     for g in range(sites.groups.shape[0]):
         energy += _group_forces(positions, sites, g, system, task, observed, forces)
+    return energy
+
+
+@njit(cache=True)
+def pair_forces(positions, box, neighbors, first, last, system, task, observed, forces):
+    """Add the forces of the pairs listed with sites first ... last - 1; return their energy."""
+    energy = 0.0
+    for c in range(system.r_cut.shape[0]):
+        if neighbors.start[c, first] < neighbors.start[c, last]:
+            energy += _channel_forces(
+                positions, box, neighbors, c, first, last, system, task, observed, forces
+            )
     return energy
 
 
@@ -249,8 +267,8 @@ def _count(r, count, inverse_width, counts):
 
 
 @njit(cache=True)
-def _pair_forces(positions, box, neighbors, c, system, task, observed, forces):
-    """Add the forces of channel c; its pairs pass through short loops, block by block."""
+def _channel_forces(positions, box, neighbors, c, i, end, system, task, observed, forces):
+    """The same for one channel; its pairs pass through short loops, block by block."""
     size = max(BLOCK, neighbors.longest) + 4
     d = np.zeros((size, 4))
     r, r2, u, s, c0, c1, c2, c3 = np.zeros((8, size))
@@ -258,13 +276,12 @@ def _pair_forces(positions, box, neighbors, c, system, task, observed, forces):
     lattice, skew = _lattice(box), is_skew(box)
     origin, scale, last = system.origin[c], system.inverse_spacing[c], float(system.last[c])
     start, listed, table = neighbors.start[c], neighbors.sites, system.potential[c]
-    n_sites, n_bins = positions.shape[0], observed.counts.shape[2] - 1
+    n_bins = observed.counts.shape[2] - 1
     per_bin = n_bins / observed.rdf_range if observed.rdf_range > 0.0 else 0.0
     energy = np.zeros(4)
-    i = 0
-    while i < n_sites:
+    while i < end:
         begin, first = start[i], i
-        while i < n_sites and start[i + 1] - begin <= size - 4:
+        while i < end and start[i + 1] - begin <= size - 4:
             i += 1
         count = start[i] - begin
         for k in range(first, i):

@@ -19,6 +19,7 @@ from remcg.engine.dynamics import (
     advance,
 )
 from remcg.engine.kernels import build_sites, build_system, type_pairs
+from remcg.engine.threads import use_threads
 from remcg.errors import InputError, SamplingError
 from remcg.pairs import ROUNDING, rdf_norm
 from remcg.topology import Topology
@@ -79,6 +80,8 @@ class Replica:
         or z; ``anisotropic`` one of x, y, z.
     barostat_interval, sample_interval : int
         Steps.
+    threads : int
+        Threads of this process that share the pairs of a large box; sums differ in rounding.
     seed_key : sequence
         Names and integers the random stream is derived from, e.g. (seed, campaign, state,
         iteration, replica).
@@ -104,6 +107,7 @@ class Replica:
         barostat="isotropic",
         barostat_interval=10,
         sample_interval=10,
+        threads=1,
         seed_key=(0,),
         rdf_edges=None,
         keep=0,
@@ -127,11 +131,13 @@ class Replica:
             float(friction),
             int(barostat_interval),
             int(sample_interval),
+            int(threads),
         )
         self.n_equilibration, self.n_steps = int(n_equilibration), int(n_steps)
         self.n_samples = self.n_steps // self.conditions.sample_interval
         _check(self, start)
         self.key = _key(model, temperature, start, self, keep, seed_key)
+        use_threads(self.conditions.threads)
         self.random = random_stream(seed_key)
         self.step = 0
         self.seconds = 0.0
@@ -146,11 +152,12 @@ class Replica:
     def is_done(self):
         return self.step >= self.n_total
 
-    def run_chunk(self):
-        """Some steps; their number depends on nothing but the system."""
+    def run_chunk(self, until=None):
+        """Some steps, none beyond ``until``; their number depends only on it and the system."""
         begin = time.perf_counter()
         length = max(1, CHUNK // self.topology.n_sites)
-        n_steps = min(length - self.step % length, self.n_total - self.step)
+        last = self.n_total if until is None else min(until, self.n_total)
+        n_steps = min(length - self.step % length, last - self.step)
         status, self.step = advance(
             self.random,
             self.state,
