@@ -11,7 +11,7 @@ rule predict:
         "benchmarks/{campaign}/predict/{state}.tsv"
     conda:
         "../envs/remcg.yaml"
-    threads: CAMPAIGN.sample.ranks
+    threads: CAMPAIGN.sample.ranks * CAMPAIGN.sample.threads
     resources:
         mpi="mpiexec",
         tasks=CAMPAIGN.sample.ranks,

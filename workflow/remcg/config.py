@@ -237,7 +237,7 @@ class Sample:
         choices=("isotropic", "semi-isotropic", "anisotropic"),
     )
     barostat_interval: int = option(
-        "integer", "steps between volume moves", 5, unit="steps", low=1, high=10**6
+        "integer", "steps between volume moves", 8, unit="steps", low=1, high=10**6
     )
     sample_interval: int = option(
         "integer", "steps between samples", 10, unit="steps", low=1, high=10**6

@@ -122,9 +122,9 @@ def arranged(sites, order):
             excluded[count] = place[sites.excluded[m]]
             count += 1
         start[k + 1] = count
-    groups = np.zeros_like(sites.groups)
+    groups = np.empty_like(sites.groups)
     for g in range(groups.shape[0]):
-        for m in range(sites.group_size[g]):
+        for m in range(4):  # of a short group the last ones stand for nothing
             groups[g, m] = place[sites.groups[g, m]]
     return Sites(
         sites.site_types[order],
@@ -134,8 +134,8 @@ def arranged(sites, order):
         start,
         excluded,
         groups,
-        sites.group_term,
-        sites.group_size,
+        sites.term_start,
+        sites.term_size,
     )
 
 

@@ -32,7 +32,7 @@ class Sites(NamedTuple):
 
     site_types, masses, molecule (n_sites,); molecule_mass (n_molecules,); excluded_start
     (n_sites + 1,), excluded: by site, those it does not interact with; groups (n_groups, 4): sites
-    of a bonded group, group_term (n_groups,): its bonded term, group_size (n_groups,).
+    of the bonded groups, of term t from term_start[t] to term_start[t + 1], term_size[t] in each.
     """
 
     site_types: np.ndarray
@@ -42,8 +42,8 @@ class Sites(NamedTuple):
     excluded_start: np.ndarray
     excluded: np.ndarray
     groups: np.ndarray
-    group_term: np.ndarray
-    group_size: np.ndarray
+    term_start: np.ndarray
+    term_size: np.ndarray
 
 
 class System(NamedTuple):
@@ -133,15 +133,10 @@ def build_system(model, temperature, rdf_range=0.0):
 
 def build_sites(model, topology):
     """Arrays of a :class:`remcg.topology.Topology` for a model."""
-    groups, terms, sizes = [np.zeros((0, 4), np.int64)], [], []
-    first = len(type_pairs(len(model.site_types)))
-    for t, term in enumerate(model.bonded_terms):
+    groups = [np.zeros((0, 4), np.int64)]
+    for term in model.bonded_terms:
         found = topology.groups(term, model.site_types)
-        padded = np.zeros((len(found), 4), np.int64)
-        padded[:, : found.shape[1]] = found
-        groups.append(padded)
-        terms += [first + t] * len(found)
-        sizes += [found.shape[1]] * len(found)
+        groups.append(np.pad(found, ((0, 0), (0, 4 - found.shape[1]))))
     pairs = topology.excluded(model.exclude)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
@@ -153,8 +148,8 @@ def build_sites(model, topology):
         np.searchsorted(both[:, 0], np.arange(topology.n_sites + 1)),
         np.ascontiguousarray(both[:, 1]),
         np.concatenate(groups),
-        np.array(terms, np.int64),
-        np.array(sizes, np.int64),
+        np.cumsum([len(found) for found in groups]),
+        np.array([len(term.sites) for term in model.bonded_terms], np.int64),
     )
 
 
@@ -228,8 +223,18 @@ def all_forces(positions, box, neighbors, sites, system, task, observed, forces)
 def bonded_forces(positions, sites, system, task, observed, forces):
     """Add the forces of all bonded groups; return their energy."""
     energy = 0.0
-    for g in range(sites.groups.shape[0]):
-        energy += _group_forces(positions, sites, g, system, task, observed, forces)
+    first = system.r_cut.shape[0]
+    for t in range(sites.term_start.shape[0] - 1):
+        c = first + t
+        groups = sites.groups[sites.term_start[t] : sites.term_start[t + 1]]
+        curve = system.origin[c], system.inverse_spacing[c], system.last[c], system.potential[c]
+        sums = task == OBSERVED, observed.moments[c, 0], observed.virial
+        if sites.term_size[t] == BOND:
+            energy += _bonds(positions, groups, curve, sums, forces)
+        elif sites.term_size[t] == ANGLE:
+            energy += _angles(positions, groups, curve, sums, forces)
+        else:
+            energy += _dihedrals(positions, groups, curve, sums, forces)
     return energy
 
 
@@ -309,17 +314,18 @@ def _channel_forces(positions, box, neighbors, c, i, end, system, task, observed
 
 
 @njit(cache=True)
-def _curve(system, c, x, task, observed):
+def _on_curve(curve, x, sums):
     """(U, dU/dx) of a bonded curve, whose powers of u are added to the moments."""
-    place = (x - system.origin[c]) * system.inverse_spacing[c]
-    m = int(min(max(place, 0.0), float(system.last[c])))
+    origin, scale, last, table = curve
+    place = (x - origin) * scale
+    m = int(min(max(place, 0.0), float(last))) if place == place else 0
     u = place - m
-    p = system.potential[c, m]
-    if task == OBSERVED:
+    if sums[0]:
         for power in range(4):
-            observed.moments[c, 0, m, power] += u**power
-    slope = (p[1] + u * (2.0 * p[2] + u * 3.0 * p[3])) * system.inverse_spacing[c]
-    return p[0] + u * (p[1] + u * (p[2] + u * p[3])), slope
+            sums[1][m, power] += u**power
+    p0, p1, p2, p3 = table[m, 0], table[m, 1], table[m, 2], table[m, 3]
+    slope = (p1 + u * (2.0 * p2 + u * 3.0 * p3)) * scale
+    return p0 + u * (p1 + u * (p2 + u * p3)), slope
 
 
 @njit(cache=True)
@@ -343,107 +349,102 @@ def _cross(a, b):
 
 
 @njit(cache=True)
+def _mix(p, a, q, b):
+    return p * a[0] + q * b[0], p * a[1] + q * b[1], p * a[2] + q * b[2]
+
+
+@njit(cache=True)
 def _push(forces, i, factor, a):
     for d in range(3):
         forces[i, d] += factor * a[d]
 
 
 @njit(cache=True)
-def _add_virial(observed, step, factor, a):
+def _add_virial(virial, step, factor, a):
     for x in range(3):
         for y in range(3):
-            observed.virial[x, y] += step[x] * factor * a[y]
+            virial[x, y] += step[x] * factor * a[y]
 
 
 @njit(cache=True)
-def _group_forces(positions, sites, g, system, task, observed, forces):
-    """Add the forces of one bonded group; return its energy."""
-    size, c = sites.group_size[g], sites.group_term[g]
-    if size == BOND:
-        return _bond_forces(positions, sites.groups[g], c, system, task, observed, forces)
-    if size == ANGLE:
-        return _angle_forces(positions, sites.groups[g], c, system, task, observed, forces)
-    return _dihedral_forces(positions, sites.groups[g], c, system, task, observed, forces)
+def _bonds(positions, groups, curve, sums, forces):
+    total = 0.0
+    for n in range(groups.shape[0]):
+        i, j = groups[n, 0], groups[n, 1]
+        a = _minus(positions, i, j)
+        r = math.sqrt(_dot(a, a))
+        energy, slope = _on_curve(curve, r, sums)
+        factor = -slope / r if r > 0.0 else np.nan
+        _push(forces, i, factor, a)
+        _push(forces, j, -factor, a)
+        if sums[0]:
+            _add_virial(sums[2], a, factor, a)
+        total += energy
+    return total
 
 
 @njit(cache=True)
-def _bond_forces(positions, group, c, system, task, observed, forces):
-    i, j = group[0], group[1]
-    a = _minus(positions, i, j)
-    r = math.sqrt(_dot(a, a))
-    energy, slope = _curve(system, c, r, task, observed)
-    factor = -slope / r if r > 0.0 else np.nan
-    _push(forces, i, factor, a)
-    _push(forces, j, -factor, a)
-    if task == OBSERVED:
-        _add_virial(observed, a, factor, a)
-    return energy
-
-
-@njit(cache=True)
-def _angle_forces(positions, group, c, system, task, observed, forces):
+def _angles(positions, groups, curve, sums, forces):
     """Angle at the middle site, from atan2: exact up to 180 degrees, where the slope is zero.
 
     With unit vectors e, f to the ends, grad_i theta = (cos theta e - f)/(|a| sin theta).
     """
-    i, j, k = group[0], group[1], group[2]
-    a, b = _minus(positions, i, j), _minus(positions, k, j)
-    length_a, length_b = math.sqrt(_dot(a, a)), math.sqrt(_dot(b, b))
-    normal = _cross(a, b)
-    sine = math.sqrt(_dot(normal, normal)) / (length_a * length_b)
-    cosine = _dot(a, b) / (length_a * length_b)
-    energy, slope = _curve(system, c, math.atan2(sine, cosine), task, observed)
-    factor = -slope / sine if sine > TINY else 0.0
-    if not math.isfinite(sine):
-        factor = np.nan
-    along_a, along_b = cosine / length_a**2, cosine / length_b**2
-    both = 1.0 / (length_a * length_b)
-    first = (
-        along_a * a[0] - both * b[0], along_a * a[1] - both * b[1], along_a * a[2] - both * b[2],
-    )  # fmt: skip
-    last = (
-        along_b * b[0] - both * a[0], along_b * b[1] - both * a[1], along_b * b[2] - both * a[2],
-    )  # fmt: skip
-    _push(forces, i, factor, first)
-    _push(forces, k, factor, last)
-    _push(forces, j, -factor, first)
-    _push(forces, j, -factor, last)
-    if task == OBSERVED:
-        _add_virial(observed, a, factor, first)
-        _add_virial(observed, b, factor, last)
-    return energy
+    total = 0.0
+    for n in range(groups.shape[0]):
+        i, j, k = groups[n, 0], groups[n, 1], groups[n, 2]
+        a, b = _minus(positions, i, j), _minus(positions, k, j)
+        length_a, length_b = math.sqrt(_dot(a, a)), math.sqrt(_dot(b, b))
+        normal = _cross(a, b)
+        sine = math.sqrt(_dot(normal, normal)) / (length_a * length_b)
+        cosine = _dot(a, b) / (length_a * length_b)
+        energy, slope = _on_curve(curve, math.atan2(sine, cosine), sums)
+        factor = -slope / sine if sine > TINY else 0.0
+        if not math.isfinite(sine):
+            factor = np.nan
+        along_a, along_b = cosine / length_a**2, cosine / length_b**2
+        both = 1.0 / (length_a * length_b)
+        first, last = _mix(along_a, a, -both, b), _mix(along_b, b, -both, a)
+        _push(forces, i, factor, first)
+        _push(forces, k, factor, last)
+        _push(forces, j, -factor, first)
+        _push(forces, j, -factor, last)
+        if sums[0]:
+            _add_virial(sums[2], a, factor, first)
+            _add_virial(sums[2], b, factor, last)
+        total += energy
+    return total
 
 
 @njit(cache=True)
-def _dihedral_forces(positions, group, c, system, task, observed, forces):
+def _dihedrals(positions, groups, curve, sums, forces):
     """Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996): no division by a sine of phi."""
-    i, j, k, m = group[0], group[1], group[2], group[3]
-    f, g, h = _minus(positions, i, j), _minus(positions, j, k), _minus(positions, m, k)
-    a, b = _cross(f, g), _cross(h, g)
-    a2, b2, length = _dot(a, a), _dot(b, b), math.sqrt(_dot(g, g))
-    phi = math.atan2(_dot(_cross(b, a), g) / length, _dot(a, b))
-    energy, slope = _curve(system, c, phi, task, observed)
-    straight = TINY**2 * length**2
-    is_straight = a2 <= straight * _dot(f, f) or b2 <= straight * _dot(h, h)
-    factor = 0.0 if is_straight else -slope
-    of_a = -length / a2 if not is_straight else 0.0
-    of_b = length / b2 if not is_straight else 0.0
-    mid_a = _dot(f, g) / (a2 * length) if not is_straight else 0.0
-    mid_b = _dot(h, g) / (b2 * length) if not is_straight else 0.0
-    first = of_a * a[0], of_a * a[1], of_a * a[2]
-    last = of_b * b[0], of_b * b[1], of_b * b[2]
-    middle = (
-        mid_a * a[0] - mid_b * b[0], mid_a * a[1] - mid_b * b[1], mid_a * a[2] - mid_b * b[2],
-    )  # fmt: skip
-    _push(forces, i, factor, first)
-    _push(forces, j, -factor, first)
-    _push(forces, j, factor, middle)
-    _push(forces, k, -factor, middle)
-    _push(forces, k, -factor, last)
-    _push(forces, m, factor, last)
-    if task == OBSERVED:
-        # relative to site j: sites i, k and m are at f, -g and h - g
-        _add_virial(observed, f, factor, first)
-        _add_virial(observed, g, factor, middle)
-        _add_virial(observed, h, factor, last)
-    return energy
+    total = 0.0
+    for n in range(groups.shape[0]):
+        i, j, k, m = groups[n, 0], groups[n, 1], groups[n, 2], groups[n, 3]
+        f, g, h = _minus(positions, i, j), _minus(positions, j, k), _minus(positions, m, k)
+        a, b = _cross(f, g), _cross(h, g)
+        a2, b2, length = _dot(a, a), _dot(b, b), math.sqrt(_dot(g, g))
+        phi = math.atan2(_dot(_cross(b, a), g) / length, _dot(a, b))
+        energy, slope = _on_curve(curve, phi, sums)
+        straight = TINY**2 * length**2
+        is_straight = a2 <= straight * _dot(f, f) or b2 <= straight * _dot(h, h)
+        factor = 0.0 if is_straight else -slope
+        of_a = -length / a2 if not is_straight else 0.0
+        of_b = length / b2 if not is_straight else 0.0
+        mid_a = _dot(f, g) / (a2 * length) if not is_straight else 0.0
+        mid_b = _dot(h, g) / (b2 * length) if not is_straight else 0.0
+        first, last = _mix(of_a, a, 0.0, b), _mix(0.0, a, of_b, b)
+        middle = _mix(mid_a, a, -mid_b, b)
+        _push(forces, i, factor, first)
+        _push(forces, j, -factor, first)
+        _push(forces, j, factor, middle)
+        _push(forces, k, -factor, middle)
+        _push(forces, k, -factor, last)
+        _push(forces, m, factor, last)
+        if sums[0]:
+            # relative to site j: sites i, k and m are at f, -g and h - g
+            _add_virial(sums[2], f, factor, first)
+            _add_virial(sums[2], g, factor, middle)
+            _add_virial(sums[2], h, factor, last)
+        total += energy
+    return total

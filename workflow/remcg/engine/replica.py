@@ -26,7 +26,8 @@ from remcg.topology import Topology
 from remcg.units import BAR, KB
 
 N_BLOCKS = 10
-CHUNK = 1_000_000  # site steps between two chances to stop: about half a second
+CHUNK = 1_000_000  # site steps between two chances to stop: a fraction of a second
+LEAST_CHUNK = 100  # steps: each begins with a new neighbour list
 FIRST_VOLUME_STEP = 0.01
 VERSION = 2  # of the dynamics: a change makes older checkpoints stale
 
@@ -155,7 +156,7 @@ class Replica:
     def run_chunk(self, until=None):
         """Some steps, none beyond ``until``; their number depends only on it and the system."""
         begin = time.perf_counter()
-        length = max(1, CHUNK // self.topology.n_sites)
+        length = max(LEAST_CHUNK, CHUNK // self.topology.n_sites)
         last = self.n_total if until is None else min(until, self.n_total)
         n_steps = min(length - self.step % length, last - self.step)
         status, self.step = advance(
