@@ -147,6 +147,8 @@ def close_to(i, cells, around, near):
     To be called for all i in turn. Each pair is found from one of its two sites; ``near`` holds
     n_sites + 3.
     """
+    if cells.reach <= 0.0:
+        return 0
     if cells.start.shape[0] == 2:
         return _close_images(i, cells, near)
     cell = cells.cell[i]
@@ -191,8 +193,9 @@ def _look_around(cell, cells, around):
             row_a, image_a = row_a - grid[0], 1
         for db in range(-span[1] if da > 0 else 0, span[1] + 1):
             gap_b = max(abs(db) - 1, 0) * heights[1] / grid[1]
-            # gaps along skew axes do not add up
-            rest = limit - max(gap_a, gap_b) ** 2 if cells.skew else limit - gap_a**2 - gap_b**2
+            rest = limit - gap_a**2 - gap_b**2
+            if cells.skew:  # gaps along skew axes do not add up
+                rest = limit if max(gap_a, gap_b) < cells.reach else 0.0
             if rest <= 0.0:
                 continue
             row_b, image_b = own_b + db, 0
