@@ -131,3 +131,40 @@ def rdf(positions, box, site_types, pair, edges):
     number = n_a * (n_a - 1) / 2 if a == b else n_a * n_b
     shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
     return np.histogram(found, edges)[0] * np.prod(box) / (number * shells)
+
+
+def short_steps(positions, box):
+    """(i, j, r_i - r_j, r) of all pairs i < j; exact where r is less than half the least height.
+
+    Such a step is less than half a height along the normal of every face: its fractions are in
+    (-1/2, 1/2), and rounding finds it.
+    """
+    rows = np.diag(box) if np.ndim(box) == 1 else np.asarray(box, float)
+    i, j = np.triu_indices(len(positions), 1)
+    fractions = (positions[i] - positions[j]) @ np.linalg.inv(rows)
+    steps = (fractions - np.round(fractions)) @ rows
+    return i, j, steps, np.linalg.norm(steps, axis=1)
+
+
+def pair_evaluation(positions, box, topology, model, temperature):
+    """Energy, forces (n_sites, 3), virial (3, 3), basis sums of the pair terms of one frame."""
+    i, j, steps, r = short_steps(positions, box)
+    excluded = excluded_pairs(topology, model.exclude) if model.exclude else set()
+    kept = np.array([pair not in excluded for pair in zip(i.tolist(), j.tolist())], bool)
+    types = np.array(model.site_types)[topology.site_types]
+    energy, forces, virial, sums = 0.0, np.zeros(positions.shape), np.zeros((3, 3)), []
+    for term, theta in zip(model.terms, model.term_theta(temperature)):
+        if term.kind != "pair":
+            continue
+        a, b = term.sites
+        chosen = (types[i] == a) & (types[j] == b) | (types[i] == b) & (types[j] == a)
+        chosen &= kept & (r < term.basis.high)
+        sums.append(term.basis.values(r[chosen]).sum(axis=0))
+        slopes = term.basis.values(r[chosen], 1) @ theta
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pushes = -(slopes / r[chosen])[:, None] * steps[chosen]
+        energy += sums[-1] @ theta
+        np.add.at(forces, i[chosen], pushes)
+        np.add.at(forces, j[chosen], -pushes)
+        virial += steps[chosen].T @ pushes
+    return energy, forces, virial, np.concatenate([np.zeros(0), *sums])

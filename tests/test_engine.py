@@ -17,6 +17,7 @@ from remcg.engine.kernels import (
 )
 from remcg.engine.neighbors import build_list, is_valid
 from remcg.engine.replica import Replica, Start, random_stream
+from remcg.engine.threads import threaded_forces
 from remcg.errors import InputError, SamplingError
 from remcg.io import read_h5
 from remcg.model import Model, VolumeTerm
@@ -349,3 +350,32 @@ def test_the_volume_step_stays_fixed_once_sampling_has_begun(soft_model, soft_st
         replica_module.CHUNK = replica_length
     assert tuned != replica_module.FIRST_VOLUME_STEP
     assert np.array_equal(run.state.volume_step, tuned)
+
+
+def test_threads_change_forces_and_sums_by_rounding_only(mixture_model, mixture_start):
+    x, box, neighbors, sites, system = arrays(mixture_model, mixture_start)
+    found = []
+    for n_parts in (1, 2, 3, 7):
+        forces, observed = np.zeros_like(x), no_sums(system, 30, 0.6)
+        argument = x, box, neighbors, sites, system, OBSERVED, observed, forces
+        energy = threaded_forces(*argument, n_parts) if n_parts > 1 else all_forces(*argument)
+        sums = np.zeros(system.n_columns)
+        basis_sums(observed, system, sums)
+        found.append((energy, forces, sums, observed.virial, observed.counts.sum(axis=1)))
+    for other in found[1:]:
+        for ours, theirs in zip(found[0], other):
+            np.testing.assert_allclose(theirs, ours, rtol=1e-11, atol=1e-10)
+
+
+def test_a_run_with_threads_is_the_same_each_time(soft_model, soft_start):
+    settings = RUN | {"n_steps": 200, "n_equilibration": 0, "threads": 2}
+    runs = [sample(soft_model, soft_start, 300.0, 500.0, **settings) for _ in range(2)]
+    for name, array in runs[0].items():
+        assert np.array_equal(array, runs[1][name]), name
+    with pytest.raises(InputError, match=r"9999 threads for a process that may start \d+"):
+        sample(soft_model, soft_start, 300.0, **settings | {"threads": 9999})
+
+
+def test_an_unknown_barostat_is_refused_by_name(soft_model, soft_start):
+    with pytest.raises(InputError, match=r"no barostat 'box'; choose one of isotropic, semi-"):
+        sample(soft_model, soft_start, 300.0, 1.0, barostat="box", **RUN)

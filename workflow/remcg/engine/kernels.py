@@ -367,6 +367,14 @@ def _add_virial(virial, step, factor, a):
 
 
 @njit(cache=True)
+def _lost(forces, group, size):
+    """Sites at one place have no direction: forces that are not finite are seen a step later."""
+    for m in range(size):
+        forces[group[m]] = np.nan
+    return np.nan
+
+
+@njit(cache=True)
 def _bonds(positions, groups, curve, sums, forces):
     total = 0.0
     for n in range(groups.shape[0]):
@@ -394,6 +402,9 @@ def _angles(positions, groups, curve, sums, forces):
         i, j, k = groups[n, 0], groups[n, 1], groups[n, 2]
         a, b = _minus(positions, i, j), _minus(positions, k, j)
         length_a, length_b = math.sqrt(_dot(a, a)), math.sqrt(_dot(b, b))
+        if not length_a * length_b > 0.0:
+            total += _lost(forces, groups[n], ANGLE)
+            continue
         normal = _cross(a, b)
         sine = math.sqrt(_dot(normal, normal)) / (length_a * length_b)
         cosine = _dot(a, b) / (length_a * length_b)
@@ -424,6 +435,9 @@ def _dihedrals(positions, groups, curve, sums, forces):
         f, g, h = _minus(positions, i, j), _minus(positions, j, k), _minus(positions, m, k)
         a, b = _cross(f, g), _cross(h, g)
         a2, b2, length = _dot(a, a), _dot(b, b), math.sqrt(_dot(g, g))
+        if not length > 0.0:
+            total += _lost(forces, groups[n], DIHEDRAL)
+            continue
         phi = math.atan2(_dot(_cross(b, a), g) / length, _dot(a, b))
         energy, slope = _on_curve(curve, phi, sums)
         straight = TINY**2 * length**2

@@ -111,7 +111,7 @@ def separations(typing, positions, i, sites, first, last, block, lattice, d):
     """d[k - block] = minimum image of positions[i] - positions[sites[k]], first <= k < last.
 
     ``lattice`` (6, 4): the box vectors c, b, a, each as a row, and three rows of 1/c_z, 1/b_y,
-    1/a_x; the row 1/c_z begins with a zero where the box is orthorhombic: see :func:`is_skew`.
+    1/a_x. The image is the nearest one up to half of the least height of the box.
     """
 
     def body(code):
