@@ -29,13 +29,18 @@ def numbered(iteration):
 def settings(*sections):
     """Sections of the config that a job depends on; a change makes it run again."""
     chosen = {section: dict(SETTINGS[section]) for section in sections if section != "seed"}
-    chosen.get("sample", {}).pop("ranks", None)  # only distributes the work
+    for key in ("ranks", "exchange_interval"):  # distributes the work; belongs to one rule
+        chosen.get("sample", {}).pop(key, None)
     return {"seed": SETTINGS["seed"], **chosen}
 
 
 def state_settings(wildcards):
     """What the config says of one state, without its use and weight."""
-    state = next(item for item in SETTINGS["states"] if item["id"] == wildcards.state)
+    return settings_of(wildcards.state)
+
+
+def settings_of(name):
+    state = next(item for item in SETTINGS["states"] if item["id"] == name)
     return {key: value for key, value in state.items() if key not in ("use", "weight")}
 
 
@@ -72,6 +77,13 @@ def previous_configurations(wildcards):
         return results("map/{s}.h5", s=wildcards.state)
     k = numbered(int(wildcards.iteration) - 1)
     return results("rem/iter-{k}/sample/{s}.h5", k=k, s=wildcards.state)
+
+
+def all_previous_configurations(wildcards):
+    """The same for all training states, which replica exchange samples together."""
+    if int(wildcards.iteration) == 0:
+        return [results("map/{s}.h5", s=state) for state in TRAINING]
+    return previous_samples(wildcards)
 
 
 def last_iteration():

@@ -12,7 +12,7 @@ rule sample:
         "benchmarks/{campaign}/sample/iter-{iteration}_{state}.tsv"
     conda:
         "../envs/remcg.yaml"
-    threads: CAMPAIGN.sample.ranks  # what a laptop counts; the SLURM profile counts tasks
+    threads: CAMPAIGN.sample.ranks * CAMPAIGN.sample.threads  # what a laptop counts; the SLURM profile counts tasks
     resources:
         mpi="mpiexec",
         tasks=CAMPAIGN.sample.ranks,
@@ -27,3 +27,48 @@ rule sample:
         " --model {input.model:q} --plan {input.plan:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --iteration {wildcards.iteration}"
         " --output {output:q} > {log:q} 2>&1"
+
+
+rule sample_exchange:
+    input:
+        model="results/{campaign}/rem/iter-{iteration}/model.json",
+        plan="results/{campaign}/rem/iter-{iteration}/update.json",
+        starts=all_previous_configurations,
+        references=expand("results/{{campaign}}/map/{state}.h5", state=TRAINING),
+    output:
+        expand(
+            "results/{{campaign}}/rem/iter-{{iteration}}/sample/{state}.h5",
+            state=TRAINING,
+        ),
+    log:
+        "logs/{campaign}/sample/iter-{iteration}.log",
+    benchmark:
+        "benchmarks/{campaign}/sample/iter-{iteration}.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    threads: CAMPAIGN.sample.ranks * CAMPAIGN.sample.threads
+    resources:
+        mpi="mpiexec",
+        tasks=CAMPAIGN.sample.ranks,
+        runtime=240,
+    params:
+        config_file=CONFIG,
+        names=TRAINING,
+        settings=settings("sample", "seed"),
+        states=[settings_of(state) for state in TRAINING],
+        exchange_interval=CAMPAIGN.sample.exchange_interval,
+    shell:
+        "{resources.mpi} -n {resources.tasks} python -m remcg.sample"
+        " --config {params.config_file:q} --state {params.names}"
+        " --model {input.model:q} --plan {input.plan:q} --start {input.starts:q}"
+        " --volume-from {input.references:q} --iteration {wildcards.iteration}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+if CAMPAIGN.sample.exchange_interval:
+
+    ruleorder: sample_exchange > sample
+
+else:
+
+    ruleorder: sample > sample_exchange

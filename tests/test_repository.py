@@ -118,7 +118,8 @@ def test_each_rule_file_has_its_rule_and_its_script_or_module(path):
     if stage in WITHOUT_STAGE:
         return
     text = path.read_text()
-    assert re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.MULTILINE) == [stage]
+    first, *others = re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.MULTILINE)
+    assert first == stage and all(rule.startswith(f"{stage}_") for rule in others)
     if stage in MPI_STAGES:
         assert f"python -m {MPI_STAGES[stage]}" in text
     else:

@@ -5,8 +5,11 @@ import json
 import numpy as np
 import openmm
 import pytest
+from pymbar.timeseries import statistical_inefficiency
 from scipy import stats
 
+import lammps_peer as peer
+import lennard_jones as lj
 from remcg.config import ROOT
 from remcg.engine.replica import Start
 from remcg.io import read_h5, read_json
@@ -16,6 +19,14 @@ from remcg.sample import sample
 from remcg.topology import Topology
 from remcg.units import BAR, KB
 from test_engine import RUN, evaluate, ideal_gas
+from test_engine_physics import (
+    VOLUMES,
+    configurational_temperature,
+    drift,
+    free_energy_and_pressure,
+    quiet,
+    water,
+)
 from test_export import lammps_forces, openmm_forces
 from test_optimize import HarmonicTerm, harmonic_data, run, well_samples
 
@@ -135,3 +146,169 @@ def test_error_bars_of_the_parameters_cover_the_truth():
 def test_the_figures_of_the_default_campaign_are_finite(default_campaign):
     text = (default_campaign / "summary.json").read_text()
     assert "NaN" not in text and json.loads(text)["rem"]["converged"]
+
+
+# -- the sampling engine; each prints rows of the tables in docs/verification.md
+
+
+def at(point):
+    return f"T* = {point.temperature:.2f}, ρ* = {point.density:.3f}"
+
+
+# where T6 of the project's acceptance tests sets a bound: (|dU*|, |dp*|)
+T6 = {(0.85, 0.776): (0.005, 0.02), (0.85, 0.860): (np.inf, 0.04), (0.85, 0.001): (np.inf, 8.4e-7)}
+
+
+@pytest.mark.parametrize("point", lj.NIST, ids=at)
+def test_the_equation_of_state_of_lennard_jones_is_that_of_nist(point):
+    """Sampled with the shifted potential cut at 3 sigma, reweighted to the full one cut there."""
+    temperature, density = point.temperature, point.density
+    is_gas = density < 0.1
+    start = lj.lattice(density) if is_gas else lj.melt(3.0, density, temperature)
+    n_steps, keep = (1_000_000, 5000) if is_gas else (320_000, 4000)
+    settings = {"n_steps": n_steps, "n_equilibration": n_steps // 10, "keep": keep}
+    settings |= {"friction": 0.1 if is_gas else lj.FRICTION, "sample_interval": n_steps // keep}
+    result = lj.simulate(3.0, start, temperature, seed_key=("nist", at(point)), **settings)
+    found = lj.sums(result, 3.0)
+    energy, pressure, fraction = lj.full_potential(found, 3.0, temperature)
+    print("\n" + energy.row(f"{at(point)} U*/N", point.energy, point.energy_error))
+    print(pressure.row(f"{at(point)} p*", point.pressure, point.pressure_error), end="")
+    print(f" effective samples {fraction:.0%}")
+    assert fraction > 0.5
+    energy.assert_agrees(point.energy, point.energy_error)
+    pressure.assert_agrees(point.pressure, point.pressure_error)
+    if (temperature, density) in T6:
+        allowed = T6[temperature, density]
+        assert abs(energy.value - point.energy) <= allowed[0]
+        assert abs(pressure.value - point.pressure) <= allowed[1]
+
+
+@pytest.mark.parametrize("point", lj.NIST_LFS, ids=at)
+def test_the_gas_pressure_of_the_shifted_fluid_is_that_of_nist(point):
+    temperature, density = point.temperature, point.density
+    settings = {"n_steps": 1_500_000, "n_equilibration": 50_000, "sample_interval": 100}
+    start, key = lj.lattice(density), ("lfs", at(point))
+    result = lj.simulate(2.5, start, temperature, friction=0.1, seed_key=key, **settings)
+    pressure = lj.estimate(result["pressure"] / lj.PRESSURE)
+    energy = lj.estimate(result["energy"] / lj.N_SITES)
+    b2, slope = lj.second_virial(2.5, temperature)
+    print("\n" + pressure.row(f"{at(point)} p*", point.pressure, point.pressure_error))
+    pressure.assert_agrees(point.pressure, point.pressure_error)
+    assert abs(pressure.value / point.pressure - 1.0) <= 2e-3
+    if density == 0.001:  # there the second virial coefficient is exact to the error
+        exact = temperature * (density + b2 * density**2)
+        print(pressure.row(f"{at(point)} p*, second virial coefficient", exact))
+        print(energy.row(f"{at(point)} U*/N, second virial coefficient", density * slope))
+        pressure.assert_agrees(exact)
+        energy.assert_agrees(density * slope)
+
+
+def test_the_density_of_lennard_jones_at_a_pressure_is_that_of_nist():
+    """NPT of the shifted potential near rho* = 0.82, reweighted to the full potential."""
+    target, sampled = 0.55355, 1.2875  # p* of the full and, at the same density, of the shifted one
+    start = lj.melt(3.0, 0.82, 0.85)
+    settings = {"n_steps": 500_000, "n_equilibration": 50_000, "keep": 5000}
+    settings |= {"sample_interval": 100, "barostat_interval": 5}
+    result = lj.simulate(3.0, start, 0.85, sampled, seed_key=("npt",), **settings)
+    density, fraction = lj.full_density(lj.sums(result, 3.0), 3.0, 0.85, target, sampled)
+    print("\n" + density.row("T* = 0.85, p* = 0.55355: ρ*", 0.820), end="")
+    print(f" effective samples {fraction:.0%}")
+    assert fraction > 0.5
+    assert density.error <= 0.00075  # the bound is four of them
+    assert abs(density.value - 0.820) <= 0.003
+
+
+def test_volumes_are_those_of_lammps(tmp_path):
+    """Shifted fluid at T* = 1, p* = 1: means, variances, and whole distributions of the volume."""
+    start = lj.melt(2.5, 0.71, 1.0)
+    settings = {"n_steps": 800_000, "n_equilibration": 50_000, "barostat_interval": 5}
+    ours = lj.simulate(2.5, start, 1.0, 1.0, seed_key=("lammps",), **settings)["volume"]
+    lines = f"pair_style lj/smooth/linear {2.5 * lj.SIGMA}\npair_coeff 1 1 1.0 {lj.SIGMA}\n"
+    lines += f"neighbor {0.3 * lj.SIGMA} bin\n"
+    theirs, _ = peer.npt(
+        tmp_path, start, lines, lj.KELVIN, lj.PRESSURE, timestep=0.003 * lj.TAU, n_steps=800_000
+    )
+    ours, theirs = ours / lj.SIGMA**3, theirs / lj.SIGMA**3
+    means = [lj.estimate(volumes) for volumes in (ours, theirs)]
+    variances = [lj.estimate((volumes - volumes.mean()) ** 2) for volumes in (ours, theirs)]
+    apart = [
+        volumes[:: int(np.ceil(2.0 * statistical_inefficiency(volumes)))]
+        for volumes in (ours, theirs)
+    ]
+    p_value = stats.ks_2samp(*apart).pvalue
+    names = "T* = 1, p* = 1: ⟨V*⟩, LAMMPS", "T* = 1, p* = 1: Var V*, LAMMPS"
+    for name, (mine, other) in zip(names, (means, variances)):
+        print("\n" + mine.row(name, other.value, other.error), end="")
+    print(f"\nKS p = {p_value:.3f} with {len(apart[0])} and {len(apart[1])} samples")
+    for mine, other in (means, variances):
+        mine.assert_agrees(other.value, other.error)
+    assert means[0].error < 2e-3 * means[0].value and variances[0].error < 0.15 * variances[0].value
+    assert p_value > 1e-4
+
+
+def test_the_virial_pressure_integrates_to_the_free_energy():
+    free_energy, integral, error = free_energy_and_pressure(
+        VOLUMES, 1.0, n_steps=100_000, n_sites=500, keep=2000, n_blocks=100
+    )
+    print("\n" + free_energy.row("ΔA/kT, Bennett, against -∫p dV/kT", integral, error))
+    assert error < 0.003 * abs(integral) and free_energy.error < 0.003 * abs(integral)
+    free_energy.assert_agrees(integral, error)
+
+
+def test_the_time_step_leaves_no_trace_in_the_liquid():
+    """T* = 0.85, rho* = 0.82 with half the time step of the other tests, with it, and twice it."""
+    start, found = lj.melt(3.0, 0.82, 0.85), {}
+    print()
+    for timestep, time in ((0.002, 600), (0.004, 1200), (0.008, 1200)):
+        settings = {"n_steps": int(time / timestep), "n_equilibration": int(40 / timestep)}
+        settings |= {"timestep": timestep, "sample_interval": int(0.04 / timestep)}
+        result = lj.simulate(3.0, start, 0.85, seed_key=("step", timestep), **settings)
+        found[timestep] = (
+            lj.estimate(result["energy"] / lj.N_SITES),
+            lj.estimate(result["pressure"] / lj.PRESSURE),
+        )
+        for name, mine, finest in zip(("U*/N", "p*"), found[timestep], found[0.002]):
+            print(mine.row(f"time step {timestep} τ, {name}", finest.value, finest.error))
+    for mine, finest in zip(found[0.004], found[0.002]):
+        mine.assert_agrees(finest.value, finest.error)
+
+
+def test_the_energy_of_water_does_not_drift_at_the_default_time_step():
+    model, start = water()
+    slopes = np.array([drift(model, start, 310.0, 0.004, 50_000, seed) for seed in range(16)])
+    error = slopes.std(ddof=1) / np.sqrt(len(slopes))
+    print(
+        f"\n| drift, kT per site per ps, mean of 16 runs of 200 ps | {slopes.mean():.1e} ± ", end=""
+    )
+    print(f"{error:.1e} | ≤ 1e-5 | | rms of single runs {np.sqrt((slopes**2).mean()):.1e}")
+    assert error < 2.5e-6
+    assert abs(slopes.mean()) < 1e-5
+
+
+@pytest.mark.parametrize("timestep", [0.004, 0.008])
+def test_the_configurational_temperature_of_water(timestep):
+    """The bound of 0.2 % is for 4 fs; 8 fs shows how fast the error grows."""
+    model, start = water()
+    runs = [
+        quiet(
+            model,
+            start,
+            310.0,
+            n_steps=100_000,
+            n_equilibration=5000,
+            timestep=timestep,
+            sample_interval=20,
+            keep=5000,
+            seed_key=("configurational", timestep, seed),
+        )
+        for seed in range(12 if timestep == 0.004 else 3)
+    ]
+    merged = {name: np.concatenate([run[name] for run in runs])
+              for name in ("trajectory", "trajectory_box")}  # fmt: skip
+    found = configurational_temperature(model, merged, 310.0, 200)
+    kinetic = lj.estimate(np.concatenate([run["temperature"] for run in runs]), n_blocks=200)
+    print("\n" + found.row(f"{1000 * timestep:g} fs: configurational temperature, K", 310.0))
+    print(kinetic.row(f"{1000 * timestep:g} fs: kinetic temperature, K", 310.0))
+    if timestep == 0.004:
+        assert found.error < 0.0005 * 310.0
+        assert abs(found.value / 310.0 - 1.0) < 0.002

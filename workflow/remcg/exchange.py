@@ -279,10 +279,8 @@ def run(exchange, replicas, ranks, path, failed, stop, log):
     """
     key = _key(exchange, replicas, ranks)
     _restore(exchange, replicas, ranks, path, key, log)
-    save, report = (
-        checkpoint.Every(checkpoint.SAVE_EVERY),
-        checkpoint.Every(checkpoint.REPORT_EVERY),
-    )
+    save = checkpoint.Every(checkpoint.SAVE_EVERY)
+    report = checkpoint.Every(checkpoint.REPORT_EVERY)
     while True:
         behind = [replica.step for replica in replicas.values() if not replica.is_done]
         told = ranks.allgather((min(behind, default=math.inf), bool(stop), save.is_due()))

@@ -286,6 +286,14 @@ def make_replica(arguments, campaign, model, task, number):
 
 def make_exchange(arguments, campaign, model, tasks, n_replicas):
     """Replica exchange between the states, with the settings of the campaign."""
+    first = tasks[0]
+    for task in tasks[1:]:
+        if not _same_molecules(first.starts[0].topology, task.starts[0].topology):
+            raise InputError(
+                f"{first.state.id} and {task.state.id} have different sites and cannot exchange"
+                " configurations; give references of the same molecules in the same order, or set"
+                " sample.exchange_interval to null"
+            )
     ensembles = [
         exchange.Ensemble(task.state.id, task.state.temperature, task.pressure_bar)
         for task in tasks
@@ -293,6 +301,11 @@ def make_exchange(arguments, campaign, model, tasks, n_replicas):
     seed_key = (campaign.seed, campaign.campaign, "exchange", arguments.iteration)
     interval = campaign.sample.exchange_interval
     return exchange.Exchange(model, ensembles, n_replicas, interval, seed_key)
+
+
+def _same_molecules(topology, other):
+    names = ("site_types", "masses", *BONDED)
+    return all(np.array_equal(getattr(topology, name), getattr(other, name)) for name in names)
 
 
 def _exchanges(arguments, campaign):
@@ -391,8 +404,8 @@ def _check_number(arguments, campaign):
     names, n_states = ", ".join(arguments.state), len(arguments.state)
     if _exchanges(arguments, campaign) and n_states < 2:
         raise InputError(
-            f"sample.exchange_interval is {campaign.sample.exchange_interval}, but {names} alone has"
-            " nothing to exchange with; give all training states with --state, or set"
+            f"{names} alone has nothing to exchange with (sample.exchange_interval is"
+            f" {campaign.sample.exchange_interval}); give all training states with --state, or set"
             " sample.exchange_interval to null"
         )
     if n_states > 1 and not _exchanges(arguments, campaign):

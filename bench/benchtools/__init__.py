@@ -1,0 +1,1 @@
+"""What benchmarks share: systems, our engine, its peers, the table."""
