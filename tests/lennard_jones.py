@@ -209,8 +209,28 @@ def full_potential(found, cutoff, temperature, n_sites=N_SITES, n_blocks=100):
     return energy, pressure, effective_fraction(log_weights)
 
 
+def contact(result, cutoff, width=0.05):
+    """g(r) at the cut-off, from the pairs within ``width`` of it."""
+    found = []
+    for positions, box in zip(result["trajectory"], result["trajectory_box"]):
+        r = pair_distances(positions / SIGMA, box / SIGMA, cutoff + width)
+        density = len(positions) / (box / SIGMA).prod()
+        shell = 4.0 / 3.0 * np.pi * ((cutoff + width) ** 3 - (cutoff - width) ** 3)
+        found.append((r > cutoff - width).sum() / (0.5 * len(positions) * density * shell))
+    return np.mean(found)
+
+
+def jump_pressure(density, cutoff, contact):
+    """What a cut-off without a shift adds to -dA/dV beyond virial and long-range corrections.
+
+    Scaling the box moves pairs across the step of U(c) at c: (2 pi/3) rho^2 c^3 U(c) g(c), of which
+    the correction N u_tail(rho) has the opposite with g = 1.
+    """
+    return 2.0 / 3.0 * np.pi * density**2 * cutoff**3 * lj(cutoff) * (contact - 1.0)
+
+
 def full_density(found, cutoff, temperature, pressure, sampled_pressure, n_sites=N_SITES):
-    """Density of the full potential at a pressure, from NPT samples of LFS at another one.
+    """Density of the full potential at a pressure -dA/dV, from NPT samples of LFS at another one.
 
     The reduced potentials differ by U_full - U_LFS + N u_tail(rho) + (p - p_sampled) V.
     """

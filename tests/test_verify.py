@@ -204,18 +204,27 @@ def test_the_gas_pressure_of_the_shifted_fluid_is_that_of_nist(point):
 
 
 def test_the_density_of_lennard_jones_at_a_pressure_is_that_of_nist():
-    """NPT of the shifted potential near rho* = 0.82, reweighted to the full potential."""
-    target, sampled = 0.55355, 1.2875  # p* of the full and, at the same density, of the shifted one
+    """NPT of the shifted potential near rho* = 0.82, reweighted to the full potential.
+
+    NIST's pressure is virial and long-range correction; -dA/dV of the potential cut without a shift
+    differs from it by the pairs that cross the cut-off, 3 % of p* here.
+    """
+    point = next(p for p in lj.NIST if (p.temperature, p.density) == (0.85, 0.820))
+    sampled = 1.2875  # p* of the shifted potential at this density
     start = lj.melt(3.0, 0.82, 0.85)
     settings = {"n_steps": 500_000, "n_equilibration": 50_000, "keep": 5000}
     settings |= {"sample_interval": 100, "barostat_interval": 5}
     result = lj.simulate(3.0, start, 0.85, sampled, seed_key=("npt",), **settings)
-    density, fraction = lj.full_density(lj.sums(result, 3.0), 3.0, 0.85, target, sampled)
-    print("\n" + density.row("T* = 0.85, p* = 0.55355: ρ*", 0.820), end="")
-    print(f" effective samples {fraction:.0%}")
+    contact = lj.contact(result, 3.0)
+    pressure = point.pressure + lj.jump_pressure(0.82, 3.0, contact)
+    density, fraction = lj.full_density(lj.sums(result, 3.0), 3.0, 0.85, pressure, sampled)
+    error = 2e-4  # that of NIST's pressure over dp/drho = 16
+    print("\n" + density.row("T* = 0.85, p* = 0.55355: ρ*", 0.820, error), end="")
+    print(f" effective samples {fraction:.0%}, g(3) = {contact:.3f}, -dA/dV = {pressure:.4f}")
     assert fraction > 0.5
     assert density.error <= 0.00075  # the bound is four of them
     assert abs(density.value - 0.820) <= 0.003
+    density.assert_agrees(0.820, error)
 
 
 def test_volumes_are_those_of_lammps(tmp_path):
@@ -248,7 +257,7 @@ def test_volumes_are_those_of_lammps(tmp_path):
 
 def test_the_virial_pressure_integrates_to_the_free_energy():
     free_energy, integral, error = free_energy_and_pressure(
-        VOLUMES, 1.0, n_steps=100_000, n_sites=500, keep=2000, n_blocks=100
+        VOLUMES, 1.0, n_steps=200_000, n_sites=500, keep=3000, n_blocks=100
     )
     print("\n" + free_energy.row("ΔA/kT, Bennett, against -∫p dV/kT", integral, error))
     assert error < 0.003 * abs(integral) and free_energy.error < 0.003 * abs(integral)
