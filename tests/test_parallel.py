@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -92,6 +93,8 @@ def test_files_do_not_depend_on_the_number_of_ranks(campaign):
     assert arrays["site_sums"].shape == (2, n_samples, 12)
     assert arrays["rdf_blocks"].shape == (2, n_samples // 4, 1, 60)
     assert not np.array_equal(arrays["energy"][0], arrays["energy"][1])
+    assert json.loads(attributes["term_names"]) == ["pair W-W", "volume volume"]
+    np.testing.assert_allclose(arrays["term_energy"].sum(axis=-1), arrays["energy"], rtol=1e-9)
     assert attributes["ensemble"] == "NPT" and attributes["pressure_bar"] == 500.0
     assert not list(campaign.glob(".*"))
 

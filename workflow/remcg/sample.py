@@ -353,6 +353,9 @@ def write_samples(arguments, campaign, task, model, results, more):
             arrays[name] = kept.reshape(-1, *kept.shape[2:])
     topology = task.starts[0].topology
     arrays |= {"rdf_edges": _edges(model), **topology_arrays(topology)}
+    phi = model.basis_sums(arrays["site_sums"], arrays["volume"], topology.n_molecules)
+    theta = model.theta(task.state.temperature)
+    arrays["term_energy"] = np.stack([phi[..., k] @ theta[k] for k in model.phi_slices], axis=-1)
     names = model.site_types
     attributes = {
         "state": task.state.id,
@@ -363,6 +366,7 @@ def write_samples(arguments, campaign, task, model, results, more):
         "steps": int(_settings(campaign, arguments.predict)[0]),
         "pair_names": json.dumps([f"{names[a]}-{names[b]}" for a, b in type_pairs(len(names))]),
         "site_names": json.dumps(list(names)),
+        "term_names": json.dumps([f"{term.kind} {term.name}" for term in model.terms]),
         **more,
     }
     if task.pressure_bar is not None:
