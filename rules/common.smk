@@ -99,6 +99,11 @@ def last_model(wildcards):
     return results("rem/iter-{k}/model.json", k=numbered(last_iteration()))
 
 
+def last_samples(wildcards):
+    k = numbered(last_iteration() - 1)
+    return [results("rem/iter-{k}/sample/{s}.h5", k=k, s=state) for state in TRAINING]
+
+
 def all_plans(wildcards):
     steps = range(1, last_iteration() + 1)
     return [results("rem/iter-{k}/update.json", k=numbered(k)) for k in steps]

@@ -3,6 +3,7 @@ rule model:
         model=last_model,
         plans=all_plans,
         records=all_records,
+        samples=last_samples,
         targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
     output:
         "results/{campaign}/model/model.json",

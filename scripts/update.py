@@ -19,6 +19,7 @@ with stage(snakemake.log[0]):
         [ensembles.read_observation(path) for path in snakemake.input.records],
         campaign.rem.max_kl,
         campaign.rem.confidence,
+        plan.get("effort"),
     )
     for state, target, sample in zip(campaign.training, *inputs):
         diagnostics["states"][state.id]["rdf_rmse"] = ensembles.rdf_rmse(target, sample)

@@ -5,7 +5,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from remcg import entropy
-from remcg.optimize import natural_step
+from remcg.steps import natural_step
 
 X = np.linspace(-3.0, 3.0, 6001)
 KT = (1.0, 1.25, 1.5)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from remcg import optimize
+from remcg.convergence import convergence
 from remcg.model import Model, VolumeTerm
 from remcg.units import KB
 
@@ -74,7 +75,8 @@ def test_sampled_states_recover_the_stiffness_of_every_temperature():
         start, lambda m: harmonic_data(rng, m, temperatures, reference), 12
     )
     assert verdicts[-1] == "converged"
-    final = optimize.finish(model, history, verdicts[-1], {})
+    data = harmonic_data(rng, model, temperatures, reference)
+    final = optimize.finish(model, data, history, verdicts[-1], {})
     for temperature, x in zip(temperatures, reference):
         best = KB * temperature / np.mean(x**2)
         row = model.design(temperature)[0]
@@ -150,7 +152,7 @@ def gaussian_observation(rng, shift, n_batches=60, size=6):
         np.cov(batches.T),
         np.eye(size),
         n_batches,
-        10,
+        np.array([10]),
         "local",
     )
 
@@ -162,28 +164,15 @@ def test_the_verdict_accepts_the_minimum_and_refuses_a_displaced_model(shift, le
     accepted = []
     for _ in range(200):
         o = gaussian_observation(rng, shift)
-        test = optimize.convergence(o, [o], free, {"all": slice(None)}, 0.99)["all"]
+        test = convergence(o, [o], free, {"all": slice(None)}, 0.99)["all"]
         accepted.append(test["chi2_per_dof"] <= test["threshold"])
     assert least <= np.mean(accepted) <= most
 
 
 def test_too_few_batches_give_no_verdict():
     o = gaussian_observation(np.random.default_rng(12), 0.0, n_batches=4)
-    test = optimize.convergence(o, [o], np.ones(6, bool), {"all": slice(None)}, 0.99)["all"]
+    test = convergence(o, [o], np.ones(6, bool), {"all": slice(None)}, 0.99)["all"]
     assert test["rank"] == 0 and "chi2_per_dof" not in test
-
-
-def test_pooling_measurements_of_a_quadratic_finds_its_minimum_despite_the_noise():
-    rng = np.random.default_rng(13)
-    metric, best = np.diag([4.0, 1.0]), np.array([1.0, -2.0])
-    near = []
-    for _ in range(400):
-        at = best + rng.normal(size=2)
-        noisy = metric @ (at - best) + 0.5 * rng.normal(size=2)
-        near.append(optimize.Observation(at, noisy, metric, metric, metric, 10, 10, "local"))
-    gradient, mean = optimize.pooled_gradient(near, np.zeros(2))
-    step, _, _ = optimize.natural_step(gradient, mean, np.ones(2, bool), np.inf)
-    np.testing.assert_allclose(step, best, atol=4 * 0.5 / np.sqrt(400))
 
 
 def test_weights_are_per_molecule_and_sum_to_one():

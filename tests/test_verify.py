@@ -134,7 +134,8 @@ def test_error_bars_of_the_parameters_cover_the_truth():
         model, history, verdicts = run(
             model, lambda m, r=reference, g=rng: harmonic_data(g, m, temperatures, r), 15
         )
-        covariance = finish(model, history, verdicts[-1], {}).extra["covariance"]
+        data = harmonic_data(rng, model, temperatures, reference)
+        covariance = finish(model, data, history, verdicts[-1], {}).extra["covariance"]
         rows = np.array([model.design(t)[0] for t in temperatures])
         errors = np.sqrt(np.einsum("sp,pq,sq->s", rows, covariance, rows))
         z.append((rows @ model.parameters - truth) / errors)

@@ -9,8 +9,8 @@ from remcg.guess import StateTarget, pair_counts
 from remcg.io import read_h5, write_h5
 from remcg.units import BAR
 
-ARRAYS = ("parameters", "gradient", "metric", "noise", "reference_noise")
-SCALARS = ("n_batches", "batch_length", "stage", "full_step_kl", "passed")
+ARRAYS = ("parameters", "gradient", "metric", "noise", "reference_noise", "batch_lengths")
+SCALARS = ("n_batches", "stage", "full_step_kl", "passed")
 
 
 def internal_pressure(state):
@@ -72,6 +72,7 @@ def _state_data(model, state, weight, target, sample):
         volume=arrays["volume"],
         pressure_samples=arrays["pressure"],
         pressure_slopes=_pressure_slopes(model, arrays, json.loads(attributes["type_counts"])),
+        composition=tuple(sorted(json.loads(attributes["type_counts"]).items())),
     )
 
 
@@ -96,18 +97,22 @@ def _pressure_slopes(model, arrays, type_counts):
 
 def write_observation(path, observation):
     arrays = {name: getattr(observation, name) for name in ARRAYS}
+    for k, (phi, volume) in enumerate(zip(observation.phi, observation.volume)):
+        arrays |= {f"phi_{k}": phi, f"volume_{k}": volume}
     write_h5(path, arrays, {name: getattr(observation, name) for name in SCALARS})
 
 
 def read_observation(path):
     arrays, scalars = read_h5(path)
+    n_states = len(arrays["batch_lengths"])
     return optimize.Observation(
-        **arrays,
+        **{name: arrays[name] for name in ARRAYS},
         n_batches=int(scalars["n_batches"]),
-        batch_length=int(scalars["batch_length"]),
         stage=str(scalars["stage"]),
         full_step_kl=float(scalars["full_step_kl"]),
         passed=bool(scalars["passed"]),
+        phi=tuple(arrays[f"phi_{k}"] for k in range(n_states)),
+        volume=tuple(arrays[f"volume_{k}"] for k in range(n_states)),
     )
 
 

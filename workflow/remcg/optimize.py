@@ -3,30 +3,30 @@
 A campaign starts in the *global* stage: sampling at the reference volumes, damped natural-gradient
 steps in the non-volume parameters under a limit on the predicted Kullback-Leibler divergence, and
 the volume term from the virial pressure. Where a full step would move the model by less than a
-fraction of a nat, the *local* stage begins: every state in its own ensemble, all parameters
-together, and the step from all iterations near the present one (each is a noisy linear measurement
-of the minimum), so that noise averages out instead of being chased.
+fraction of a nat, the *local* stage begins: every state in its own ensemble, and all parameters
+together go to the minimum of the relative entropy as all stored samples show it (MBAR,
+:mod:`remcg.reweight`), or as far as these samples reach.
 """
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from scipy.optimize import brentq
 
 from remcg import entropy, statistics
+from remcg.convergence import allocate, convergence, noise_of_directions, pool
+from remcg.reweight import covariance_of
+from remcg.steps import minimise, natural_step, spectrum
+from remcg.stored import joint_objective
 from remcg.units import BAR, beta
 
 LOCAL_KL = 0.2  # nats: a full step below this ends the global stage
-POOL_REACH = 0.25  # standard deviations of the features: linear response holds well
-POOL_NOISE = 4.0  # standard errors: farther away is not noise
 LOCAL_STEP_KL = 3.0  # nats per step in the local stage
-RESOLVED = 1e-7  # smallest eigenvalue of the correlation matrix that counts as measured
+REACH = 0.5  # of one iteration's samples: the effective number where samples still reach
 MIN_COUNT = 10.0  # basis sums below this over all frames leave a function unsampled
 GROWTH = 1.5  # of the undamped step, that shows too large a trust region
 PHASE_CHANGE = 0.1  # relative deviation of the volume that is a change of phase
-FRAMES_PER_DIRECTION = 5
-LEAST_RANK = 4  # directions that a verdict must have looked at, where there are as many
+PHASE_KL = 100.0  # nats: a local step as large as this is one, too
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class StateData:
         Virial pressure without the volume term, kJ/mol/nm^3.
     pressure_slopes : ndarray, shape (n_phi,)
         Mean derivative of that pressure with each coefficient at fixed configurations, nm^-3.
+    composition : tuple
+        Names and numbers of the sites: only boxes with the same ones can share samples.
     """
 
     name: str
@@ -62,11 +64,12 @@ class StateData:
     volume: np.ndarray
     pressure_samples: np.ndarray
     pressure_slopes: np.ndarray
+    composition: tuple = ()
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The joint gradient and metric that one iteration measured.
+    """What one iteration measured.
 
     Attributes
     ----------
@@ -77,13 +80,18 @@ class Observation:
         Covariance of the gradient of one batch of model samples.
     reference_noise : ndarray, shape (n_params, n_params)
         Covariance of the gradient due to the finite reference.
-    n_batches, batch_length : int
+    n_batches : int
+        Of all replicas together; the same in every state.
+    batch_lengths : ndarray, shape (n_states,)
+        Samples per batch.
     stage : str
         "global" or "local".
     full_step_kl : float
         Predicted divergence of the undamped step, nats.
     passed : bool
         The gradient vanished within the noise of the model's samples.
+    phi, volume : tuple of ndarray
+        The samples of each state, as in :class:`StateData`.
     """
 
     parameters: np.ndarray
@@ -92,132 +100,16 @@ class Observation:
     noise: np.ndarray
     reference_noise: np.ndarray
     n_batches: int
-    batch_length: int
+    batch_lengths: np.ndarray
     stage: str
     full_step_kl: float = 0.0
     passed: bool = False
+    phi: tuple = ()
+    volume: tuple = ()
 
 
-def natural_step(gradient, metric, free, max_kl):
-    r"""Damped natural-gradient step within a trust region.
-
-    .. math:: \delta = -(F + \lambda\,\mathrm{diag} F)^{-1} g, \qquad
-              \tfrac12 \delta^T F \delta \le K_{max}
-
-    Parameters
-    ----------
-    gradient : ndarray, shape (n_params,)
-    metric : ndarray, shape (n_params, n_params)
-    free : ndarray of bool, shape (n_params,)
-    max_kl : float
-        nats.
-
-    Returns
-    -------
-    (ndarray, float, float)
-        delta (n_params,), its predicted divergence and that of the undamped step, in nats.
-    """
-    scale, values, vectors = _spectrum(metric, free)
-    components = vectors.T @ (gradient[free] / scale)
-
-    def divergence(damping):
-        return 0.5 * np.sum(values * (components / (values + damping)) ** 2)
-
-    full = divergence(0.0)
-    damping = 0.0
-    if full > max_kl:
-        top = np.sqrt(full / max_kl) * values.max() * 10.0
-        while divergence(top) > max_kl:
-            top *= 10.0
-        damping = brentq(lambda x: divergence(x) - max_kl, 0.0, top, rtol=1e-6)
-    delta = np.zeros_like(gradient)
-    delta[free] = -(vectors @ (components / (values + damping))) / scale
-    return delta, divergence(damping), full
-
-
-def pooled_gradient(observations, parameters):
-    """Mean gradient and metric at ``parameters`` from linear measurements elsewhere."""
-    metric = np.mean([o.metric for o in observations], axis=0)
-    gradients = [o.gradient + o.metric @ (parameters - o.parameters) for o in observations]
-    return np.mean(gradients, axis=0), metric
-
-
-def noise_of_directions(observation, free):
-    r"""Variance that the model's sampling noise gives each direction of the minimum.
-
-    In units where the Fisher matrix is one: of the step -F^{-1} g along the metric's eigenvectors;
-    half their sum is the divergence that noise alone causes, in nats.
-
-    Returns
-    -------
-    (ndarray, ndarray)
-        Variances (n_directions,), and the map from a step to these units (n_directions, n_params).
-    """
-    scale, values, vectors = _spectrum(observation.metric, free)
-    noise = observation.noise[np.ix_(free, free)] / np.outer(scale, scale)
-    spread = np.einsum("ki,kl,li->i", vectors, noise, vectors) / max(observation.n_batches, 1)
-    whiten = np.zeros((len(values), len(free)))
-    whiten[:, free] = (vectors * np.sqrt(values)).T * scale
-    return spread / values, whiten
-
-
-def pool(history, present, free):
-    """Local observations near enough to the present one to be linear, itself included.
-
-    Near means that along no direction the features move by more than POOL_REACH of their own
-    deviation, or than the noise of two iterations explains.
-    """
-    variances, whiten = noise_of_directions(present, free)
-    reach = np.maximum(POOL_REACH, POOL_NOISE * np.sqrt(2.0 * variances))
-    near = []
-    for other in history:
-        step = whiten @ (other.parameters - present.parameters)
-        if other.stage == "local" and np.all(np.abs(step) <= reach):
-            near.append(other)
-    return [*near, present]
-
-
-def recent(near):
-    """The later half: what the earlier ones still hold of the way to the minimum is forgotten."""
-    return near[len(near) // 2 :]
-
-
-def convergence(present, near, free, blocks, confidence):
-    """Test, for all parameters and per block, that the gradient vanishes.
-
-    The covariance is that of batches of model samples, pooled over the iterations ``near``; the
-    reference does not enter, because the parameters are fitted to these very frames. The test
-    looks at as many directions (the stiffest first) as the batches resolve.
-
-    Returns
-    -------
-    dict
-        Per block: rank, n_batches, chi2_per_dof, threshold; the last two are missing, and with
-        them a verdict, where the batches are too few.
-    """
-    dof = sum(o.n_batches - 1 for o in near)
-    batch = sum((o.n_batches - 1) * o.batch_length * o.noise for o in near)
-    batch = batch / (max(dof, 1) * present.batch_length)
-    results = {}
-    for name, part in blocks.items():
-        chosen = np.zeros_like(free)
-        chosen[part] = free[part]
-        if not chosen.any():
-            continue
-        scale, values, vectors = _spectrum(present.metric, chosen)
-        rank = min(len(values), dof // FRAMES_PER_DIRECTION)
-        results[name] = {"rank": rank, "n_batches": dof}
-        if rank >= min(len(values), LEAST_RANK):
-            directions = vectors[:, ::-1][:, :rank] / scale[:, None]
-            mean = directions.T @ present.gradient[chosen]
-            noise = directions.T @ batch[np.ix_(chosen, chosen)] @ directions
-            value, threshold = statistics.hotelling(mean, noise, present.n_batches, dof, confidence)
-            results[name].update(chi2_per_dof=float(value), threshold=float(threshold))
-    return results
-
-
-def update(model, data, stage, history, max_kl, confidence):
-    """The next model from the samples of this one.
+def update(model, data, stage, history, max_kl, confidence, effort=None, penalty=None):
+    """The next model from the samples of this one and of those before.
 
     Parameters
     ----------
@@ -232,67 +124,108 @@ def update(model, data, stage, history, max_kl, confidence):
         Largest predicted divergence of a global step, nats per state.
     confidence : float
         Of the convergence test.
+    effort : dict, optional
+        Share of the sampling of each state, relative to the mean; chosen here if not given.
+    penalty : ndarray, shape (n_params, n_params), optional
+        R of a regularisation p R p/2 that is added to the relative entropy, nats/(kJ/mol)^2.
 
     Returns
     -------
     (Model, Observation, dict)
-        Next model; what was measured; diagnostics with ``verdict``, ``stage`` and ``restart`` for
-        the next iteration.
+        Next model; what was measured; diagnostics with ``verdict``, and ``stage``, ``restart`` and
+        ``effort`` for the next iteration.
     """
-    factors = state_factors(model, data)
-    present = observe(model, data, factors, stage)
-    free = _sampled(model, data)
-    diagnostics = {"states": _state_diagnostics(model, data)}
-    if stage == "local" and _phase_changed(data):
-        diagnostics.update(verdict="continue", stage="global", restart="reference", predicted_kl=0)
-        diagnostics["phase_change"] = True
-        return _with_virial_pressure(model, data, model), present, diagnostics
-    if stage == "global":
-        free[_volume_part(model)] = False
-        near, gradient, metric = [present], present.gradient, present.metric
-        limit = _trust(history, max_kl)
-    else:
-        near = pool(history, present, free)
-        gradient, metric = pooled_gradient(recent(near), present.parameters)
-        limit = min(LOCAL_STEP_KL, max_kl)
-    delta, kl, full = natural_step(gradient, metric, free, limit)
-    shrink = _volume_limit(model, data, delta) if stage == "local" else 1.0
-    blocks = {"all": slice(None)}
-    blocks |= {term.name: part for term, part in zip(model.terms, model.parameter_slices)}
-    tests = convergence(present, near, free, blocks, confidence)
-    passed = bool(tests) and all(
-        "chi2_per_dof" in t and t["chi2_per_dof"] <= t["threshold"] for t in tests.values()
-    )
-    following = model.with_parameters(model.parameters + shrink * delta)
-    if stage == "global":
-        following = _with_virial_pressure(following, data, model)
+    penalty = np.zeros((model.n_params,) * 2) if penalty is None else penalty
+    present, free = observe(model, data, stage), _sampled(model, data)
     is_local = stage == "local"
-    converged = is_local and passed and bool(history) and history[-1].passed
-    present = replace(present, full_step_kl=float(full), passed=is_local and passed)
+    if not is_local:
+        free[_volume_part(model)] = False
+    if is_local and _volumes_left(data):
+        return _back_to_reference(model, data, present)
+    step, full, more = (_local_step if is_local else _global_step)(
+        model, data, present, history, free, penalty, max_kl
+    )
+    if is_local and full > PHASE_KL:
+        return _back_to_reference(model, data, present)
+    near = pool(history, present, free) if is_local else [present]
+    tests = _tests(model, present, near, free, penalty, confidence)
+    passed = is_local and bool(tests) and all(map(_holds, tests.values()))
+    converged = passed and bool(history) and history[-1].passed
+    following = model.with_parameters(present.parameters + step)
+    if not is_local:
+        following = virial_pressure_matched(following, data, model)
     noise = 0.5 * float(noise_of_directions(present, free)[0].sum())
     is_near = full <= max(LOCAL_KL * min(1.0, max_kl), 3.0 * noise)
-    diagnostics.update(
-        verdict="converged" if converged else "continue",
-        stage="local" if is_local or is_near else "global",
-        restart="previous",
-        predicted_kl=float(kl * shrink**2),
-        full_step_kl=float(full),
-        noise_kl=noise,
-        n_pooled=len(recent(near)),
-        n_free=int(free.sum()),
-        passed=passed,
-        blocks={name: test for name, test in tests.items() if name != "all"},
+    diagnostics = {
+        "verdict": "converged" if converged else "continue",
+        "stage": "local" if is_local or is_near else "global",
+        "restart": "previous",
+        "predicted_kl": 0.5 * float(step @ present.metric @ step),
+        "full_step_kl": full,
+        "noise_kl": noise,
+        "n_near": len(near),
+        "n_free": int(free.sum()),
+        "passed": passed,
+        "blocks": {name: test for name, test in tests.items() if name != "all"},
+        "states": _state_diagnostics(model, data),
         **tests.get("all", {}),
+        **more,
+    }
+    if is_local or effort:
+        diagnostics["effort"] = effort or _effort(model, data, present, free)
+    return following, replace(present, full_step_kl=full, passed=passed), diagnostics
+
+
+def finish(model, data, observations, verdict, hashes, penalty=None):
+    """The last model with the covariance of its parameters, verdict and hashes of its inputs.
+
+    Parameters
+    ----------
+    model : Model
+    data : list of StateData
+        With the samples of the last iteration.
+    observations : list of Observation
+        Of all iterations, oldest first.
+    verdict : str
+        Of the last update; "continue" at the limit of iterations means exhausted.
+    hashes : dict
+    penalty : ndarray, optional
+        As in :func:`update`.
+    """
+    return model.with_parameters(
+        model.parameters,
+        status="converged" if verdict == "converged" else "exhausted",
+        iterations=len(observations),
+        covariance=parameter_covariance(model, data, observations, penalty),
+        inputs=hashes,
     )
-    return following, present, diagnostics
 
 
-def state_factors(model, data):
-    """Weight, beta and design matrix of each state."""
-    return [
-        entropy.StateFactors(d.weight, beta(d.temperature), model.design(d.temperature))
-        for d in data
-    ]
+def parameter_covariance(model, data, observations, penalty=None):
+    r"""Covariance of the parameters, for a model that need not be true.
+
+    .. math:: F^{-1} (C_{ref} + C_{model}) F^{-1}
+
+    C are covariances of the gradient; that of the model counts all samples that MBAR weights.
+
+    References
+    ----------
+    White, Econometrica 50, 1 (1982).
+    """
+    last = observations[-1]
+    metric, sampling = last.metric, last.noise / max(last.n_batches, 1)
+    if last.stage == "local":
+        objective = joint_objective(model, data, observations, "local")
+        metric = objective.at(model.parameters).metric
+        sampling = covariance_of(objective.gradient_batches(model.parameters))
+    metric = metric if penalty is None else metric + penalty
+    free = np.diag(last.metric) > 0.0
+    scale, values, vectors = spectrum(metric, free)
+    inverse = (vectors / values) @ vectors.T / np.outer(scale, scale)
+    result = np.zeros_like(metric)
+    noise = last.reference_noise + sampling
+    result[np.ix_(free, free)] = inverse @ noise[np.ix_(free, free)] @ inverse
+    return result
 
 
 def weights(states, n_molecules):
@@ -301,13 +234,13 @@ def weights(states, n_molecules):
     return raw / raw.sum()
 
 
-def observe(model, data, factors, stage):
+def observe(model, data, stage):
     """Gradient, metric and noise from one iteration's samples."""
+    factors = entropy.state_factors(model, data)
     reference = [d.reference_phi.mean(axis=(0, 1)) for d in data]
-    length = _batch_length(data)
-    n_batches = min(d.phi.shape[0] * (d.phi.shape[1] // length) for d in data)
-    batches = [statistics.batch_means(d.phi, length)[:n_batches] for d in data]
-    gradients = entropy.gradient(factors, reference, batches)
+    lengths, n_batches = _batches(data)
+    batches = [statistics.batch_means(d.phi, length) for d, length in zip(data, lengths)]
+    gradients = entropy.gradient(factors, reference, [b[:n_batches] for b in batches])
     covariances = [entropy.covariance(d.phi) for d in data]
     if stage == "global":  # far away the mean of both ensembles is the better metric
         covariances = [0.5 * (c + _at_fixed_volume(d)) for c, d in zip(covariances, data)]
@@ -320,71 +253,134 @@ def observe(model, data, factors, stage):
             factors, [_covariance_of_mean(d.reference_phi) for d in data]
         ),
         n_batches=n_batches,
-        batch_length=length,
+        batch_lengths=lengths,
         stage=stage,
+        phi=tuple(d.phi for d in data),
+        volume=tuple(d.volume for d in data),
     )
 
 
-def parameter_covariance(observations, free):
-    r"""Covariance of the pooled parameters, for a model that need not be true.
+def virial_pressure_matched(model, data, sampled):
+    """psi_1(T) such that virial pressure and volume term together give the set pressure.
 
-    .. math:: F^{-1} (C_{ref}/n_{ref} + C_{model}/n_{model}) F^{-1}
-
-    References
-    ----------
-    White, Econometrica 50, 1 (1982).
+    The virial pressure was measured with the model ``sampled``; its change with the step is that
+    of linear response, because directions that hardly change the structure change it by a lot.
     """
-    metric = np.mean([o.metric for o in observations], axis=0)
-    sampling = np.mean([o.noise / o.n_batches for o in observations], axis=0) / len(observations)
-    noise = observations[-1].reference_noise + sampling
-    scale, values, vectors = _spectrum(metric, free)
-    inverse = (vectors / values) @ vectors.T / np.outer(scale, scale)
-    result = np.zeros_like(metric)
-    result[np.ix_(free, free)] = inverse @ noise[np.ix_(free, free)] @ inverse
-    return result
+    states = [d for d in data if d.pressure is not None]
+    if model.volume_term is None or not states:
+        return model
+    missing = []
+    for d in states:
+        step = model.theta(d.temperature) - sampled.theta(d.temperature)
+        response = d.pressure_slopes - beta(d.temperature) * _pressure_covariance(d)
+        missing.append(d.pressure - _pressure(model, d) - response @ step)
+    return model.with_added_pressure([d.temperature for d in states], missing)
 
 
-def finish(model, observations, verdict, hashes):
-    """The last model with the covariance of its parameters, verdict and hashes of its inputs.
+def _global_step(model, data, present, history, free, penalty, max_kl):
+    """(step, divergence of the undamped step, diagnostics) far from the minimum."""
+    gradient = present.gradient + penalty @ present.parameters
+    step, _, full = natural_step(gradient, present.metric + penalty, free, _trust(history, max_kl))
+    return step, float(full), {}
 
-    Parameters
-    ----------
-    model : Model
-    observations : list of Observation
-        Of all iterations, oldest first.
-    verdict : str
-        Of the last update; "continue" at the limit of iterations means exhausted.
-    hashes : dict
-    """
-    free = np.diag(observations[-1].metric) > 0.0
-    near = recent(pool(observations[:-1], observations[-1], free))
-    covariance = parameter_covariance(near, free)
-    return model.with_parameters(
-        model.parameters,
-        status="converged" if verdict == "converged" else "exhausted",
-        iterations=len(observations),
-        covariance=covariance,
-        inputs=hashes,
+
+def _local_step(model, data, present, history, free, penalty, max_kl):
+    """The same where samples of several iterations overlap."""
+    objective = joint_objective(model, data, [*history, present], "local")
+    enough = [REACH * d.volume.size for d in data]
+    limit = min(LOCAL_STEP_KL, max_kl)
+    found = minimise(objective, present.parameters, free, penalty, limit, enough)
+    step = found.parameters - present.parameters
+    step *= _volume_limit(model, data, step)
+    drop = objective.at(present.parameters).value - objective.at(present.parameters + step).value
+    reference, sampling = (
+        _divergence(present.metric + penalty, noise, free)
+        for noise in (
+            present.reference_noise,
+            covariance_of(objective.gradient_batches(present.parameters + step)),
+        )
+    )
+    return (
+        step,
+        found.full_step_kl,
+        {
+            "n_inner": found.n_steps,
+            "n_effective": {d.name: n for d, n in zip(data, found.n_effective)},
+            "relative_entropy_drop": float(drop),
+            "noise_kl_reference": reference,
+            "noise_kl_sampling": sampling,
+            "limited_by": "reference" if reference > sampling else "sampling",
+        },
     )
 
 
-def _spectrum(metric, free):
-    """Scale and resolved eigenpairs (ascending) of the metric's correlation matrix."""
-    scale = np.sqrt(np.diag(metric)[free])
-    values, vectors = np.linalg.eigh(metric[np.ix_(free, free)] / np.outer(scale, scale))
-    resolved = values > RESOLVED * values[-1]
-    return scale, values[resolved], vectors[:, resolved]
+def _divergence(metric, noise, free):
+    """Mean divergence from the minimum that noise of the gradient causes, nats."""
+    scale, values, vectors = spectrum(metric, free)
+    scaled = noise[np.ix_(free, free)] / np.outer(scale, scale)
+    return 0.5 * float(np.sum(np.einsum("ki,kl,li->i", vectors, scaled, vectors) / values))
+
+
+def _tests(model, present, near, free, penalty, confidence):
+    """Convergence of all parameters and of each term."""
+    blocks = {"all": slice(None)}
+    blocks |= {term.name: part for term, part in zip(model.terms, model.parameter_slices)}
+    at = replace(present, gradient=present.gradient + penalty @ present.parameters)
+    return convergence(at, near, free, blocks, confidence)
+
+
+def _holds(test):
+    return "chi2_per_dof" in test and test["chi2_per_dof"] <= test["threshold"]
+
+
+def _effort(model, data, present, free):
+    """Share of the sampling of each state, relative to the mean, by its noise in the parameters."""
+    noise = [
+        _divergence(
+            present.metric, entropy.gradient_covariance([f], [_covariance_of_batch(d)]), free
+        )
+        for f, d in zip(entropy.state_factors(model, data), data)
+    ]
+    return dict(zip([d.name for d in data], allocate(noise)))
+
+
+def _covariance_of_batch(state):
+    """Long-run covariance of the basis sums of one sample, from batch means."""
+    length = _batches([state])[0][0]
+    batches = statistics.batch_means(state.phi, length)
+    return length * np.atleast_2d(np.cov(batches.T))
+
+
+def _back_to_reference(model, data, present):
+    """Undo a change of phase: to the reference, at its volumes, with the same pair terms."""
+    diagnostics = {
+        "verdict": "continue",
+        "stage": "global",
+        "restart": "reference",
+        "predicted_kl": 0.0,
+        "phase_change": True,
+        "passed": False,
+        "states": _state_diagnostics(model, data),
+    }
+    return virial_pressure_matched(model, data, model), present, diagnostics
 
 
 def _zeros(model):
     return np.zeros((model.n_params, model.n_params))
 
 
-def _batch_length(data):
-    """Ten times the inefficiency of the slowest basis sum, the estimates averaged over states."""
+def _batches(data):
+    """Samples per batch in each state, and the number of batches in every one.
+
+    Batches are ten times as long as the inefficiency of the slowest basis sum, the estimates
+    averaged over states.
+    """
     slowest = np.mean([statistics.inefficiencies(d.phi) for d in data], axis=0).max()
-    longest = max(min(d.phi.shape[1] for d in data) // 2, 1)
-    return min(int(np.ceil(statistics.BATCH_IN_INEFFICIENCIES * slowest)), longest)
+    length = int(np.ceil(statistics.BATCH_IN_INEFFICIENCIES * slowest))
+    shortest = min(d.phi.shape[1] for d in data)
+    per_replica = max(shortest // length, min(2, shortest))
+    n_replicas = min(d.phi.shape[0] for d in data)
+    return np.array([d.phi.shape[1] // per_replica for d in data]), n_replicas * per_replica
 
 
 def _covariance_of_mean(phi):
@@ -423,23 +419,6 @@ def _volume_part(model):
     return slice(0, 0)
 
 
-def _with_virial_pressure(model, data, sampled):
-    """psi_1(T) such that virial pressure and volume term together give the set pressure.
-
-    The virial pressure was measured with the model ``sampled``; its change with the step is that
-    of linear response, because directions that hardly change the structure change it by a lot.
-    """
-    states = [d for d in data if d.pressure is not None]
-    if model.volume_term is None or not states:
-        return model
-    missing = []
-    for d in states:
-        step = model.theta(d.temperature) - sampled.theta(d.temperature)
-        response = d.pressure_slopes - beta(d.temperature) * _pressure_covariance(d)
-        missing.append(d.pressure - _pressure(model, d) - response @ step)
-    return model.with_added_pressure([d.temperature for d in states], missing)
-
-
 def _pressure_covariance(state):
     """Covariance of the virial pressure with every basis sum, shape (n_phi,)."""
     phi = state.phi.reshape(-1, state.phi.shape[-1])
@@ -475,7 +454,7 @@ def _volume_limit(model, data, delta):
     return factor
 
 
-def _phase_changed(data):
+def _volumes_left(data):
     return any(abs(d.volume.mean() / d.reference_volume.mean() - 1.0) > PHASE_CHANGE for d in data)
 
 

@@ -150,12 +150,13 @@ def topology_arrays(topology):
 
 
 class Task(NamedTuple):
-    """One state to sample: its ensemble, the starts of its replicas and the file to write."""
+    """One state to sample: ensemble, starts of its replicas, file to write, share of the steps."""
 
     state: object
     ensemble: str
     starts: list
     output: Path
+    effort: float = 1.0
 
     @property
     def pressure_bar(self):
@@ -166,6 +167,7 @@ def read_tasks(arguments, campaign, n_replicas):
     """What the arguments ask for, state by state."""
     known = {state.id: state for state in campaign.states}
     plan = read_json(arguments.plan) if arguments.plan else {}
+    together = _exchanges(arguments, campaign)
     tasks = []
     for number, name in enumerate(arguments.state):
         if name not in known:
@@ -173,7 +175,8 @@ def read_tasks(arguments, campaign, n_replicas):
         state = known[name]
         ensemble = choose_ensemble(state, plan, arguments.ensemble, arguments.predict)
         starts = starts_of(arguments, number, plan, ensemble, n_replicas)
-        tasks.append(Task(state, ensemble, starts, Path(arguments.output[number])))
+        effort = 1.0 if arguments.predict or together else plan.get("effort", {}).get(name, 1.0)
+        tasks.append(Task(state, ensemble, starts, Path(arguments.output[number]), effort))
     return tasks
 
 
@@ -263,6 +266,9 @@ def run_states(arguments, campaign, ranks, stop):
 def make_replica(arguments, campaign, model, task, number):
     """A replica of a state, with the settings of the campaign."""
     steps, equilibration_steps, _, keep = _settings(campaign, arguments.predict)
+    if task.effort != 1.0:
+        interval = campaign.sample.sample_interval
+        steps = max(round(steps * task.effort / interval), 1) * interval
     iteration = "predict" if arguments.predict else arguments.iteration
     return Replica(
         model,

@@ -1,0 +1,130 @@
+"""Natural-gradient steps, one by one and to the minimum that stored samples show."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+
+RESOLVED = 1e-7  # smallest eigenvalue of the correlation matrix that counts as measured
+MOST_STEPS = 30
+SETTLED = 1e-6  # nats: a step below this is none
+HALVINGS = 8
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where :func:`minimise` ended.
+
+    Attributes
+    ----------
+    parameters : ndarray, shape (n_params,)
+    full_step_kl : float
+        Predicted divergence of the first step, had it not been damped, nats.
+    n_steps : int
+    n_effective : list of float
+        Effective number of samples of each state there.
+    is_reached : bool
+        The minimum itself, not the end of what the samples reach.
+    """
+
+    parameters: np.ndarray
+    full_step_kl: float
+    n_steps: int
+    n_effective: list
+    is_reached: bool
+
+
+def natural_step(gradient, metric, free, max_kl):
+    r"""Damped natural-gradient step within a trust region.
+
+    .. math:: \delta = -(F + \lambda\,\mathrm{diag} F)^{-1} g, \qquad
+              \tfrac12 \delta^T F \delta \le K_{max}
+
+    Parameters
+    ----------
+    gradient : ndarray, shape (n_params,)
+    metric : ndarray, shape (n_params, n_params)
+    free : ndarray of bool, shape (n_params,)
+    max_kl : float
+        nats.
+
+    Returns
+    -------
+    (ndarray, float, float)
+        delta (n_params,), its predicted divergence and that of the undamped step, in nats.
+    """
+    scale, values, vectors = spectrum(metric, free)
+    components = vectors.T @ (gradient[free] / scale)
+
+    def divergence(damping):
+        return 0.5 * np.sum(values * (components / (values + damping)) ** 2)
+
+    full = divergence(0.0)
+    damping = 0.0
+    if full > max_kl:
+        top = np.sqrt(full / max_kl) * values.max() * 10.0
+        while divergence(top) > max_kl:
+            top *= 10.0
+        damping = brentq(lambda x: divergence(x) - max_kl, 0.0, top, rtol=1e-6)
+    delta = np.zeros_like(gradient)
+    delta[free] = -(vectors @ (components / (values + damping))) / scale
+    return delta, divergence(damping), full
+
+
+def minimise(objective, parameters, free, penalty, max_kl, enough):
+    """Natural-gradient steps on a reweighted objective, as far as its samples reach.
+
+    A step that leads where a state has fewer effective samples than ``enough`` is the last: what
+    is there must be sampled first.
+
+    Parameters
+    ----------
+    objective : remcg.entropy.JointObjective
+    parameters : ndarray, shape (n_params,)
+    free : ndarray of bool, shape (n_params,)
+    penalty : ndarray, shape (n_params, n_params)
+        R of the added p R p/2.
+    max_kl : float
+        Trust region of each step, nats.
+    enough : sequence of float
+        Per state.
+
+    Returns
+    -------
+    Minimum
+    """
+    here, first, n_steps = objective.at(parameters), None, 0
+    for _ in range(MOST_STEPS):
+        gradient = here.gradient + penalty @ parameters
+        step, kl, full = natural_step(gradient, here.metric + penalty, free, max_kl)
+        first = full if first is None else first
+        n_steps += 1
+        value = here.value + 0.5 * parameters @ penalty @ parameters
+        for _ in range(HALVINGS):
+            trial = parameters + step
+            there = objective.at(trial)
+            reaches = all(s.n_effective >= n for s, n in zip(there.states, enough))
+            if not reaches or there.value + 0.5 * trial @ penalty @ trial <= value:
+                break
+            step *= 0.5
+        else:  # no descent left in double precision
+            trial, there, kl = parameters, here, 0.0
+        parameters, here = trial, there
+        if not reaches or kl < SETTLED:
+            break
+    n_effective = [s.n_effective for s in here.states]
+    return Minimum(parameters, float(first), n_steps, n_effective, reaches)
+
+
+def spectrum(metric, free):
+    """Scale and resolved eigenpairs (ascending) of the metric's correlation matrix.
+
+    Returns
+    -------
+    (ndarray, ndarray, ndarray)
+        Scale (n_free,), values (rank,), vectors (n_free, rank).
+    """
+    scale = np.sqrt(np.diag(metric)[free])
+    values, vectors = np.linalg.eigh(metric[np.ix_(free, free)] / np.outer(scale, scale))
+    resolved = values > RESOLVED * values[-1]
+    return scale, values[resolved], vectors[:, resolved]

@@ -1,0 +1,211 @@
+"""All stored samples that overlap, as one objective, and its value along the iterations."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from remcg.entropy import JointObjective, covariance, fisher, gradient, state_factors
+from remcg.reweight import Ensemble, Mixture, covariance_of
+from remcg.statistics import standard_error
+
+SHARED = 0.02  # effective fraction of one state's samples in the next: both go into one mixture
+MOST_STATES = 8  # that share one mixture
+MOST_ITERATIONS = 24  # whose samples are used, the last ones
+
+
+def joint_objective(model, data, observations, stage):
+    """The joint relative entropy from the samples of several iterations.
+
+    Samples of one state at its own pressure and at the reference's volume do not mix: of a state
+    with a pressure only the iterations of this ``stage`` count.
+
+    Parameters
+    ----------
+    model : Model
+        For its terms; the parameters are those of the observations.
+    data : list of remcg.optimize.StateData
+    observations : list of remcg.optimize.Observation
+        Oldest first; the last one is of this stage.
+    stage : str
+
+    Returns
+    -------
+    remcg.entropy.JointObjective
+    """
+    factors = state_factors(model, data)
+    pressures = [_pressure(d, stage) for d in data]
+    references = [_reference(model, d, stage) for d in data]
+    objective = JointObjective(factors, pressures, references, [None] * len(data), {})
+    used = observations[-MOST_ITERATIONS:]
+    for group in _groups(data, objective, observations[-1], stage):
+        ensembles, labels = [], []
+        for turn, s in enumerate(group):
+            own = [
+                (k, o) for k, o in enumerate(used) if o.stage == stage or data[s].pressure is None
+            ]
+            for k, o in own[:: -1 if turn % 2 else 1]:  # so that neighbours overlap
+                coefficients = objective.coefficients(o.parameters)[s]
+                ensembles.append(Ensemble(coefficients, _features(o, s), _batches(o, s)))
+                labels.append((k, s))
+        mixture = Mixture(ensembles)
+        objective.labels[id(mixture)] = labels
+        for s in group:
+            objective.mixtures[s] = mixture
+    return objective
+
+
+def relative_entropy_path(model, data, observations):
+    r"""The joint relative entropy of every iteration's model, above the last one of its stage.
+
+    By MBAR over the samples of the stage, and beside it by thermodynamic integration of the
+    gradients that each iteration measured (trapezoidal rule with the end correction by the Fisher
+    matrices). Both ends of the local stage are the last model's.
+
+    Parameters
+    ----------
+    model : Model
+        The last one.
+    data : list of remcg.optimize.StateData
+    observations : list of remcg.optimize.Observation
+        Of all iterations, oldest first.
+
+    Returns
+    -------
+    list of dict
+        iteration, stage, nats_per_molecule, se, integrated (nats per molecule) and overlap: the
+        least share of a state's samples that lie as well in the next iteration; where it is below
+        0.03, do not trust the standard errors of differences across it.
+    """
+    rows = []
+    per_molecule = 1.0 / sum(d.weight * d.n_molecules for d in data)
+    for stage in ("global", "local"):
+        numbers = [k for k, o in enumerate(observations) if o.stage == stage]
+        own = [observations[k] for k in numbers][-MOST_ITERATIONS:]
+        if not own:
+            continue
+        objective = joint_objective(model, data, own, stage)
+        points = [o.parameters for o in own]
+        end = model.parameters if stage == "local" else points[-1]
+        values = np.array([objective.at(p).value for p in points]) - objective.at(end).value
+        noise = np.diag(covariance_of(objective.difference_batches(end, points)))
+        steps = [_reference_variance(objective, data, end, p) for p in points]
+        integrated = _integrated(objective, own, values[-1])
+        overlaps = [*_overlaps(objective, len(own)), 1.0]
+        for k, value, error, line, overlap in zip(
+            numbers[-len(own) :], values, np.sqrt(noise + steps), integrated, overlaps
+        ):
+            rows.append(
+                {
+                    "iteration": k,
+                    "stage": stage,
+                    "nats_per_molecule": float(value * per_molecule),
+                    "se": float(error * per_molecule),
+                    "integrated": float(line * per_molecule),
+                    "overlap": float(overlap),
+                }
+            )
+    return rows
+
+
+def _reference_variance(objective, data, start, end):
+    """Variance of the reference's part of J(end) - J(start)."""
+    change = [b - a for a, b in zip(objective.coefficients(start), objective.coefficients(end))]
+    return sum(
+        (d.weight * standard_error(d.reference_phi @ c[:-1])[1]) ** 2 if c.any() else 0.0
+        for d, c in zip(data, change)
+    )
+
+
+def _integrated(objective, observations, last):
+    """J of each observation's model minus its end, integrated from the measured gradients."""
+    measured = []
+    for o in observations:
+        means = [phi.mean(axis=(0, 1)) for phi in o.phi]
+        references = [reference[:-1] for reference in objective.references]
+        measured.append(
+            (
+                gradient(objective.states, references, means),
+                fisher(objective.states, [covariance(phi) for phi in o.phi]),
+            )
+        )
+    values = [last]
+    for (a, b), (p, q) in zip(
+        reversed(list(pairwise(measured))), reversed(list(pairwise(observations)))
+    ):
+        step = q.parameters - p.parameters
+        rise = 0.5 * (a[0] + b[0]) @ step + step @ (a[1] - b[1]) @ step / 12.0
+        values.append(values[-1] - rise)
+    return values[::-1]
+
+
+def _overlaps(objective, n):
+    """Least overlap over states between neighbouring iterations, shape (n - 1,)."""
+    result = np.ones(max(n - 1, 0))
+    for mixture in {id(m): m for m in objective.mixtures}.values():
+        shared = mixture.overlap()
+        places = {label: i for i, label in enumerate(objective.labels[id(mixture)])}
+        for (k, s), i in places.items():
+            if (k + 1, s) in places:
+                result[k] = min(result[k], shared[i, places[k + 1, s]])
+    return result
+
+
+def _reference(model, state, stage):
+    """Mean features of the reference; where the volume is fixed, that of the samples."""
+    result = np.append(state.reference_phi.mean(axis=(0, 1)), state.reference_volume.mean())
+    if state.pressure is None or stage == "global":
+        result[-1] = state.volume.mean()
+        for term, rows in zip(model.terms, model.phi_slices):
+            if term.kind == "volume":
+                result[rows] = state.phi[..., rows].mean(axis=(0, 1))
+    return result
+
+
+def _pressure(state, stage):
+    return state.pressure if stage == "local" and state.pressure is not None else 0.0
+
+
+def _features(observation, s):
+    return np.concatenate([observation.phi[s], observation.volume[s][..., None]], axis=-1)
+
+
+def _batches(observation, s):
+    """Batches of each replica."""
+    return max(observation.n_batches // observation.phi[s].shape[0], 1)
+
+
+def _groups(data, objective, last, stage):
+    """Indices of the states that share a mixture: neighbours in (T, P) whose samples overlap."""
+    order = sorted(range(len(data)), key=lambda s: (_space(data[s], stage), data[s].temperature))
+    coefficients = objective.coefficients(last.parameters)
+    groups = [[order[0]]]
+    for before, s in pairwise(order):
+        same = _space(data[before], stage) == _space(data[s], stage)
+        if (
+            same
+            and len(groups[-1]) < MOST_STATES
+            and SHARED
+            <= min(
+                _shared(_features(last, before), coefficients[s] - coefficients[before]),
+                _shared(_features(last, s), coefficients[before] - coefficients[s]),
+            )
+        ):
+            groups[-1].append(s)
+        else:
+            groups.append([s])
+    return groups
+
+
+def _space(state, stage):
+    """States can share samples if they have the same sites and, in NVT, the same volume."""
+    volume = 0.0
+    if state.pressure is None or stage == "global":
+        volume = float(f"{state.volume.mean():.9g}")
+    return (state.composition, state.n_molecules, volume)
+
+
+def _shared(features, change):
+    """Effective fraction of samples when the coefficients change."""
+    exponents = -features.reshape(-1, features.shape[-1]) @ change
+    weights = np.exp(exponents - exponents.max())
+    return weights.sum() ** 2 / (weights**2).sum() / len(weights)
