@@ -18,6 +18,7 @@ import lammps_peer as peer
 import lennard_jones as lj
 from conftest import lattice_start
 from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
+from remcg.config import Sample
 from remcg.engine.kernels import type_pairs
 from remcg.engine.replica import Start, random_stream
 from remcg.model import AngleTerm, BondTerm, DihedralTerm, Model, PairTerm, VolumeTerm
@@ -437,7 +438,7 @@ def configurational_temperature(model, result, temperature, n_blocks):
 def test_the_configurational_temperature_of_water_at_four_femtoseconds():
     model, start = water()
     settings = {"n_steps": 9000, "n_equilibration": 1000, "timestep": 0.004, "keep": 450}
-    result = quiet(model, start, 310.0, **settings)
+    result = quiet(model, start, 310.0, friction=Sample().friction, **settings)
     found = configurational_temperature(model, result, 310.0, 90)
     assert found.error < 0.01 * 310.0
     found.assert_agrees(310.0)

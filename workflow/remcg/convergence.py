@@ -3,7 +3,7 @@
 import numpy as np
 
 from remcg import statistics
-from remcg.steps import spectrum
+from remcg.spectrum import spectrum
 
 POOL_REACH = 0.25  # standard deviations of the features: linear response holds well
 POOL_NOISE = 4.0  # standard errors: farther away is not noise
@@ -23,12 +23,9 @@ def noise_of_directions(observation, free):
     (ndarray, ndarray)
         Variances (n_directions,), and the map from a step to these units (n_directions, n_params).
     """
-    scale, values, vectors = spectrum(observation.metric, free)
-    noise = observation.noise[np.ix_(free, free)] / np.outer(scale, scale)
-    spread = np.einsum("ki,kl,li->i", vectors, noise, vectors) / max(observation.n_batches, 1)
-    whiten = np.zeros((len(values), len(free)))
-    whiten[:, free] = (vectors * np.sqrt(values)).T * scale
-    return spread / values, whiten
+    axes = spectrum(observation.metric, free).directions
+    variances = np.einsum("ki,ij,kj->k", axes, observation.noise, axes)
+    return variances / max(observation.n_batches, 1), axes @ observation.metric
 
 
 def pool(history, present, free):
@@ -72,13 +69,12 @@ def convergence(present, near, free, blocks, confidence):
         chosen[part] = free[part]
         if not chosen.any():
             continue
-        scale, values, vectors = spectrum(present.metric, chosen)
-        rank = min(len(values), dof // FRAMES_PER_DIRECTION)
+        axes = spectrum(present.metric, chosen).directions
+        rank = min(len(axes), dof // FRAMES_PER_DIRECTION)
         results[name] = {"rank": rank, "n_batches": dof}
-        if rank >= min(len(values), LEAST_RANK):
-            directions = vectors[:, ::-1][:, :rank] / scale[:, None]
-            mean = directions.T @ present.gradient[chosen]
-            noise = directions.T @ batch[np.ix_(chosen, chosen)] @ directions
+        if rank >= min(len(axes), LEAST_RANK):
+            stiffest = axes[:rank]
+            mean, noise = stiffest @ present.gradient, stiffest @ batch @ stiffest.T
             value, threshold = statistics.hotelling(mean, noise, present.n_batches, dof, confidence)
             results[name].update(chi2_per_dof=float(value), threshold=float(threshold))
     return results

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from remcg import optimize
-from remcg.guess import StateTarget, pair_counts
+from remcg.guess import StateTarget
 from remcg.io import read_h5, write_h5
 from remcg.units import BAR
 
@@ -81,17 +81,23 @@ def _pressure_slopes(model, arrays, type_counts):
 
     .. math:: -\frac{1}{3V} \sum_{pairs} \langle r B_k'(r) \rangle
 
-    from the sampled g(r), so as good as its bins.
+    from the sampled g(r), taken as constant in each bin.
     """
     edges, volume = arrays["rdf_edges"], arrays["volume"].mean()
     g = arrays["rdf_blocks"].mean(axis=(0, 1))
-    pairs = [(a, b) for i, a in enumerate(model.site_types) for b in model.site_types[i:]]
+    nodes, weights = np.polynomial.legendre.leggauss(6)
+    width = np.diff(edges)[:, None]
+    r = edges[:-1, None] + 0.5 * width * (1.0 + nodes)
+    shell = 4.0 * np.pi * r**2 * 0.5 * width * weights
+    pairs = [{a, b} for i, a in enumerate(model.site_types) for b in model.site_types[i:]]
     slopes = np.zeros(model.n_phi)
     for term, rows in zip(model.terms, model.phi_slices):
         if term.kind == "pair":
-            index = pairs.index(tuple(sorted(term.sites)))
-            r, counts = pair_counts(edges, g[index], term.sites, type_counts, volume)
-            slopes[rows] = -(counts * r) @ term.basis.values(r, 1) / (3.0 * volume)
+            a, b = (type_counts[name] for name in term.sites)
+            n_pairs = a * (a - 1) / 2 if term.sites[0] == term.sites[1] else a * b
+            counts = g[pairs.index(set(term.sites))][:, None] * shell * n_pairs / volume
+            values = term.basis.values(r, 1)
+            slopes[rows] = -np.einsum("bq,bqk->k", counts * r, values) / (3.0 * volume)
     return slopes
 
 

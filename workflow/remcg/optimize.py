@@ -16,8 +16,10 @@ import numpy as np
 from remcg import entropy, statistics
 from remcg.convergence import allocate, convergence, noise_of_directions, pool
 from remcg.reweight import covariance_of
-from remcg.steps import minimise, natural_step, spectrum
+from remcg.spectrum import spectrum
+from remcg.steps import minimise, natural_step
 from remcg.stored import joint_objective
+from remcg.uncertainty import sandwich
 from remcg.units import BAR, beta
 
 LOCAL_KL = 0.2  # nats: a full step below this ends the global stage
@@ -220,12 +222,7 @@ def parameter_covariance(model, data, observations, penalty=None):
         sampling = covariance_of(objective.gradient_batches(model.parameters))
     metric = metric if penalty is None else metric + penalty
     free = np.diag(last.metric) > 0.0
-    scale, values, vectors = spectrum(metric, free)
-    inverse = (vectors / values) @ vectors.T / np.outer(scale, scale)
-    result = np.zeros_like(metric)
-    noise = last.reference_noise + sampling
-    result[np.ix_(free, free)] = inverse @ noise[np.ix_(free, free)] @ inverse
-    return result
+    return sandwich(metric, last.reference_noise + sampling, free)
 
 
 def weights(states, n_molecules):
@@ -316,9 +313,8 @@ def _local_step(model, data, present, history, free, penalty, max_kl):
 
 def _divergence(metric, noise, free):
     """Mean divergence from the minimum that noise of the gradient causes, nats."""
-    scale, values, vectors = spectrum(metric, free)
-    scaled = noise[np.ix_(free, free)] / np.outer(scale, scale)
-    return 0.5 * float(np.sum(np.einsum("ki,kl,li->i", vectors, scaled, vectors) / values))
+    axes = spectrum(metric, free).directions
+    return 0.5 * float(np.einsum("ki,ij,kj->", axes, noise, axes))
 
 
 def _tests(model, present, near, free, penalty, confidence):
@@ -365,6 +361,12 @@ def _back_to_reference(model, data, present):
     return virial_pressure_matched(model, data, model), present, diagnostics
 
 
+def _covariance_of_mean(phi):
+    """Covariance of mean basis sums, from batches as long as the slowest of them asks for."""
+    length = np.ceil(statistics.BATCH_IN_INEFFICIENCIES * statistics.inefficiency(phi))
+    return statistics.covariance_of_mean(phi, int(min(length, max(phi.shape[1] // 4, 1))))
+
+
 def _zeros(model):
     return np.zeros((model.n_params, model.n_params))
 
@@ -381,11 +383,6 @@ def _batches(data):
     per_replica = max(shortest // length, min(2, shortest))
     n_replicas = min(d.phi.shape[0] for d in data)
     return np.array([d.phi.shape[1] // per_replica for d in data]), n_replicas * per_replica
-
-
-def _covariance_of_mean(phi):
-    g = statistics.inefficiency(phi)
-    return entropy.covariance(phi) * g / (phi.shape[0] * phi.shape[1])
 
 
 def _at_fixed_volume(state):

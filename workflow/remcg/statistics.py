@@ -5,6 +5,8 @@ import logging
 import numpy as np
 from scipy import stats
 
+from remcg.errors import InputError
+
 BATCH_IN_INEFFICIENCIES = 10
 
 
@@ -62,6 +64,43 @@ def standard_error(series):
     """Mean and its standard error for one observable of shape (n_replicas, n_samples)."""
     g = inefficiency(series[:, :, None])
     return series.mean(), series.std(ddof=1) * np.sqrt(g / series.size)
+
+
+def covariance_of_mean(series, length):
+    """Covariance of the mean of a correlated vector series, by overlapping batch means.
+
+    Parameters
+    ----------
+    series : ndarray, shape (n_replicas, n_samples, n_components)
+    length : int
+        Samples per batch, about ten statistical inefficiencies: the relative error of a variance
+        is about -inefficiency/length in bias and sqrt(4/3 length/n) in noise, n all samples.
+
+    Returns
+    -------
+    ndarray, shape (n_components, n_components)
+
+    References
+    ----------
+    Meketon and Schmeiser, Proc. Winter Simulation Conf. 227 (1984).
+    """
+    n_replicas, n_samples, n_components = series.shape
+    if not 1 <= length <= n_samples * n_replicas // 2 or length > n_samples:
+        raise InputError(
+            f"batches of {length} in {n_replicas} x {n_samples} samples; give at least two batches"
+            " and none longer than a replica"
+        )
+    means = window_means(series, length).reshape(-1, n_components)
+    deviations = means - series.mean(axis=(0, 1))
+    total, n_windows = n_replicas * n_samples, len(means)
+    return deviations.T @ deviations / n_windows * length / (total - length)
+
+
+def window_means(series, length):
+    """Means of all windows of consecutive samples, (n_replicas, n_windows, n_components)."""
+    centered = series - series.mean(axis=(0, 1))  # sums of deviations keep their digits
+    sums = np.cumsum(np.pad(centered, ((0, 0), (1, 0), (0, 0))), axis=1)
+    return (sums[:, length:] - sums[:, :-length]) / length + series.mean(axis=(0, 1))
 
 
 def hotelling(mean, covariance, n, dof, confidence):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-RESOLVED = 1e-7  # smallest eigenvalue of the correlation matrix that counts as measured
+from remcg.spectrum import spectrum
+
 MOST_STEPS = 30
 SETTLED = 1e-6  # nats: a step below this is none
 HALVINGS = 8
@@ -53,11 +54,11 @@ def natural_step(gradient, metric, free, max_kl):
     (ndarray, float, float)
         delta (n_params,), its predicted divergence and that of the undamped step, in nats.
     """
-    scale, values, vectors = spectrum(metric, free)
-    components = vectors.T @ (gradient[free] / scale)
+    found = spectrum(metric, free)
+    slopes, values = found.directions @ gradient, found.values[: found.rank]
 
     def divergence(damping):
-        return 0.5 * np.sum(values * (components / (values + damping)) ** 2)
+        return 0.5 * np.sum((slopes * values / (values + damping)) ** 2)
 
     full = divergence(0.0)
     damping = 0.0
@@ -66,9 +67,8 @@ def natural_step(gradient, metric, free, max_kl):
         while divergence(top) > max_kl:
             top *= 10.0
         damping = brentq(lambda x: divergence(x) - max_kl, 0.0, top, rtol=1e-6)
-    delta = np.zeros_like(gradient)
-    delta[free] = -(vectors @ (components / (values + damping))) / scale
-    return delta, divergence(damping), full
+    step = -found.directions.T @ (slopes * values / (values + damping))
+    return step, divergence(damping), full
 
 
 def minimise(objective, parameters, free, penalty, max_kl, enough):
@@ -114,17 +114,3 @@ def minimise(objective, parameters, free, penalty, max_kl, enough):
             break
     n_effective = [s.n_effective for s in here.states]
     return Minimum(parameters, float(first), n_steps, n_effective, reaches)
-
-
-def spectrum(metric, free):
-    """Scale and resolved eigenpairs (ascending) of the metric's correlation matrix.
-
-    Returns
-    -------
-    (ndarray, ndarray, ndarray)
-        Scale (n_free,), values (rank,), vectors (n_free, rank).
-    """
-    scale = np.sqrt(np.diag(metric)[free])
-    values, vectors = np.linalg.eigh(metric[np.ix_(free, free)] / np.outer(scale, scale))
-    resolved = values > RESOLVED * values[-1]
-    return scale, values[resolved], vectors[:, resolved]

@@ -1,0 +1,368 @@
+"""Figures and tables of what was learned: directions, errors and the course of the entropy."""
+
+import numpy as np
+
+from remcg.identify import UNIT
+from remcg.plots import BLOCK_COLORS, _figure, temperature_colors
+from remcg.units import KB
+from remcg.validate import write_table
+
+SHOWN = 3  # stiffest and as many sloppiest directions
+WALL = 4.0  # kT: above it a potential is cut off
+NORMAL_95 = 1.96  # standard errors of a band
+X_LABEL = {
+    "pair": "r (nm)",
+    "bond": "length (nm)",
+    "angle": "angle (rad)",
+    "dihedral": "dihedral (rad)",
+    "volume": "v/v₀",
+}
+LINES = ["-", "--", ":"]
+STAGE_MARKERS = {"global": "s", "local": "o"}
+COLUMNS = 3
+
+
+def spectrum_figure(path, spectrum, n_frozen=0):
+    """Eigenvalues of the Fisher matrix, with the measured rank marked.
+
+    Parameters
+    ----------
+    path : path
+    spectrum : remcg.spectrum.Spectrum
+    n_frozen : int
+        Functions that no ensemble met; named in the title.
+    """
+    order = np.arange(1, len(spectrum.values) + 1)
+    measured = order <= spectrum.rank
+    shown = spectrum.values > 0.0
+    with _figure(path, (5.2, 3.4)) as figure:
+        axis = figure.subplots()
+        for part, fill, label in (
+            (measured, BLOCK_COLORS[0], "measured"),
+            (~measured, "white", "below rounding and noise: left alone"),
+        ):
+            if (part & shown).any():
+                style = {"marker": "o", "ms": 4, "ls": "", "color": BLOCK_COLORS[0]}
+                axis.plot(order[part & shown], spectrum.values[part & shown], mfc=fill, **style)
+                axis.lines[-1].set_label(label)
+        axis.axvline(spectrum.rank + 0.5, color="0.4", lw=1.0, ls="--")
+        axis.axhline(1.0, color="0.6", lw=0.7, zorder=0)
+        axis.set_yscale("log")
+        axis.set_xlim(0.0, len(order) + 1.5)
+        axis.set(xlabel="direction, stiffest first", ylabel="eigenvalue of the correlation matrix")
+        frozen = f", {n_frozen} functions never met" if n_frozen else ""
+        axis.set_title(
+            f"rank {spectrum.rank} of {len(order)}, condition {spectrum.condition:.2g}{frozen}",
+            loc="left",
+        )
+        axis.legend(loc="lower left")
+
+
+def directions_figure(path, curves, numbers, amplitudes, n_shown=SHOWN):
+    """The stiffest and the sloppiest directions as changes of the potentials.
+
+    Parameters
+    ----------
+    path : path
+    curves : dict
+        From :func:`remcg.identify.directions` of the n_shown stiffest, then the n_shown sloppiest
+        directions (the last the sloppiest), each times its amplitude.
+    numbers : sequence of int
+        Of the directions, 1 for the stiffest.
+    amplitudes : sequence of float
+        Standard errors along them, square root of nats, from :func:`remcg.spectrum.amplitudes`.
+    n_shown : int
+    """
+    names = list(curves)
+    with _figure(path, (3.3 * len(names) + 0.9, 5.4)) as figure:
+        axes = figure.subplots(2, len(names), squeeze=False)
+        groups = (("stiffest", slice(None, n_shown)), ("sloppiest", slice(n_shown, None)))
+        for row, (group, part) in zip(axes, groups):
+            for axis, name in zip(row, names):
+                curve = curves[name]
+                for i, change in enumerate(curve["dU"][part]):
+                    label = f"{numbers[part][i]}: {amplitudes[part][i]:.2g}"
+                    style = {"color": BLOCK_COLORS[i % 6], "ls": LINES[i % 3], "label": label}
+                    axis.plot(curve["x"], change, **style)
+                axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+                axis.set_title(f"{group}, {name}", loc="left")
+                per = "/molecule" if curve["kind"] == "volume" else ""
+                axis.set(xlabel=X_LABEL[curve["kind"]], ylabel=f"one SE of U{per} (kJ/mol)")
+                _limit_to_sampled(axis, curve["dU"][part])
+            row[-1].legend(
+                title="direction: SE (√nat)", loc="center left", bbox_to_anchor=(1.0, 0.5)
+            )
+
+
+def bands_figure(path, bands):
+    """Potentials with their 95 % bands at each training temperature, the error alone below.
+
+    Parameters
+    ----------
+    path : path
+    bands : dict
+        Temperature in K to what :func:`remcg.uncertainty.potential_bands` returns there.
+    """
+    colors = temperature_colors(bands)
+    names = list(next(iter(bands.values())))
+    n_columns = min(len(names), COLUMNS)
+    n_groups = -(-len(names) // n_columns)
+    with _figure(path, (3.6 * n_columns + 1.0, 4.3 * n_groups)) as figure:
+        grid = figure.add_gridspec(2 * n_groups, n_columns, height_ratios=[2.2, 1] * n_groups)
+        for i, name in enumerate(names):
+            group, column = divmod(i, n_columns)
+            top = figure.add_subplot(grid[2 * group, column])
+            bottom = figure.add_subplot(grid[2 * group + 1, column], sharex=top)
+            top.tick_params(labelbottom=False)
+            for T in sorted(bands):
+                curve = bands[T][name]
+                half = NORMAL_95 * curve["se"]
+                top.plot(curve["x"], curve["U"], color=colors[T], label=f"{T:g} K")
+                top.fill_between(
+                    curve["x"],
+                    curve["U"] - half,
+                    curve["U"] + half,
+                    color=colors[T],
+                    alpha=0.3,
+                    lw=0,
+                )
+                bottom.plot(curve["x"], half, color=colors[T])
+            curves = [bands[T][name] for T in sorted(bands)]
+            _limit_to_reached(top, bottom, curves, max(bands))
+            top.set_title(name, loc="left")
+            if column == 0:
+                bottom.set_ylabel("±95 % (kJ/mol)")
+            is_volume = curves[0]["kind"] == "volume"
+            top.set_ylabel("U − U(v₀) per molecule (kJ/mol)" if is_volume else "U (kJ/mol)")
+            bottom.set_xlabel(X_LABEL[curves[0]["kind"]])
+            if i == n_columns - 1:
+                top.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="T, band: 95 %")
+
+
+def entropy_figure(path, iterations, values, errors, stages):
+    """Relative entropy per site along the path, with error bars.
+
+    Parameters
+    ----------
+    path : path
+    iterations : sequence of int
+    values, errors : sequence of float
+        S_rel relative to the first model, nats per site, and its standard errors.
+    stages : sequence of str
+        "global" or "local", of each iteration.
+    """
+    x, y, error = (np.asarray(a, float) for a in (iterations, values, errors))
+    stages = np.asarray(stages)
+    near = stages == "local" if (stages == "local").sum() > 1 else np.arange(len(x)) >= len(x) // 2
+    with _figure(path, (8.4, 3.3)) as figure:
+        axes = figure.subplots(1, 2)
+        for axis, part in zip(axes, (np.ones(len(x), bool), near)):
+            axis.plot(x[part], y[part], color="0.75", lw=1.0, zorder=1)
+            for stage, marker in STAGE_MARKERS.items():
+                chosen = part & (stages == stage)
+                if chosen.any():
+                    color = BLOCK_COLORS[list(STAGE_MARKERS).index(stage)]
+                    axis.errorbar(
+                        x[chosen],
+                        y[chosen],
+                        2.0 * error[chosen],
+                        marker=marker,
+                        ms=4,
+                        ls="",
+                        color=color,
+                        capsize=2,
+                        label=f"{stage} stage",
+                    )
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.set(xlabel="iteration", ylabel="S$_{rel}$ − S$_{rel}$(0) (nats per site)")
+        axes[0].set_title("all iterations", loc="left")
+        axes[1].set_title("near the minimum", loc="left")
+        axes[0].legend(title="bars: 2 SE")
+
+
+def noise_figure(path, iterations, model, reference):
+    """Divergence that the noise of the model's and of the reference's samples causes.
+
+    Parameters
+    ----------
+    path : path
+    iterations : sequence of int
+    model, reference : sequence of float
+        tr[F^-1 C]/2 of each side, nats per box.
+    """
+    x = np.asarray(iterations, float)
+    model, reference = np.asarray(model, float), np.asarray(reference, float)
+    share = model / np.maximum(model + reference, 1e-300)
+    with _figure(path, (8.4, 3.3)) as figure:
+        left, right = figure.subplots(1, 2)
+        left.plot(x, model, marker="o", ms=4, color=BLOCK_COLORS[0])
+        left.plot(x, reference, marker="s", ms=4, color=BLOCK_COLORS[1], ls="--")
+        left.set_yscale("log")
+        left.set(ylabel="divergence due to noise (nats)")
+        right.bar(x, 100 * share, color=BLOCK_COLORS[0], label="model samples")
+        right.bar(
+            x, 100 - 100 * share, bottom=100 * share, color=BLOCK_COLORS[1], label="reference"
+        )
+        right.set(ylabel="share of the noise (%)", ylim=(0, 100))
+        right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for axis in (left, right):
+            axis.set_xlabel("iteration")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def strength_figure(path, strength, title=None):
+    """Held-out likelihood against the effective number of parameters.
+
+    Parameters
+    ----------
+    path : path
+    strength : remcg.identify.Strength
+    """
+    chosen = int(np.flatnonzero(strength.strengths == strength.strength)[0])
+    with _figure(path, (5.2, 3.4)) as figure:
+        axis = figure.subplots()
+        axis.errorbar(
+            strength.n_effective,
+            strength.scores,
+            strength.errors,
+            color=BLOCK_COLORS[0],
+            marker="o",
+            ms=3,
+            capsize=2,
+        )
+        axis.plot(
+            strength.n_effective[chosen],
+            strength.scores[chosen],
+            marker="D",
+            ms=7,
+            mfc="none",
+            ls="",
+            color=BLOCK_COLORS[1],
+            label=f"chosen: γ = {strength.strength:.2g}, "
+            f"p$_{{eff}}$ = {strength.n_effective[chosen]:.1f}",
+        )
+        axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+        lowest = (strength.scores - 2.0 * strength.errors).min()
+        height = max(8.0 * strength.errors[chosen], 2.0 * abs(lowest), 1e-9)
+        near = strength.scores < height
+        axis.set_ylim(1.3 * min(lowest, -0.1 * height), height)
+        axis.set_xlim(
+            strength.n_effective[near].min() - 0.6, strength.n_effective[near].max() + 0.6
+        )
+        axis.set(xlabel="effective number of parameters", ylabel="held-out J − J(γ = 0) (nats)")
+        axis.legend(loc="upper right", title="bars: 1 SE")
+        if title:
+            axis.set_title(title, loc="left")
+
+
+def basis_figure(path, size):
+    """Bias, variance and their sum against the number of basis functions.
+
+    Parameters
+    ----------
+    path : path
+    size : remcg.basis_size.BasisSize
+    """
+    total = size.bias + size.variance  # estimates below zero are not drawn
+    with _figure(path, (5.2, 3.4)) as figure:
+        axis = figure.subplots()
+        axis.plot(size.candidates, size.bias, color=BLOCK_COLORS[0], ls="--", label="bias")
+        axis.plot(size.candidates, size.variance, color=BLOCK_COLORS[1], ls=":", label="variance")
+        axis.plot(size.candidates, total, color="0.15", marker="o", ms=3, label="sum")
+        axis.axvline(size.n_basis, color="0.4", lw=1.0, ls="--", label=f"chosen: {size.n_basis}")
+        if (total > 0.0).any():
+            axis.set_yscale("log")
+            axis.set_ylim(bottom=0.2 * total[total > 0.0].min())
+        axis.set(xlabel="number of basis functions", ylabel="expected divergence (nats)")
+        axis.legend(loc="upper right")
+
+
+def write_spectrum_table(path, spectrum, amplitudes):
+    """Eigenvalue of each direction, whether it counts as measured, and its standard error."""
+    rows = []
+    for i, value in enumerate(spectrum.values):
+        measured = i < spectrum.rank
+        error = amplitudes[i] if measured else ""
+        rows.append([f"{i + 1}", value, "yes" if measured else "no", error])
+    write_table(path, ["direction", "eigenvalue", "measured", "se_sqrt_nat"], rows)
+
+
+def write_unsampled_table(path, functions):
+    """Frozen functions with their support, one per row."""
+    rows = [
+        [f.term, f"{f.function}", *("" if np.isnan(v) else v for v in (f.low, f.high)), f.unit]
+        for f in functions
+    ]
+    write_table(path, ["term", "function", "low", "high", "unit"], rows)
+
+
+def write_directions_table(path, curves, labels):
+    """Directions as potentials: one row per place, one column per direction, kJ/mol."""
+    rows = [
+        [name, _x_unit(curve), x, *changes]
+        for name, curve in curves.items()
+        for x, changes in zip(curve["x"], curve["dU"].T)
+    ]
+    write_table(path, ["term", "unit", "x", *labels], rows)
+
+
+def write_bands_table(path, bands):
+    """U and its standard error at each temperature, kJ/mol; one row per term and place."""
+    temperatures = sorted(bands)
+    header = [f"{key}_{T:g}K" for T in temperatures for key in ("U", "U_se")]
+    rows = []
+    for name, curve in bands[temperatures[0]].items():
+        columns = [bands[T][name][key] for T in temperatures for key in ("U", "se")]
+        rows += [[name, _x_unit(curve), *row] for row in zip(curve["x"], *columns)]
+    write_table(path, ["term", "unit", "x", *header], rows)
+
+
+def write_entropy_table(path, iterations, values, errors, stages):
+    """S_rel relative to the first model, nats per site, along the path."""
+    rows = [[f"{i}", s, v, e] for i, v, e, s in zip(iterations, values, errors, stages)]
+    write_table(path, ["iteration", "stage", "s_rel_nats_per_site", "se"], rows)
+
+
+def write_noise_table(path, iterations, model, reference):
+    """Divergence due to the noise of either side, nats, and the model's share."""
+    rows = [
+        [f"{i}", m, r, m / (m + r) if m + r > 0 else ""]
+        for i, m, r in zip(iterations, model, reference)
+    ]
+    write_table(path, ["iteration", "model_nats", "reference_nats", "model_share"], rows)
+
+
+def write_strength_table(path, strength):
+    """Candidates of the strength of the penalty with their held-out scores."""
+    rows = list(zip(strength.strengths, strength.n_effective, strength.scores, strength.errors))
+    write_table(path, ["strength", "p_eff", "held_out_nats", "se"], rows)
+
+
+def write_basis_table(path, size):
+    """Candidates of the number of functions with bias and variance, nats."""
+    rows = [[f"{n}", b, v, b + v] for n, b, v in zip(size.candidates, size.bias, size.variance)]
+    write_table(path, ["n_basis", "bias_nats", "variance_nats", "sum_nats"], rows)
+
+
+def _x_unit(curve):
+    return "v/v0" if curve["kind"] == "volume" else UNIT[curve["kind"]]
+
+
+def _limit_to_sampled(axis, changes):
+    """Limits that the hardly sampled core, with changes of any size, does not set."""
+    largest = 3.0 * np.quantile(np.abs(changes), 0.8)
+    if np.abs(changes).max() > largest > 0.0:
+        axis.set_ylim(-largest, largest)
+
+
+def _limit_to_reached(top, bottom, curves, temperature):
+    """Limits from where the potentials are below WALL kT."""
+    if curves[0]["kind"] == "volume":
+        bottom.set_ylim(bottom=0.0)
+        return
+    reached = np.min([c["U"] for c in curves], axis=0) < WALL * KB * temperature
+    low, high = (f([f(c["U"][reached]) for c in curves]) for f in (np.min, np.max))
+    margin = 0.08 * (high - low)
+    top.set_ylim(low - margin, high + margin)
+    bottom.set_ylim(0.0, 1.15 * NORMAL_95 * max(c["se"][reached].max() for c in curves) or 1.0)
+    top.axhline(0.0, color="0.6", lw=0.7, zorder=0)
