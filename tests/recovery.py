@@ -3,7 +3,7 @@
 import io
 import json
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import h5py
 import numpy as np
@@ -16,6 +16,7 @@ from remcg.io import write_h5
 from remcg.pairs import rdf_edges
 from remcg.sample import sample, topology_arrays
 from remcg.statistics import standard_error
+from remcg.uncertainty import pressure_response
 from remcg.units import KB
 
 MAX_KL, CONFIDENCE = 20.0, 0.99
@@ -62,9 +63,10 @@ class Recovery:
 
     def __post_init__(self):
         self.edges = rdf_edges(max(t.basis.r_cut for t in self.terms if t.kind == "pair"))
-        self.targets, found = [], []
+        self.targets, self.true_pressures, found = [], [], []
         for state, start in zip(self.truth.states, self.truth.starts):
             result = self._reference(state, start)
+            self.true_pressures.append(standard_error(result["pressure"][None]))
             path = self.folder / f"map-{state.id}.h5"
             names = json.dumps(list(self.truth.model.site_types))
             n_molecules = start.topology.n_molecules
@@ -168,8 +170,13 @@ class Recovery:
         """The last model with the covariance of its parameters."""
         return optimize.finish(self.model, self.data, self.history, "continue", {})
 
+    def predict(self, n_steps):
+        """Sample the last model for longer; what follows is from these samples."""
+        self.settings, self.effort = replace(self.settings, n_steps=n_steps), None
+        self.samples = self.sample(self.model, self.stage, "predict")
+
     def rdf_deviation(self):
-        """Largest deviation of any g(r) in the last round, per state."""
+        """Largest deviation of any g(r) in the last samples, per state."""
         deviations = []
         for path, at in zip(self.targets, self.samples):
             with h5py.File(path, "r") as reference, h5py.File(at, "r") as found:
@@ -180,8 +187,20 @@ class Recovery:
         return deviations
 
     def pressures(self):
-        """Virial pressure of the last round and its error, kJ/mol/nm^3, per state."""
-        return [standard_error(d.pressure_samples) for d in self.data]
+        """Virial pressure of the last samples and its error, kJ/mol/nm^3, per state.
+
+        The error has a part from these samples and one from the parameters.
+        """
+        covariance = self.finished().extra["covariance"]
+        found = []
+        for d, path in zip(self.data, self.samples):
+            slopes = pressure_response(
+                d.pressure_samples, d.phi, d.temperature, d.pressure_slopes
+            ) @ self.model.design(d.temperature)
+            with h5py.File(path, "r") as file:
+                value, error = standard_error(file["pressure"][()])
+            found.append((value, np.hypot(error, np.sqrt(slopes @ covariance @ slopes))))
+        return found
 
 
 def potential_error(truth, found, temperature, rdf_file):

@@ -83,7 +83,7 @@ def campaign(tmp_path, soft_model):
 
 def test_files_do_not_depend_on_the_number_of_ranks(campaign):
     assert main(command(campaign, "T300", "serial.h5", "--ensemble", "NPT")) == 0
-    for ranks in (1, 2):
+    for ranks in (1, 2, 4):
         done = python(campaign, "T300", f"{ranks}.h5", "--ensemble", "NPT", ranks=ranks)
         assert done.returncode == 0, done.stderr
         assert "busy_core_seconds" in done.stdout

@@ -10,6 +10,7 @@ from scipy import stats
 
 import lammps_peer as peer
 import lennard_jones as lj
+from recovery import Recovery, potential_error
 from remcg.config import ROOT, Sample
 from remcg.engine.replica import Start
 from remcg.io import read_h5, read_json
@@ -29,6 +30,7 @@ from test_engine_physics import (
 )
 from test_export import lammps_forces, openmm_forces
 from test_optimize import HarmonicTerm, harmonic_data, run, well_samples
+from test_recovery import core_softened_case, learner, lennard_jones_case, mixture_case
 
 FRICTION = Sample().friction
 RESULTS = ROOT / "results" / "spce-water"
@@ -324,3 +326,54 @@ def test_the_configurational_temperature_of_water(timestep):
     if timestep == 0.004:
         assert found.error < 0.0005 * 310.0
         assert abs(found.value / 310.0 - 1.0) < 0.002
+
+
+RECOVERED = {
+    "Lennard-Jones": (lambda: lennard_jones_case(500), 0.02),
+    "core-softened": (core_softened_case, 0.02),
+    "mixture": (mixture_case, 0.04),
+}
+
+
+@pytest.mark.parametrize("name", RECOVERED)
+def test_a_potential_is_recovered_from_its_own_structure(name, tmp_path):
+    """Henderson's theorem, 2000 reference frames, at most eight rounds from Boltzmann inversion."""
+    make, bound = RECOVERED[name]
+    truth = make()
+    recovery = Recovery(tmp_path, truth, learner(truth, 0.02))
+    at = (truth.states[0].temperature, recovery.targets[0])
+    first = potential_error(truth.model, recovery.model, *at)
+    recovery.run(8)
+    errors = potential_error(truth.model, recovery.model, *at)
+    recovery.predict(60_000)
+    deviation = recovery.rdf_deviation()[0]
+    (pressure, se), (expected, true_se) = recovery.pressures()[0], recovery.true_pressures[0]
+    z = (pressure - expected) / np.hypot(se, true_se)
+    print(
+        f"\n| {name}, {len(recovery.plans)} rounds | "
+        + ", ".join(f"{pair} {first[pair]:.2f} to {error:.4f}" for pair, error in errors.items())
+        + f" | {deviation:.3f} | {pressure:.2f} ± {se:.2f} | {expected:.2f} ± {true_se:.2f}"
+        f" | {z:+.1f} |"
+    )
+    assert max(errors.values()) <= bound
+    assert deviation <= 0.02
+    assert abs(z) <= 3.0
+
+
+def test_a_potential_that_does_not_depend_on_temperature_is_learned_as_such(tmp_path):
+    """Two temperatures of one Lennard-Jones fluid: A is the truth, B is zero within its error."""
+    truth = lennard_jones_case(500, (0.9, 1.2))
+    recovery = Recovery(tmp_path, truth, learner(truth, 0.02, 2))
+    recovery.run(8)
+    model = recovery.finished()
+    for each, path in zip(truth.states, recovery.targets):
+        [error] = potential_error(truth.model, model, each.temperature, path).values()
+        print(f"\n{each.id}: rms of dU {error:.4f} kT")
+        assert error <= 0.02
+    term = model.terms[0]
+    rows = term.basis.values(np.linspace(0.95, 2.3, 28) * lj.SIGMA)
+    part = slice(term.n_basis, 2 * term.n_basis)
+    errors = np.sqrt(np.einsum("rk,kl,rl->r", rows, model.extra["covariance"][part, part], rows))
+    z = rows @ model.coefficients[0][1] / errors
+    print(f"B(r)/its error: rms {np.sqrt(np.mean(z**2)):.2f}, largest {np.abs(z).max():.1f}")
+    assert np.abs(z).max() < 4.5 and np.sqrt(np.mean(z**2)) < 2.0

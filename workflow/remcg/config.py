@@ -229,7 +229,7 @@ class Sample:
     threads: int = option(
         "integer", "threads of a rank that share a large box", 1, low=1, high=1000
     )
-    friction: float = option("number", "Langevin friction", 5.0, unit="1/ps", low=1e-3, high=1e3)
+    friction: float = option("number", "Langevin friction", 30.0, unit="1/ps", low=1e-3, high=1e3)
     barostat: str = option(
         "text",
         "what a volume move scales: all edges alike; x and y alike, or z; one of the edges",

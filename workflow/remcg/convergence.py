@@ -41,7 +41,7 @@ def pool(history, present, free):
     near = []
     for other in history:
         step = whiten @ (other.parameters - present.parameters)
-        alike = np.allclose(other.batch_lengths / other.batch_lengths.mean(), shares, rtol=0.2)
+        alike = np.allclose(other.batch_lengths / other.batch_lengths.mean(), shares, rtol=0.5)
         if other.stage == "local" and alike and np.all(np.abs(step) <= reach):
             near.append(other)
     return [*near, present]

@@ -7,6 +7,7 @@ import numpy as np
 from remcg import optimize
 from remcg.guess import StateTarget
 from remcg.io import read_h5, write_h5
+from remcg.uncertainty import virial_pressure_slopes
 from remcg.units import BAR
 
 ARRAYS = ("parameters", "gradient", "metric", "noise", "reference_noise", "batch_lengths")
@@ -71,34 +72,15 @@ def _state_data(model, state, weight, target, sample):
         phi=model.basis_sums(arrays["site_sums"], arrays["volume"], n),
         volume=arrays["volume"],
         pressure_samples=arrays["pressure"],
-        pressure_slopes=_pressure_slopes(model, arrays, json.loads(attributes["type_counts"])),
+        pressure_slopes=virial_pressure_slopes(
+            model,
+            arrays["rdf_edges"],
+            arrays["rdf_blocks"].mean(axis=(0, 1)),
+            arrays["volume"].mean(),
+            json.loads(attributes["type_counts"]),
+        ),
         composition=tuple(sorted(json.loads(attributes["type_counts"]).items())),
     )
-
-
-def _pressure_slopes(model, arrays, type_counts):
-    r"""Derivative of the mean virial pressure with each coefficient, shape (n_phi,), nm^-3.
-
-    .. math:: -\frac{1}{3V} \sum_{pairs} \langle r B_k'(r) \rangle
-
-    from the sampled g(r), taken as constant in each bin.
-    """
-    edges, volume = arrays["rdf_edges"], arrays["volume"].mean()
-    g = arrays["rdf_blocks"].mean(axis=(0, 1))
-    nodes, weights = np.polynomial.legendre.leggauss(6)
-    width = np.diff(edges)[:, None]
-    r = edges[:-1, None] + 0.5 * width * (1.0 + nodes)
-    shell = 4.0 * np.pi * r**2 * 0.5 * width * weights
-    pairs = [{a, b} for i, a in enumerate(model.site_types) for b in model.site_types[i:]]
-    slopes = np.zeros(model.n_phi)
-    for term, rows in zip(model.terms, model.phi_slices):
-        if term.kind == "pair":
-            a, b = (type_counts[name] for name in term.sites)
-            n_pairs = a * (a - 1) / 2 if term.sites[0] == term.sites[1] else a * b
-            counts = g[pairs.index(set(term.sites))][:, None] * shell * n_pairs / volume
-            values = term.basis.values(r, 1)
-            slopes[rows] = -np.einsum("bq,bqk->k", counts * r, values) / (3.0 * volume)
-    return slopes
 
 
 def write_observation(path, observation):

@@ -188,9 +188,8 @@ def _draw_rdf(top, bottom, result, name, color):
     reference, reference_se = block_mean(pair.reference)
     model, model_se = block_mean(pair.model)
     top.plot(pair.centers, reference, color=REFERENCE_COLOR, lw=2.6, alpha=0.35)
-    top.fill_between(
-        pair.centers, model - 2 * model_se, model + 2 * model_se, color=color, alpha=0.3
-    )
+    whole = 2 * np.hypot(model_se, pair.parameter_se)
+    top.fill_between(pair.centers, model - whole, model + whole, color=color, alpha=0.3)
     top.plot(pair.centers, model, color=color, lw=1.2)
     noise = 2 * np.hypot(reference_se, model_se)
     bottom.fill_between(pair.centers, -noise, noise, color="0.85", lw=0)
@@ -266,7 +265,8 @@ def _draw_both(axis, states, key, scale):
         entry, T = state[key], state["temperature_K"]
         if "reference" in entry:
             _point(axis, T - 0.6, entry["reference"] * scale, entry["reference_se"] * scale)
-        _point(axis, T + 0.6, entry["model"] * scale, entry["model_se"] * scale, state["use"])
+        error = np.hypot(entry["model_se"], entry.get("parameter_se", 0.0))
+        _point(axis, T + 0.6, entry["model"] * scale, error * scale, state["use"])
 
 
 def _draw_deviation(axis, states):

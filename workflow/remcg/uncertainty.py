@@ -213,6 +213,45 @@ def density_response(volume, phi, temperature, density):
     return -density / volume.mean() * response(volume, phi, temperature)
 
 
+def virial_pressure_slopes(model, edges, g, volume, type_counts):
+    r"""Derivative of the mean virial pressure with each coefficient, (n_phi,), nm^-3.
+
+    .. math:: -\frac{1}{3V} \sum_{pairs} \langle r B_k'(r) \rangle
+
+    at fixed configurations, from g(r), taken as constant in each bin.
+
+    Parameters
+    ----------
+    model : Model
+    edges, g : ndarray, shape (n_bins + 1,) in nm, (n_pairs, n_bins)
+        Pairs of the model's site types in order, like with like first.
+    volume : float
+        Mean, nm^3.
+    type_counts : dict
+        Number of sites of each type.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(6)
+    width = np.diff(edges)[:, None]
+    r = edges[:-1, None] + 0.5 * width * (1.0 + nodes)
+    shell = 4.0 * np.pi * r**2 * 0.5 * width * weights
+    types = model.site_types
+    pairs = [{a, b} for i, a in enumerate(types) for b in types[i:]]
+    slopes = np.zeros(model.n_phi)
+    for term, rows in zip(model.terms, model.phi_slices):
+        if term.kind == "pair":
+            n_pairs = number_of_pairs(term.sites, type_counts)
+            counts = g[pairs.index(set(term.sites))][:, None] * shell * n_pairs / volume
+            values = term.basis.values(r, 1)
+            slopes[rows] = -np.einsum("bq,bqk->k", counts * r, values) / (3.0 * volume)
+    return slopes
+
+
+def number_of_pairs(sites, type_counts):
+    """N(N - 1)/2, or N_a N_b."""
+    a, b = (type_counts[name] for name in sites)
+    return a * (a - 1) / 2 if sites[0] == sites[1] else a * b
+
+
 def volume_pressure_slopes(model, volume, n_molecules):
     """Derivative of the volume term's pressure with each coefficient, (..., n_phi), nm^-3."""
     slopes = np.zeros((*np.shape(volume), model.n_phi))

@@ -1,10 +1,11 @@
 """Comparison of a prediction with its reference: structure, density, compressibility, pressure."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from remcg import uncertainty
 from remcg.errors import InputError
 from remcg.io import read_h5, write_json, write_text
 from remcg.statistics import standard_error
@@ -23,11 +24,14 @@ class RdfPair:
     edges : ndarray, shape (n_bins + 1,), nm
     reference, model : ndarray, shape (n_blocks, n_bins)
         The two sides may have different numbers of blocks.
+    parameter_se : ndarray, shape (n_bins,)
+        What the errors of the parameters add to that of the model; zero where not known.
     """
 
     edges: np.ndarray
     reference: np.ndarray
     model: np.ndarray
+    parameter_se: np.ndarray | float = 0.0
 
     @property
     def centers(self):
@@ -286,7 +290,70 @@ def read_state(state_id, use, target_path, sample_path, model):
     """
     target, sample = read_h5(target_path), read_h5(sample_path)
     numbers = compare_state(*target, *sample, model)
-    return StateResult({"id": state_id, "use": use, **numbers}, rdf_pairs(*target, sample[0]))
+    pairs = rdf_pairs(*target, sample[0])
+    if "covariance" in model.extra:
+        errors = parameter_errors(model, json.loads(target[1]["type_counts"]), *sample)
+        for key in {"density_kg_m3", "pressure_bar"} & numbers.keys():
+            numbers[key]["parameter_se"] = errors[key](numbers[key]["model"])
+        pairs = {name: replace(p, parameter_se=errors["rdf"](name, p)) for name, p in pairs.items()}
+    return StateResult({"id": state_id, "use": use, **numbers}, pairs)
+
+
+def parameter_errors(model, type_counts, arrays, attributes):
+    """Functions that give what the errors of the parameters add to those of a prediction.
+
+    Linear response of the prediction's own samples to the parameters; the pressure is that at
+    fixed volume.
+
+    Parameters
+    ----------
+    model : Model
+        With its covariance.
+    type_counts : dict
+    arrays, attributes : dict
+        Content of ``predict/<state>.h5``.
+
+    Returns
+    -------
+    dict
+        "density_kg_m3", "pressure_bar": from the value in these units; "rdf": from the name of a
+        pair and its :class:`RdfPair`.
+    """
+    covariance = np.asarray(model.extra["covariance"])
+    temperature, n_molecules = float(attributes["temperature"]), int(attributes["n_molecules"])
+    design, volume = model.design(temperature), arrays["volume"]
+    phi = model.basis_sums(arrays["site_sums"], volume, n_molecules)
+
+    def of_density(value):
+        slopes = uncertainty.density_response(volume, phi, temperature, value)
+        return float(uncertainty.standard_errors(slopes @ design, covariance))
+
+    def of_pressure(_):
+        g, edges = arrays["rdf_blocks"].mean(axis=(0, 1)), arrays["rdf_edges"]
+        direct = uncertainty.virial_pressure_slopes(model, edges, g, volume.mean(), type_counts)
+        direct += uncertainty.volume_pressure_slopes(model, volume.mean(), n_molecules)
+        total = arrays["pressure"] + model.volume_pressure(volume, n_molecules, temperature)
+        slopes = uncertainty.pressure_response(total, phi, temperature, direct, volume)
+        return float(uncertainty.standard_errors(slopes @ design, covariance) / BAR)
+
+    def of_rdf(name, pair):
+        for term, rows in zip(model.terms, model.phi_slices):
+            if term.kind == "pair" and set(term.name.split("-")) == set(name.split("-")):
+                n_pairs = uncertainty.number_of_pairs(term.sites, type_counts)
+                slopes = uncertainty.rdf_response(
+                    term,
+                    phi[..., rows],
+                    volume,
+                    n_pairs,
+                    pair.edges,
+                    pair.model.mean(axis=0),
+                    phi,
+                    temperature,
+                )
+                return uncertainty.standard_errors(slopes @ design, covariance)
+        return 0.0
+
+    return {"density_kg_m3": of_density, "pressure_bar": of_pressure, "rdf": of_rdf}
 
 
 def write_numbers(path, results):
@@ -305,9 +372,11 @@ def write_rdf_table(path, curves):
     """``validate/rdf_<state>.tsv``: g(r) of both sides with standard errors, r at bin centres."""
     rows = []
     for name, pair in curves.items():
-        columns = (pair.centers, *block_mean(pair.reference), *block_mean(pair.model))
+        added = np.broadcast_to(pair.parameter_se, pair.centers.shape)
+        columns = (pair.centers, *block_mean(pair.reference), *block_mean(pair.model), added)
         rows += [[name, *row] for row in zip(*columns)]
     header = ["pair", "r_nm", "g_reference", "g_reference_se", "g_model", "g_model_se"]
+    header.append("g_parameter_se")
     write_table(path, header, rows)
 
 
