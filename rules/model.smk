@@ -6,7 +6,32 @@ rule model:
         samples=last_samples,
         targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
     output:
-        "results/{campaign}/model/model.json",
+        model="results/{campaign}/model/model.json",
+        entropy="results/{campaign}/model/relative_entropy.tsv",
+        noise="results/{campaign}/model/noise.tsv",
+        spectrum="results/{campaign}/model/spectrum.tsv",
+        directions="results/{campaign}/model/directions.tsv",
+        unsampled="results/{campaign}/model/unsampled.tsv",
+        entropy_figure=report(
+            "results/{campaign}/model/relative_entropy.png",
+            caption="../workflow/report/relative_entropy.rst",
+            category="Learning",
+        ),
+        noise_figure=report(
+            "results/{campaign}/model/noise.png",
+            caption="../workflow/report/noise.rst",
+            category="Learning",
+        ),
+        spectrum_figure=report(
+            "results/{campaign}/model/spectrum.png",
+            caption="../workflow/report/spectrum.rst",
+            category="Learning",
+        ),
+        directions_figure=report(
+            "results/{campaign}/model/directions.png",
+            caption="../workflow/report/directions.rst",
+            category="Learning",
+        ),
     log:
         "logs/{campaign}/model/model.log",
     benchmark:

@@ -1,5 +1,6 @@
-"""The final model with the uncertainty of its parameters and the hashes of what it came from."""
+"""The final model with the uncertainty of its parameters, and what its iterations learned."""
 
+from remcg import learned
 from remcg.config import load
 from remcg.ensembles import read_observation, read_training_data
 from remcg.io import read_json
@@ -12,11 +13,11 @@ with stage(snakemake.log[0]):
     campaign = load(snakemake.config["config_file"], check_files=False)
     model = Model.read(snakemake.input.model)
     inputs = snakemake.input.targets, snakemake.input.samples
-    model = finish(
-        model,
-        read_training_data(model, campaign.training, *inputs),
-        [read_observation(path) for path in snakemake.input.records],
-        read_json(snakemake.input.plans[-1])["verdict"],
-        input_hashes(campaign),
-    )
-    model.write(snakemake.output[0])
+    data = read_training_data(model, campaign.training, *inputs)
+    observations = [read_observation(path) for path in snakemake.input.records]
+    verdict = read_json(snakemake.input.plans[-1])["verdict"]
+    model = finish(model, data, observations, verdict, input_hashes(campaign))
+    found = learned.learn(model, data, observations)
+    learned.write_tables(snakemake.output, found, model)
+    learned.draw_figures(snakemake.output, found, model)
+    model.write(snakemake.output.model)

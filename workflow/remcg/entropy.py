@@ -89,22 +89,6 @@ def covariance(phi):
     return deviations.T @ deviations / (len(deviations) - 1)
 
 
-def at_fixed_volume(covariance, cross, variance):
-    """Covariance that is left when the volume does not fluctuate (Schur complement).
-
-    Parameters
-    ----------
-    covariance : ndarray, shape (n_phi, n_phi)
-    cross : ndarray, shape (n_phi,)
-        Covariance of each basis sum with the volume.
-    variance : float
-        Variance of the volume; 0 leaves the covariance as it is.
-    """
-    if variance <= 0.0:
-        return covariance
-    return covariance - np.outer(cross, cross) / variance
-
-
 @dataclass(frozen=True)
 class Estimate:
     """The joint relative entropy near one set of parameters.

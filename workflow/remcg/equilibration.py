@@ -6,6 +6,7 @@ N_STARTS = 20  # evenly spaced in the first three quarters: where equilibrium ma
 PER_SAMPLE = ("site_sums", "volume", "energy", "pressure", "pressure_tensor", "temperature")
 LEAST_INDEPENDENT = 5  # samples of a replica, below which equilibrium cannot be told
 TOLERANCE = 0.05  # of the independent samples may be lost rather than samples cut for noise
+SIGNIFICANT = 3.0  # standard errors between what is cut and the rest; less is noise
 
 
 def inefficiency(series):
@@ -32,7 +33,8 @@ def first_equilibrated(series):
 
     The earliest of :data:`N_STARTS` starts t0 for which the number of independent samples
     (n - t0)/g(t0) is within :data:`TOLERANCE` of its maximum (Chodera, J. Chem. Theory Comput. 12,
-    1799 (2016)).
+    1799 (2016)); the first of all where the mean before t0 does not differ significantly from that
+    after it, because the maximum of a noisy number is found anywhere in a stationary series.
 
     Parameters
     ----------
@@ -47,7 +49,17 @@ def first_equilibrated(series):
     starts = np.unique(np.arange(N_STARTS) * 3 * n // (4 * N_STARTS))
     independent = np.array([(n - start) / inefficiency(series[start:]) for start in starts])
     chosen = np.argmax(independent >= (1.0 - TOLERANCE) * independent.max())
+    start = starts[chosen]
+    if start and _deviation(series, start, (n - start) / independent[chosen]) < SIGNIFICANT:
+        chosen = 0
     return int(starts[chosen]), float(independent[chosen])
+
+
+def _deviation(series, start, inefficiency):
+    """Difference of the means before and after ``start`` in standard errors of noise alone."""
+    before, after = series[:start], series[start:]
+    variance = after.var() * inefficiency * (1.0 / len(before) + 1.0 / len(after))
+    return abs(before.mean() - after.mean()) / max(np.sqrt(variance), 1e-300)
 
 
 def cut(results, log=print):

@@ -240,14 +240,15 @@ def observe(model, data, stage):
     gradients = entropy.gradient(factors, reference, [b[:n_batches] for b in batches])
     covariances = [entropy.covariance(d.phi) for d in data]
     if stage == "global":  # far away the mean of both ensembles is the better metric
-        covariances = [0.5 * (c + _at_fixed_volume(d)) for c, d in zip(covariances, data)]
+        of_reference = [entropy.covariance(_reference_series(d, stage)) for d in data]
+        covariances = [0.5 * (a + b) for a, b in zip(covariances, of_reference)]
     return Observation(
         parameters=model.parameters,
         gradient=entropy.gradient(factors, reference, [d.phi.mean(axis=(0, 1)) for d in data]),
         metric=entropy.fisher(factors, covariances),
         noise=np.atleast_2d(np.cov(gradients.T)) if n_batches > 1 else _zeros(model),
         reference_noise=entropy.gradient_covariance(
-            factors, [_covariance_of_mean(d.reference_phi) for d in data]
+            factors, [_covariance_of_mean(_reference_series(d, stage)) for d in data]
         ),
         n_batches=n_batches,
         batch_lengths=lengths,
@@ -291,7 +292,7 @@ def _local_step(model, data, present, history, free, penalty, max_kl):
     step *= _volume_limit(model, data, step)
     drop = objective.at(present.parameters).value - objective.at(present.parameters + step).value
     reference, sampling = (
-        _divergence(present.metric + penalty, noise, free)
+        divergence(present.metric + penalty, noise, free)
         for noise in (
             present.reference_noise,
             covariance_of(objective.gradient_batches(present.parameters + step)),
@@ -311,7 +312,7 @@ def _local_step(model, data, present, history, free, penalty, max_kl):
     )
 
 
-def _divergence(metric, noise, free):
+def divergence(metric, noise, free):
     """Mean divergence from the minimum that noise of the gradient causes, nats."""
     axes = spectrum(metric, free).directions
     return 0.5 * float(np.einsum("ki,ij,kj->", axes, noise, axes))
@@ -332,7 +333,7 @@ def _holds(test):
 def _effort(model, data, present, free):
     """Share of the sampling of each state, relative to the mean, by its noise in the parameters."""
     noise = [
-        _divergence(
+        divergence(
             present.metric, entropy.gradient_covariance([f], [_covariance_of_batch(d)]), free
         )
         for f, d in zip(entropy.state_factors(model, data), data)
@@ -361,6 +362,21 @@ def _back_to_reference(model, data, present):
     return virial_pressure_matched(model, data, model), present, diagnostics
 
 
+def _reference_series(state, stage):
+    """Basis sums of the reference; where the model has its mean volume, what is left of them."""
+    phi = state.reference_phi
+    deviation = state.reference_volume[0] - state.reference_volume.mean()
+    if stage == "local" or deviation @ deviation <= len(deviation) * _still(state):
+        return phi
+    slopes = deviation @ (phi[0] - phi.mean(axis=(0, 1))) / (deviation @ deviation)
+    return phi - deviation[:, None] * slopes
+
+
+def _still(state):
+    """Variance of the reference's volume below which it does not vary, nm^6."""
+    return (1e-9 * state.reference_volume.mean()) ** 2
+
+
 def _covariance_of_mean(phi):
     """Covariance of mean basis sums, from batches as long as the slowest of them asks for."""
     length = np.ceil(statistics.BATCH_IN_INEFFICIENCIES * statistics.inefficiency(phi))
@@ -383,16 +399,6 @@ def _batches(data):
     per_replica = max(shortest // length, min(2, shortest))
     n_replicas = min(d.phi.shape[0] for d in data)
     return np.array([d.phi.shape[1] // per_replica for d in data]), n_replicas * per_replica
-
-
-def _at_fixed_volume(state):
-    phi, volume = state.reference_phi[0], state.reference_volume[0]
-    deviation = volume - volume.mean()
-    cross = deviation @ (phi - phi.mean(axis=0)) / max(len(phi) - 1, 1)
-    variance = deviation @ deviation / max(len(phi) - 1, 1)
-    if variance <= (1e-9 * volume.mean()) ** 2:
-        variance = 0.0
-    return entropy.at_fixed_volume(entropy.covariance(state.reference_phi), cross, variance)
 
 
 def _sampled(model, data):

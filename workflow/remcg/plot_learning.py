@@ -18,7 +18,7 @@ X_LABEL = {
     "volume": "v/v₀",
 }
 LINES = ["-", "--", ":"]
-STAGE_MARKERS = {"global": "s", "local": "o"}
+STAGE_TITLES = {"global": "at the reference volumes", "local": "in the states' own ensembles"}
 COLUMNS = 3
 
 
@@ -139,45 +139,32 @@ def bands_figure(path, bands):
                 top.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="T, band: 95 %")
 
 
-def entropy_figure(path, iterations, values, errors, stages):
-    """Relative entropy per site along the path, with error bars.
+def entropy_figure(path, rows):
+    """Relative entropy per molecule along the iterations, a panel for each stage.
 
     Parameters
     ----------
     path : path
-    iterations : sequence of int
-    values, errors : sequence of float
-        S_rel relative to the first model, nats per site, and its standard errors.
-    stages : sequence of str
-        "global" or "local", of each iteration.
+    rows : list of dict
+        From :func:`remcg.stored.relative_entropy_path`.
     """
-    x, y, error = (np.asarray(a, float) for a in (iterations, values, errors))
-    stages = np.asarray(stages)
-    near = stages == "local" if (stages == "local").sum() > 1 else np.arange(len(x)) >= len(x) // 2
-    with _figure(path, (8.4, 3.3)) as figure:
-        axes = figure.subplots(1, 2)
-        for axis, part in zip(axes, (np.ones(len(x), bool), near)):
-            axis.plot(x[part], y[part], color="0.75", lw=1.0, zorder=1)
-            for stage, marker in STAGE_MARKERS.items():
-                chosen = part & (stages == stage)
-                if chosen.any():
-                    color = BLOCK_COLORS[list(STAGE_MARKERS).index(stage)]
-                    axis.errorbar(
-                        x[chosen],
-                        y[chosen],
-                        2.0 * error[chosen],
-                        marker=marker,
-                        ms=4,
-                        ls="",
-                        color=color,
-                        capsize=2,
-                        label=f"{stage} stage",
-                    )
+    stages = [stage for stage in STAGE_TITLES if any(row["stage"] == stage for row in rows)]
+    with _figure(path, (4.2 * len(stages), 3.3)) as figure:
+        for axis, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages):
+            own = [row for row in rows if row["stage"] == stage]
+            x, y, error, line = (
+                np.array([row[key] for row in own])
+                for key in ("iteration", "nats_per_molecule", "se", "integrated")
+            )
+            color = BLOCK_COLORS[list(STAGE_TITLES).index(stage)]
+            axis.plot(x, line, color="0.6", lw=1.0, label="integrated gradient", zorder=1)
+            style = {"marker": "o", "ms": 4, "ls": "", "color": color, "capsize": 2}
+            axis.errorbar(x, y, 2.0 * error, label="free energies, 2 SE", **style)
+            axis.axhline(0.0, color="0.6", lw=0.7, ls="--", zorder=0)
             axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.set(xlabel="iteration", ylabel="S$_{rel}$ − S$_{rel}$(0) (nats per site)")
-        axes[0].set_title("all iterations", loc="left")
-        axes[1].set_title("near the minimum", loc="left")
-        axes[0].legend(title="bars: 2 SE")
+            axis.set(xlabel="iteration", ylabel="S$_{rel}$ above the last (nats/molecule)")
+            axis.set_title(STAGE_TITLES[stage], loc="left")
+        figure.axes[0].legend(loc="upper right")
 
 
 def noise_figure(path, iterations, model, reference):
@@ -317,10 +304,10 @@ def write_bands_table(path, bands):
     write_table(path, ["term", "unit", "x", *header], rows)
 
 
-def write_entropy_table(path, iterations, values, errors, stages):
-    """S_rel relative to the first model, nats per site, along the path."""
-    rows = [[f"{i}", s, v, e] for i, v, e, s in zip(iterations, values, errors, stages)]
-    write_table(path, ["iteration", "stage", "s_rel_nats_per_site", "se"], rows)
+def write_entropy_table(path, rows):
+    """The rows of :func:`remcg.stored.relative_entropy_path`."""
+    header = ["iteration", "stage", "nats_per_molecule", "se", "integrated", "overlap"]
+    write_table(path, header, [[row[key] for key in header] for row in rows])
 
 
 def write_noise_table(path, iterations, model, reference):

@@ -11,6 +11,7 @@ from remcg.statistics import standard_error
 SHARED = 0.02  # effective fraction of one state's samples in the next: both go into one mixture
 MOST_STATES = 8  # that share one mixture
 MOST_ITERATIONS = 24  # whose samples are used, the last ones
+LEAST_OVERLAP = 0.03  # of neighbours, for free energy differences with reliable errors
 
 
 def joint_objective(model, data, observations, stage):
@@ -57,9 +58,10 @@ def joint_objective(model, data, observations, stage):
 def relative_entropy_path(model, data, observations):
     r"""The joint relative entropy of every iteration's model, above the last one of its stage.
 
-    By MBAR over the samples of the stage, and beside it by thermodynamic integration of the
-    gradients that each iteration measured (trapezoidal rule with the end correction by the Fisher
-    matrices). Both ends of the local stage are the last model's.
+    By MBAR over the samples of the stage where neighbouring iterations overlap; across a gap, and
+    throughout as a check, by thermodynamic integration of the gradients that each iteration
+    measured (trapezoidal rule with the end correction by the Fisher matrices; its discretisation
+    is not in the error). The local stage ends at ``model``.
 
     Parameters
     ----------
@@ -72,39 +74,53 @@ def relative_entropy_path(model, data, observations):
     Returns
     -------
     list of dict
-        iteration, stage, nats_per_molecule, se, integrated (nats per molecule) and overlap: the
-        least share of a state's samples that lie as well in the next iteration; where it is below
-        0.03, do not trust the standard errors of differences across it.
+        iteration, stage, nats_per_molecule, se, integrated (nats per molecule), and overlap with
+        the next iteration: the least share, over states, of samples that might as well be its.
     """
     rows = []
     per_molecule = 1.0 / sum(d.weight * d.n_molecules for d in data)
     for stage in ("global", "local"):
-        numbers = [k for k, o in enumerate(observations) if o.stage == stage]
-        own = [observations[k] for k in numbers][-MOST_ITERATIONS:]
-        if not own:
-            continue
-        objective = joint_objective(model, data, own, stage)
-        points = [o.parameters for o in own]
-        end = model.parameters if stage == "local" else points[-1]
-        values = np.array([objective.at(p).value for p in points]) - objective.at(end).value
-        noise = np.diag(covariance_of(objective.difference_batches(end, points)))
-        steps = [_reference_variance(objective, data, end, p) for p in points]
-        integrated = _integrated(objective, own, values[-1])
-        overlaps = [*_overlaps(objective, len(own)), 1.0]
-        for k, value, error, line, overlap in zip(
-            numbers[-len(own) :], values, np.sqrt(noise + steps), integrated, overlaps
-        ):
-            rows.append(
-                {
-                    "iteration": k,
-                    "stage": stage,
-                    "nats_per_molecule": float(value * per_molecule),
-                    "se": float(error * per_molecule),
-                    "integrated": float(line * per_molecule),
-                    "overlap": float(overlap),
-                }
-            )
+        own = [(k, o) for k, o in enumerate(observations) if o.stage == stage]
+        own = own[-MOST_ITERATIONS:]
+        if own:
+            columns = _stage_path(model, data, [o for _, o in own], stage)
+            for (k, _), value, error, line, overlap in zip(own, *columns):
+                rows.append(
+                    {
+                        "iteration": k,
+                        "stage": stage,
+                        "nats_per_molecule": float(value * per_molecule),
+                        "se": float(error * per_molecule),
+                        "integrated": float(line * per_molecule),
+                        "overlap": float(overlap),
+                    }
+                )
     return rows
+
+
+def _stage_path(model, data, observations, stage):
+    """Values, errors, integrated values (nats) and overlaps of the iterations of one stage."""
+    objective = joint_objective(model, data, observations, stage)
+    points = [o.parameters for o in observations]
+    end = model.parameters if stage == "local" else points[-1]
+    values = np.array([objective.at(p).value for p in points]) - objective.at(end).value
+    batches = objective.difference_batches(end, points)
+    noise = covariance_of(batches)
+    overlaps = np.append(_overlaps(objective, len(points)), 1.0)
+    links = _integrated_links(objective, observations)
+    result, variance, line = values.copy(), np.diag(noise).copy(), values.copy()
+    joined = True
+    for k in reversed(range(len(points) - 1)):
+        joined = joined and overlaps[k] >= LEAST_OVERLAP
+        line[k] = line[k + 1] + links[k][0]
+        if not joined:
+            drop, own = links[k]
+            if overlaps[k] >= LEAST_OVERLAP:
+                drop = values[k] - values[k + 1]
+                own = noise[k, k] + noise[k + 1, k + 1] - 2.0 * noise[k, k + 1]
+            result[k], variance[k] = result[k + 1] + drop, variance[k + 1] + own
+    variance += [_reference_variance(objective, data, end, p) for p in points]
+    return result, np.sqrt(np.maximum(variance, 0.0)), line, overlaps
 
 
 def _reference_variance(objective, data, start, end):
@@ -116,26 +132,21 @@ def _reference_variance(objective, data, start, end):
     )
 
 
-def _integrated(objective, observations, last):
-    """J of each observation's model minus its end, integrated from the measured gradients."""
+def _integrated_links(objective, observations):
+    """(J of an iteration minus J of the next, its variance) from the gradients of both."""
     measured = []
     for o in observations:
         means = [phi.mean(axis=(0, 1)) for phi in o.phi]
         references = [reference[:-1] for reference in objective.references]
-        measured.append(
-            (
-                gradient(objective.states, references, means),
-                fisher(objective.states, [covariance(phi) for phi in o.phi]),
-            )
-        )
-    values = [last]
-    for (a, b), (p, q) in zip(
-        reversed(list(pairwise(measured))), reversed(list(pairwise(observations)))
-    ):
-        step = q.parameters - p.parameters
-        rise = 0.5 * (a[0] + b[0]) @ step + step @ (a[1] - b[1]) @ step / 12.0
-        values.append(values[-1] - rise)
-    return values[::-1]
+        slope = gradient(objective.states, references, means)
+        metric = fisher(objective.states, [covariance(phi) for phi in o.phi])
+        measured.append((o.parameters, slope, metric, o.noise / max(o.n_batches, 1)))
+    links = []
+    for (p, g, metric, noise), (q, g2, metric2, noise2) in pairwise(measured):
+        step = q - p
+        rise = 0.5 * (g + g2) @ step + step @ (metric - metric2) @ step / 12.0
+        links.append((-rise, 0.25 * step @ (noise + noise2) @ step))
+    return links
 
 
 def _overlaps(objective, n):
