@@ -13,5 +13,8 @@ rule guess:
         "../envs/remcg.yaml"
     params:
         settings=settings("model"),
+        forces=(
+            update_settings() if SETTINGS["rem"]["method"] == "force_matching" else "not needed"
+        ),
     script:
         "../scripts/guess.py"

@@ -16,5 +16,10 @@ rule map:
     params:
         settings=settings("model"),
         state=state_settings,
+        forces=(
+            [TRAINING, SETTINGS["system"]["force_field"], SETTINGS["reference"]["cutoff"]]
+            if SETTINGS["rem"]["method"] == "force_matching"
+            else "not needed"
+        ),
     script:
         "../scripts/map.py"

@@ -13,5 +13,6 @@ rule target:
         "../envs/remcg.yaml"
     params:
         settings=settings("model"),
+        forces=TRAINING if SETTINGS["rem"]["method"] == "force_matching" else "not needed",
     script:
         "../scripts/target.py"

@@ -1,6 +1,6 @@
 """The model of iteration 0."""
 
-from remcg import target
+from remcg import methods, target
 from remcg.config import load
 from remcg.ensembles import read_state_target
 from remcg.guess import guess
@@ -17,8 +17,9 @@ with stage(snakemake.log[0]):
     ]
     v0 = sum(state.volume / state.n_molecules for state in states) / len(states)
     model = guess(facts[0]["site_names"], terms, campaign.reference_temperature, v0, states)
+    plan = {"verdict": "continue", "stage": "global", "phase": "NVT", "restart": "reference"}
+    if campaign.rem.method == "force_matching":
+        sums = methods.read_force_sums(snakemake.input.targets, campaign.training)
+        model, plan["forces"] = methods.force_matched(model, states, sums, campaign.rem.ridge)
     model.write(snakemake.output.model)
-    write_json(
-        snakemake.output.plan,
-        {"verdict": "continue", "stage": "global", "phase": "NVT", "restart": "reference"},
-    )
+    write_json(snakemake.output.plan, plan)

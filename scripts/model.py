@@ -4,6 +4,7 @@ from remcg import learned
 from remcg.config import load
 from remcg.ensembles import read_observation, read_training_data
 from remcg.io import read_json
+from remcg.methods import drop_covariance
 from remcg.model import Model
 from remcg.optimize import finish
 from remcg.provenance import input_hashes
@@ -17,6 +18,7 @@ with stage(snakemake.log[0]):
     observations = [read_observation(path) for path in snakemake.input.records]
     verdict = read_json(snakemake.input.plans[-1])["verdict"]
     model = finish(model, data, observations, verdict, input_hashes(campaign))
+    model = drop_covariance(campaign.rem.method, model)
     found = learned.learn(model, data, observations)
     learned.write_tables(snakemake.output, found, model)
     learned.draw_figures(snakemake.output, found, model)

@@ -10,6 +10,9 @@ with stage(snakemake.log[0]):
     onsets = [read_json(path)["onset"] for path in snakemake.input.facts]
     terms = target.pair_basis(campaign.model, onsets)
     arrays, attributes = target.compute(
-        snakemake.input.sites, terms, next(iter(snakemake.input.energies), None)
+        snakemake.input.sites,
+        terms,
+        next(iter(snakemake.input.energies), None),
+        forces=campaign.needs_forces(snakemake.wildcards.state),
     )
     write_h5(snakemake.output[0], arrays, attributes)

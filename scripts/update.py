@@ -1,6 +1,6 @@
 """One step of relative entropy minimisation and its verdict."""
 
-from remcg import ensembles
+from remcg import ensembles, methods
 from remcg.config import load
 from remcg.io import read_json, write_json
 from remcg.model import Model
@@ -12,15 +12,21 @@ with stage(snakemake.log[0]):
     model = Model.read(snakemake.input.model)
     plan = read_json(snakemake.input.plan)
     inputs = snakemake.input.targets, snakemake.input.samples
-    following, observation, diagnostics = update(
-        model,
-        ensembles.read_training_data(model, campaign.training, *inputs),
-        plan["stage"],
-        [ensembles.read_observation(path) for path in snakemake.input.records],
-        campaign.rem.max_kl,
-        campaign.rem.confidence,
-        plan.get("effort"),
-    )
+    data = ensembles.read_training_data(model, campaign.training, *inputs)
+    if campaign.rem.method == "rem":
+        following, observation, diagnostics = update(
+            model,
+            data,
+            plan["stage"],
+            [ensembles.read_observation(path) for path in snakemake.input.records],
+            campaign.rem.max_kl,
+            campaign.rem.confidence,
+            plan.get("effort"),
+        )
+    else:
+        following, observation, diagnostics = methods.update(
+            campaign.rem.method, model, data, methods.read_rdfs(*inputs), campaign.rem.scale
+        )
     for state, target, sample in zip(campaign.training, *inputs):
         diagnostics["states"][state.id]["rdf_rmse"] = ensembles.rdf_rmse(target, sample)
     diagnostics["iteration"] = int(snakemake.wildcards.iteration)

@@ -29,6 +29,7 @@ from test_engine_physics import (
     water,
 )
 from test_export import lammps_forces, openmm_forces
+from test_noise import z_scores
 from test_optimize import HarmonicTerm, harmonic_data, run, well_samples
 from test_recovery import core_softened_case, learner, lennard_jones_case, mixture_case
 
@@ -377,3 +378,9 @@ def test_a_potential_that_does_not_depend_on_temperature_is_learned_as_such(tmp_
     z = rows @ model.coefficients[0][1] / errors
     print(f"B(r)/its error: rms {np.sqrt(np.mean(z**2)):.2f}, largest {np.abs(z).max():.1f}")
     assert np.abs(z).max() < 4.5 and np.sqrt(np.mean(z**2)) < 2.0
+
+
+def test_errors_of_parameters_and_of_the_relative_entropy_are_their_spread_in_1000_repeats():
+    spread = z_scores(1000, 4, 3).std(axis=0)
+    print(f"\nstandard deviation of z: parameter {spread[0]:.3f}, relative entropy {spread[1]:.3f}")
+    assert (0.9 < spread).all() and (spread < 1.1).all()

@@ -1,6 +1,7 @@
 """The command ``remcg``: thin over the library; heavy imports wait until they are needed."""
 
 import argparse
+import os
 import sys
 
 from remcg import __version__
@@ -45,6 +46,17 @@ def _parser():
     compare.add_argument("first")
     compare.add_argument("second")
     compare.set_defaults(run=_compare)
+
+    methods = commands.add_parser(
+        "methods", help="run a campaign with several methods and compare what they make of it"
+    )
+    methods.add_argument("config")
+    methods.add_argument(
+        "--methods", help="default: rem,ibi,imc,force_matching,boltzmann", metavar="A,B"
+    )
+    methods.add_argument("--cores", type=int, default=os.cpu_count(), help="for all jobs")
+    methods.add_argument("--state", help="whose g(r) and U(r) are drawn")
+    methods.set_defaults(run=_methods)
     return parser
 
 
@@ -77,6 +89,17 @@ def _compare(options):
     agrees, text = compare(options.first, options.second)
     print(text)
     return 0 if agrees else 1
+
+
+def _methods(options):
+    from remcg.method_comparison import METHODS, compare_methods
+
+    chosen = options.methods.split(",") if options.methods else None
+    for name in chosen or ():
+        if name not in METHODS:
+            raise InputError(f"--methods: found '{name}', allowed are {', '.join(METHODS)}")
+    codes = compare_methods(options.config, chosen, options.cores, options.state)
+    return max(codes.values(), default=0)
 
 
 if __name__ == "__main__":

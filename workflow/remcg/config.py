@@ -272,6 +272,27 @@ class Rem:
     confidence: float = option(
         "number", "level of the test that the gradient is zero", 0.99, low=0.5, high=0.999999
     )
+    method: str = option(
+        "text",
+        "what fits the model: relative entropy, or what it is compared with: iterative Boltzmann "
+        "inversion, inverse Monte Carlo, force matching, plain Boltzmann inversion",
+        "rem",
+        choices=("rem", "ibi", "imc", "force_matching", "boltzmann"),
+    )
+    scale: float | None = option(
+        "number",
+        "part of each full step that is taken; default: 1 for ibi, 0.5 for imc",
+        None,
+        low=1e-3,
+        high=1,
+    )
+    ridge: float = option(
+        "number",
+        "force_matching: ridge on each coefficient, relative to what the forces say about it",
+        1e-6,
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -415,6 +436,10 @@ class Campaign:
     def n_orders(self, term):
         """How many coefficients (A, B, C) each basis function of a term has."""
         return self.model.n_orders(term)
+
+    def needs_forces(self, name):
+        """Whether the model is fitted to the atomistic forces of the state with this id."""
+        return self.rem.method == "force_matching" and self.state(name).use == "train"
 
     def to_dict(self):
         """Plain values; paths are relative to the repository or to the config file."""
@@ -656,6 +681,7 @@ def _check_campaign(campaign):
         _check_temperatures(campaign, term)
     _check_pressures(campaign)
     _check_exchange(campaign)
+    _check_forces(campaign)
     interval = campaign.sample.sample_interval
     for where in ("sample", "predict"):
         steps = getattr(campaign, where).steps
@@ -677,6 +703,21 @@ def _check_pressures(campaign):
             "volume term, without which its density would be wrong; add {kind: volume, order: 2} "
             "to model.terms, or set pressure: null in every state to simulate at constant volume"
         )
+
+
+def _check_forces(campaign):
+    """Force matching needs the atomistic forces, from the trajectory or from a force field."""
+    if campaign.rem.method != "force_matching" or campaign.system.force_field:
+        return
+    for state in campaign.training:
+        for path in state.trajectory:
+            if path.suffix.lower() != ".trr":
+                raise InputError(
+                    f"rem.method: force_matching needs atomistic forces, but {path.name} of "
+                    f"{state.id} has none and system.force_field is empty; give a TRR written with "
+                    "forces (nstfout = nstxout), or the force field of the reference, such as "
+                    "force_field: [spce.xml]"
+                )
 
 
 def _check_exchange(campaign):

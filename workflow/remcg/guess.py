@@ -76,9 +76,9 @@ def guess(site_types, terms, reference_temperature, v0, states):
     parameters = np.zeros(model.n_params)
     for term, part in zip(model.terms, model.parameter_slices):
         if term.kind == "pair":
-            parameters[part] = _inverted(term, model, states)
-    model = model.with_parameters(parameters)
-    return _with_pressure(model, states)
+            curves = [(s.temperature, *_mean_force_potential(term, s)) for s in states]
+            parameters[part] = fitted(term, model, curves)
+    return with_pressure(model.with_parameters(parameters), states)
 
 
 def virial_pressure(model, state):
@@ -99,16 +99,28 @@ def _counts(term, state):
     return pair_counts(state.edges, g, term.sites, state.type_counts, state.volume)
 
 
-def _inverted(term, model, states):
-    """Coefficients (n_orders * n_basis) of one pair term by weighted least squares."""
+def fitted(term, model, curves):
+    """Coefficients of one pair term that fit a curve at each temperature, by least squares.
+
+    Parameters
+    ----------
+    term : PairTerm
+    model : Model
+        Its reference temperature is that of the coefficients.
+    curves : sequence of (temperature, r, energy, weight)
+        K; arrays (n_points,) of nm, kJ/mol and any unit; a weight of zero leaves a point out.
+
+    Returns
+    -------
+    ndarray, shape (n_orders * n_basis,), kJ/mol
+    """
     size = term.n_orders * term.n_basis
     normal, right = np.zeros((size, size)), np.zeros(size)
-    for state in states:
-        r, potential, weight = _mean_force_potential(term, state)
-        powers = (-model.tau(state.temperature)) ** np.arange(term.n_orders)
+    for temperature, r, energy, weight in curves:
+        powers = (-model.tau(temperature)) ** np.arange(term.n_orders)
         rows = np.kron(powers, term.basis.values(r))
         normal += rows.T @ (weight[:, None] * rows)
-        right += rows.T @ (weight * potential)
+        right += rows.T @ (weight * energy)
     curvature = np.kron(np.eye(term.n_orders), term.basis.curvature())
     strength = SMOOTHNESS * np.trace(normal) / np.trace(curvature)
     ridge = 1e-9 * np.trace(normal) / size * np.eye(size)
@@ -133,7 +145,11 @@ def _mean_force_potential(term, state):
     return r, potential, weight
 
 
-def _with_pressure(model, states):
+def with_pressure(model, states):
+    """psi_1 such that the virial pressure of the reference's g(r) is made up to the set one.
+
+    The volume term of ``model`` must be zero.
+    """
     states = [state for state in states if state.pressure is not None]
     if model.volume_term is None or not states:
         return model

@@ -355,12 +355,15 @@ def map_trajectory(campaign, state, sites_path, facts_path):
     r_cut = max(term.r_cut for term in campaign.pair_terms)
     onset = _Onset(sites, r_cut)
     unwrap = Unwrapper(topology, sites.atoms)
+    forces = _forces_of(campaign, state, topology, sites)
     with replacing(sites_path) as temporary:
-        with _growing(temporary, sites, state.id) as append:
+        with _growing(temporary, sites, state.id, forces is not None) as append:
             for chunk in read_frames(state.trajectory, topology, state.id, system.topology):
                 check_cutoff(r_cut, chunk.boxes, chunk.start, state.id)
-                positions = _apply(sites.matrix, unwrap(chunk, state.id))
-                append(positions, chunk.boxes, chunk.time)
+                atoms = unwrap(chunk, state.id)
+                positions = _apply(sites.matrix, atoms)
+                mapped = [forces(atoms, chunk.boxes)] if forces else []
+                append(positions, chunk.boxes, chunk.time, *mapped)
                 onset.add(positions, chunk.boxes)
         with h5py.File(temporary, "r") as file:
             boxes, time = file["box"][()], file["time"][()]
@@ -372,6 +375,16 @@ def map_trajectory(campaign, state, sites_path, facts_path):
     for warning in facts["warnings"]:
         print(f"warning: {warning}")
     return facts
+
+
+def _forces_of(campaign, state, topology, sites):
+    """Where the forces on the sites of a state come from, or None where nobody needs them."""
+    if not campaign.needs_forces(state.id):
+        return None
+    from remcg.mapped_forces import open_forces
+
+    field, cutoff = campaign.system.force_field, campaign.reference.cutoff
+    return open_forces(state.trajectory, state.id, field, cutoff, topology, sites)
 
 
 def _apply(matrix, positions):
@@ -443,13 +456,15 @@ def check_cutoff(r_cut, boxes, start, state):
 
 
 @contextmanager
-def _growing(path, sites, state):
+def _growing(path, sites, state, with_forces=False):
     """Yield a function that appends frames to the datasets of a new mapped trajectory."""
     n_sites = len(sites.site_types)
     shapes = {"positions": (n_sites, 3), "box": (3,), "time": ()}
+    if with_forces:
+        shapes["forces"] = (n_sites, 3)
     with h5py.File(path, "w") as file:
         for name, shape in shapes.items():
-            chunks = (1 if name == "positions" else 1024, *shape)
+            chunks = (1024 if name in ("box", "time") else 1, *shape)
             file.create_dataset(name, (0, *shape), "f8", maxshape=(None, *shape), chunks=chunks)
         file["site_types"] = sites.site_types.astype(np.int64)
         file["molecule"] = sites.molecule.astype(np.int64)

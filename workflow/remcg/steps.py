@@ -74,8 +74,8 @@ def natural_step(gradient, metric, free, max_kl):
 def minimise(objective, parameters, free, penalty, max_kl, enough):
     """Natural-gradient steps on a reweighted objective, as far as its samples reach.
 
-    A step that leads where a state has fewer effective samples than ``enough`` is the last: what
-    is there must be sampled first.
+    A step that would lead where a state has fewer effective samples than ``enough`` is shortened,
+    and is the last: what is beyond must be sampled first.
 
     Parameters
     ----------
@@ -100,17 +100,19 @@ def minimise(objective, parameters, free, penalty, max_kl, enough):
         first = full if first is None else first
         n_steps += 1
         value = here.value + 0.5 * parameters @ penalty @ parameters
+        is_reached = True
         for _ in range(HALVINGS):
             trial = parameters + step
             there = objective.at(trial)
             reaches = all(s.n_effective >= n for s, n in zip(there.states, enough))
-            if not reaches or there.value + 0.5 * trial @ penalty @ trial <= value:
+            if reaches and there.value + 0.5 * trial @ penalty @ trial <= value:
+                parameters, here = trial, there
                 break
+            is_reached = is_reached and reaches
             step *= 0.5
         else:  # no descent left in double precision
-            trial, there, kl = parameters, here, 0.0
-        parameters, here = trial, there
-        if not reaches or kl < SETTLED:
+            kl = 0.0
+        if not is_reached or kl < SETTLED:
             break
     n_effective = [s.n_effective for s in here.states]
-    return Minimum(parameters, float(first), n_steps, n_effective, reaches)
+    return Minimum(parameters, float(first), n_steps, n_effective, is_reached)

@@ -7,6 +7,7 @@ import numpy as np
 
 from remcg.basis import SplineBasis
 from remcg.errors import InputError
+from remcg.forces import normal_equations
 from remcg.model import PairTerm, VolumeTerm
 from remcg.pairs import pair_sums, rdf, rdf_edges
 from remcg.statistics import inefficiency
@@ -67,7 +68,7 @@ def _pair_term(term, n_orders, onsets):
     return PairTerm(tuple(term.sites), SplineBasis(r_min, term.r_cut, term.n_basis), n_orders)
 
 
-def compute(map_file, pair_terms, log=None):
+def compute(map_file, pair_terms, log=None, forces=False):
     """Basis sums, RDFs and volumes of a mapped trajectory, streamed.
 
     Parameters
@@ -77,6 +78,8 @@ def compute(map_file, pair_terms, log=None):
     pair_terms : list of PairTerm
     log : path, optional
         CSV of the atomistic run; its energies are kept if it has one line per frame.
+    forces : bool
+        Whether to add up the normal equations of force matching, as means over the frames.
 
     Returns
     -------
@@ -90,6 +93,8 @@ def compute(map_file, pair_terms, log=None):
         n_molecules = int(file.attrs["n_molecules"])
         pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
         arrays = _streamed(file["positions"], boxes, types, names, pairs, pair_terms)
+        if forces:
+            arrays |= _force_sums(file, state, boxes, types, names, pair_terms)
     arrays["volume"] = boxes.prod(axis=1)
     energies = read_log(log, state).get("potential_energy_kJ_mol") if log else None
     if energies is not None and len(energies) == len(boxes):
@@ -133,6 +138,23 @@ def _streamed(positions, boxes, types, names, pairs, pair_terms):
         "rdf_fine_edges": fine_edges,
         "rdf_fine": fine,
     }
+
+
+def _force_sums(file, state, boxes, types, names, pair_terms):
+    """Normal equations of force matching, mean over the frames."""
+    if "forces" not in file:
+        raise InputError(
+            f"{state}: {file.filename} has no forces, which force matching needs; map the "
+            "trajectory again with rem.method: force_matching"
+        )
+    total = 0.0, 0.0, 0.0
+    for start in range(0, len(boxes), CHUNK):
+        part = slice(start, start + CHUNK)
+        frames = file["positions"][part], boxes[part], file["forces"][part]
+        found = normal_equations(*frames, types, names, pair_terms)
+        total = tuple(a + b for a, b in zip(total, found))
+    keys = "force_normal", "force_right", "force_square"
+    return {key: value / len(boxes) for key, value in zip(keys, total)}
 
 
 def _leading(sums):

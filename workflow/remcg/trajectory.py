@@ -110,6 +110,44 @@ def _read_file(path, topology, state, topology_name, chunk):
         )
 
 
+def has_forces(path):
+    """Whether a trajectory holds forces that can be read: a TRR written with them."""
+    if not str(path).lower().endswith(".trr"):
+        return False
+    from mdtraj.formats import TRRTrajectoryFile
+
+    with TRRTrajectoryFile(str(path)) as file:
+        return file._check_has_velocities_forces()[1] > 0
+
+
+def read_forces(paths, topology, state, chunk=CHUNK):
+    """Yield the forces of TRR files, shape (n_frames, n_atoms, 3), kJ/mol/nm.
+
+    In the same chunks of frames as :func:`read_frames`, with the same ``chunk``.
+    """
+    from mdtraj.formats import TRRTrajectoryFile
+
+    for path in paths:
+        with TRRTrajectoryFile(str(path)) as file:
+            while True:
+                try:  # mdtraj has no public way to forces
+                    forces = file._read(chunk, None, get_velocities=False, get_forces=True)[-1]
+                except Exception as error:  # mdtraj's readers raise almost anything
+                    raise InputError(
+                        f"{state}: the forces of {path} cannot be read ({_one_line(error)}); write "
+                        "forces with every frame (GROMACS: nstfout = nstxout)"
+                    ) from error
+                if forces is None or len(forces) == 0:
+                    break
+                forces = forces.astype(float)
+                if not np.isfinite(forces).all():
+                    raise InputError(
+                        f"{state}: {path} has forces that are not numbers; the simulation failed "
+                        "there: keep only the frames before, or run it again"
+                    )
+                yield forces
+
+
 def _other_atoms(path, found, topology, state, topology_name):
     name = os.path.basename(str(topology_name))
     return InputError(
