@@ -248,7 +248,7 @@ def observe(model, data, stage):
         metric=entropy.fisher(factors, covariances),
         noise=np.atleast_2d(np.cov(gradients.T)) if n_batches > 1 else _zeros(model),
         reference_noise=entropy.gradient_covariance(
-            factors, [_covariance_of_mean(_reference_series(d, stage)) for d in data]
+            factors, [statistics.covariance_of_mean(_reference_series(d, stage)) for d in data]
         ),
         n_batches=n_batches,
         batch_lengths=lengths,
@@ -375,12 +375,6 @@ def _reference_series(state, stage):
 def _still(state):
     """Variance of the reference's volume below which it does not vary, nm^6."""
     return (1e-9 * state.reference_volume.mean()) ** 2
-
-
-def _covariance_of_mean(phi):
-    """Covariance of mean basis sums, from batches as long as the slowest of them asks for."""
-    length = np.ceil(statistics.BATCH_IN_INEFFICIENCIES * statistics.inefficiency(phi))
-    return statistics.covariance_of_mean(phi, int(min(length, max(phi.shape[1] // 4, 1))))
 
 
 def _zeros(model):

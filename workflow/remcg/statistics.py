@@ -66,15 +66,16 @@ def standard_error(series):
     return series.mean(), series.std(ddof=1) * np.sqrt(g / series.size)
 
 
-def covariance_of_mean(series, length):
+def covariance_of_mean(series, length=None):
     """Covariance of the mean of a correlated vector series, by overlapping batch means.
 
     Parameters
     ----------
     series : ndarray, shape (n_replicas, n_samples, n_components)
-    length : int
-        Samples per batch, about ten statistical inefficiencies: the relative error of a variance
-        is about -inefficiency/length in bias and sqrt(4/3 length/n) in noise, n all samples.
+    length : int, optional
+        Samples per batch; default: ten times the inefficiency of the slowest component, at most a
+        quarter of a replica. The relative error of a variance is about -inefficiency/length in
+        bias and sqrt(4/3 length/n) in noise, n all samples.
 
     Returns
     -------
@@ -85,6 +86,9 @@ def covariance_of_mean(series, length):
     Meketon and Schmeiser, Proc. Winter Simulation Conf. 227 (1984).
     """
     n_replicas, n_samples, n_components = series.shape
+    if length is None:
+        wanted = int(np.ceil(BATCH_IN_INEFFICIENCIES * inefficiency(series)))
+        length = min(wanted, max(n_samples // 4, 1))
     if not 1 <= length <= n_samples * n_replicas // 2 or length > n_samples:
         raise InputError(
             f"batches of {length} in {n_replicas} x {n_samples} samples; give at least two batches"

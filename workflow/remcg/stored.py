@@ -6,7 +6,7 @@ import numpy as np
 
 from remcg.entropy import JointObjective, covariance, fisher, gradient, state_factors
 from remcg.reweight import Ensemble, Mixture, covariance_of
-from remcg.statistics import standard_error
+from remcg.statistics import covariance_of_mean
 
 SHARED = 0.02  # effective fraction of one state's samples in the next: both go into one mixture
 MOST_STATES = 8  # that share one mixture
@@ -127,7 +127,7 @@ def _reference_variance(objective, data, start, end):
     """Variance of the reference's part of J(end) - J(start)."""
     change = [b - a for a, b in zip(objective.coefficients(start), objective.coefficients(end))]
     return sum(
-        (d.weight * standard_error(d.reference_phi @ c[:-1])[1]) ** 2 if c.any() else 0.0
+        d.weight**2 * covariance_of_mean((d.reference_phi @ c[:-1])[..., None]).item()
         for d, c in zip(data, change)
     )
 
