@@ -20,6 +20,7 @@ wildcard_constraints:
 
 include: "rules/reference.smk"
 include: "rules/map.smk"
+include: "rules/basis.smk"
 include: "rules/target.smk"
 include: "rules/guess.smk"
 include: "rules/sample.smk"

@@ -9,6 +9,7 @@ config["config_file"] = CONFIG
 CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
 TRAINING = [state.id for state in CAMPAIGN.training]
+OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
 SETTINGS = CAMPAIGN.to_dict()
 
 
@@ -141,6 +142,10 @@ def template_trajectory(wildcards):
 
 def of_all_states(pattern):
     return [results(pattern, state=state) for state in STATES]
+
+
+def training_weights():
+    return {state.id: [state.temperature, state.weight] for state in CAMPAIGN.training}
 
 
 def update_settings():

@@ -1,6 +1,6 @@
 rule guess:
     input:
-        facts=expand("results/{{campaign}}/map/{state}.json", state=TRAINING),
+        terms="results/{campaign}/basis/terms.json",
         targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
     output:
         model="results/{campaign}/rem/iter-000/model.json",

@@ -2,7 +2,7 @@ rule target:
     input:
         sites="results/{campaign}/map/{state}.h5",
         energies=reference_log,
-        facts=expand("results/{{campaign}}/map/{state}.json", state=TRAINING),
+        terms="results/{campaign}/basis/terms.json",
     output:
         "results/{campaign}/target/{state}.h5",
     log:

@@ -16,8 +16,11 @@ with stage(snakemake.log[0]):
     inputs = snakemake.input.targets, snakemake.input.samples
     data = read_training_data(model, campaign.training, *inputs)
     observations = [read_observation(path) for path in snakemake.input.records]
-    verdict = read_json(snakemake.input.plans[-1])["verdict"]
-    model = finish(model, data, observations, verdict, input_hashes(campaign))
+    plan = read_json(snakemake.input.plans[-1])
+    smoothness = plan.get("smoothness", campaign.rem.smoothness)
+    model = finish(model, data, observations, plan["verdict"], input_hashes(campaign), smoothness)
+    for warning in model.extra.get("warnings", []):
+        print(f"warning: {warning}")
     model = drop_covariance(campaign.rem.method, model)
     found = learned.learn(model, data, observations)
     learned.write_tables(snakemake.output, found, model)

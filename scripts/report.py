@@ -29,7 +29,8 @@ with stage(snakemake.log[0]):
         report.rem_summary(
             [read_json(path) for path in snakemake.input.plans],
             model.n_params,
-            sampling.replicas * (sampling.steps + sampling.equilibration),
+            sampling.replicas * sampling.steps,
+            sampling.replicas * sampling.equilibration,
         ),
         read_json(snakemake.input.numbers),
         report.read_backmap(snakemake.input.backmapped),

@@ -1,17 +1,16 @@
 """Basis sums, distributions and volumes of one mapped trajectory."""
 
-from remcg import target
+from remcg import target, terms
 from remcg.config import load
-from remcg.io import read_json, write_h5
+from remcg.io import write_h5
 from remcg.stage import stage
 
 with stage(snakemake.log[0]):
     campaign = load(snakemake.config["config_file"], check_files=False)
-    onsets = [read_json(path)["onset"] for path in snakemake.input.facts]
-    terms = target.pair_basis(campaign.model, onsets)
+    _, found = terms.read(snakemake.input.terms)
     arrays, attributes = target.compute(
         snakemake.input.sites,
-        terms,
+        [term for term in found if term.kind == "pair"],
         next(iter(snakemake.input.energies), None),
         forces=campaign.needs_forces(snakemake.wildcards.state),
     )

@@ -21,7 +21,8 @@ with stage(snakemake.log[0]):
             [ensembles.read_observation(path) for path in snakemake.input.records],
             campaign.rem.max_kl,
             campaign.rem.confidence,
-            plan.get("effort"),
+            campaign.rem.smoothness,
+            plan,
         )
     else:
         following, observation, diagnostics = methods.update(
@@ -30,7 +31,7 @@ with stage(snakemake.log[0]):
     for state, target, sample in zip(campaign.training, *inputs):
         diagnostics["states"][state.id]["rdf_rmse"] = ensembles.rdf_rmse(target, sample)
     diagnostics["iteration"] = int(snakemake.wildcards.iteration)
-    diagnostics["sampled"] = {"stage": plan["stage"], "phase": plan["phase"]}
+    diagnostics["sampled"] = {key: plan[key] for key in ("stage", "phase", "effort") if key in plan}
     has_pressure = any(state.pressure is not None for state in campaign.training)
     is_local = diagnostics["stage"] == "local"
     diagnostics["phase"] = "NPT" if is_local and has_pressure else "NVT"

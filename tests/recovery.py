@@ -60,6 +60,7 @@ class Recovery:
     truth: Truth
     terms: list
     settings: Settings = field(default_factory=Settings)
+    smoothness: float | str = 0.0
 
     def __post_init__(self):
         self.edges = rdf_edges(max(t.basis.r_cut for t in self.terms if t.kind == "pair"))
@@ -89,7 +90,8 @@ class Recovery:
             self.truth.model.site_types, self.terms, float(reference_temperature), v0, found
         )
         self.starts = [self._fixed(s, state) for s, state in zip(self.truth.starts, found)]
-        self.stage, self.history, self.plans, self.effort = "global", [], [], None
+        self.stage, self.history, self.plans = "global", [], []
+        self.effort = {state.id: optimize.FAR_SHARE for state in self.truth.states}
 
     def _reference(self, state, start):
         chosen, truth = self.settings, self.truth
@@ -115,7 +117,7 @@ class Recovery:
         chosen, paths = self.settings, []
         for k, state in enumerate(self.truth.states):
             pressure = state.pressure if stage == "local" else None
-            share = (self.effort or {}).get(state.id, 1.0)
+            share = self.effort.get(state.id, 1.0)
             n_steps = round(chosen.n_steps * share / chosen.sample_interval)
             results = [
                 quiet(
@@ -150,11 +152,18 @@ class Recovery:
             self.model, self.truth.states, self.targets, self.samples
         )
         self.model, observation, plan = optimize.update(
-            self.model, self.data, self.stage, self.history, MAX_KL, CONFIDENCE, self.effort
+            self.model,
+            self.data,
+            self.stage,
+            self.history,
+            MAX_KL,
+            CONFIDENCE,
+            self.smoothness,
+            self.plans[-1] if self.plans else None,
         )
         self.history.append(observation)
         self.plans.append(plan)
-        self.stage, self.effort = plan["stage"], plan.get("effort")
+        self.stage, self.effort = plan["stage"], plan.get("effort", {})
         if plan["restart"] == "reference":
             found = map(ensembles.read_state_target, self.targets, self.truth.states)
             self.starts = [self._fixed(s, f) for s, f in zip(self.truth.starts, found)]
@@ -172,7 +181,7 @@ class Recovery:
 
     def predict(self, n_steps):
         """Sample the last model for longer; what follows is from these samples."""
-        self.settings, self.effort = replace(self.settings, n_steps=n_steps), None
+        self.settings, self.effort = replace(self.settings, n_steps=n_steps), {}
         self.samples = self.sample(self.model, self.stage, "predict")
 
     def rdf_deviation(self):

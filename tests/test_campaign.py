@@ -54,6 +54,7 @@ def test_every_promised_file_is_there_and_holds_no_nan(finished):
     folder = tiny.results(config)
     for name in (
         "map/cold.h5",
+        "basis/terms.json",
         "target/cold.h5",
         "rem/iter-000/model.json",
         "export/lammps",

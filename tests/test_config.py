@@ -242,6 +242,21 @@ REFUSED = {
         "system.mapping: the file gone.yaml is",
     ),
     "nothing for a section": (("system",), None, "system: found nothing where keys are expected"),
+    "another word than auto": (
+        ("model", "terms", 0, "n_basis"),
+        "automatic",
+        r"terms\[0\].n_basis: found 'automatic', expected a whole number or auto",
+    ),
+    "too few functions": (
+        ("model", "terms", 0, "n_basis"),
+        3,
+        r"terms\[0\].n_basis: 3 is out of range; allowed is 4 to 500, or auto; correct it",
+    ),
+    "no number of functions": (
+        ("model", "terms", 0, "n_basis"),
+        None,
+        r"terms\[0\].n_basis: has no value; give a whole number or auto",
+    ),
     "pressure without a volume term": (
         ("model", "terms"),
         [{"kind": "pair", "sites": ["W", "W"], "r_cut": 0.8, "n_basis": 8}],
@@ -256,6 +271,18 @@ REFUSED = {
         "add training states or set temperature: linear",
     ),
 }
+
+
+def test_the_number_of_functions_may_be_left_open(folder):
+    content = changed("model", "terms", 0, "n_basis", value="auto")
+    campaign = load(folder, content)
+    assert [term.name for term in campaign.open_terms] == ["W-W"]
+    expected = round((0.8 - 0.8 / 3) / 0.02) + 1  # about one per 0.02 nm
+    assert campaign.n_params == 2 * expected + 2 * 2
+    validator = jsonschema.Draft202012Validator(config.schema())
+    validator.validate(content)
+    assert not validator.is_valid(changed("model", "terms", 0, "n_basis", value="automatic"))
+    assert "| required | 4 to 500, or `auto` |" in config.tables()
 
 
 @pytest.mark.parametrize("case", REFUSED)

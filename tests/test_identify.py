@@ -437,11 +437,20 @@ def test_every_figure_and_table_of_learning_is_written(tmp_path):
     chosen = [0, 1, 2, -3, -2, -1]
     vectors = found.directions[chosen] * errors[chosen, None]
     curves = identify.directions(model, 300.0, vectors)
-    steps, stages = range(4), ["global", "global", "local", "local"]
+    steps = range(4)
     strength = Smooth(100).fit(rng)[0]
     size = basis_size.BasisSize(8, np.array([6, 8]), np.array([0.3, -0.01]), np.array([0.1, 0.2]))
     noise = ([0.1, 0.1, 0.2, 0.2], [0.3, 0.2, 0.1, 0.0])
-    course = ([0.0, -0.2, -0.3, -0.31], [0.0, 0.01, 0.01, 0.01], stages)
+    keys = ("iteration", "stage", "nats_per_molecule", "se", "integrated", "overlap")
+    course = [
+        dict(zip(keys, row))
+        for row in (
+            (0, "global", 0.2, 0.01, 0.21, 0.5),
+            (1, "global", 0.0, 0.0, 0.0, 1.0),
+            (2, "local", 0.01, 0.001, 0.012, 0.4),
+            (3, "local", 0.0, 0.0, 0.0, 1.0),
+        )
+    ]
     bands = {
         T: {
             name: {"kind": c["kind"], "x": c["x"], "U": c["dU"][0], "se": 0.1 + 0 * c["x"]}
@@ -454,7 +463,7 @@ def test_every_figure_and_table_of_learning_is_written(tmp_path):
     numbers = [1, 2, 3, 10, 11, 12]
     plot.directions_figure(tmp_path / "directions.png", curves, numbers, errors[chosen])
     plot.bands_figure(tmp_path / "bands.png", bands)
-    plot.entropy_figure(tmp_path / "entropy.png", steps, *course)
+    plot.entropy_figure(tmp_path / "entropy.png", course)
     plot.noise_figure(tmp_path / "noise.png", steps, *noise)
     plot.strength_figure(tmp_path / "strength.png", strength)
     plot.basis_figure(tmp_path / "basis.png", size)
@@ -462,7 +471,7 @@ def test_every_figure_and_table_of_learning_is_written(tmp_path):
     plot.write_unsampled_table(tmp_path / "unsampled.tsv", identify.unsampled(model, free))
     plot.write_directions_table(tmp_path / "directions.tsv", curves, list("abcdef"))
     plot.write_bands_table(tmp_path / "bands.tsv", bands)
-    plot.write_entropy_table(tmp_path / "entropy.tsv", steps, *course)
+    plot.write_entropy_table(tmp_path / "entropy.tsv", course)
     plot.write_noise_table(tmp_path / "noise.tsv", steps, *noise)
     plot.write_strength_table(tmp_path / "strength.tsv", strength)
     plot.write_basis_table(tmp_path / "basis.tsv", size)

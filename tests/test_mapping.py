@@ -1,6 +1,7 @@
 """From atoms to sites: the operator, whole molecules, mapped trajectories, and bad mappings."""
 
 import json
+from dataclasses import replace
 
 import mdtraj
 import numpy as np
@@ -355,6 +356,14 @@ def test_fewer_decorrelated_frames_than_parameters_is_a_warning(campaign):
     rng = np.random.default_rng(7)
     (warning,) = warnings_of(campaign, volumes=8.0 + 0.05 * rng.standard_normal(9))
     assert "fewer than the 20 parameters of the model; run longer" in warning
+
+
+def test_the_size_of_an_open_model_is_spoken_of_as_provisional(campaign):
+    (pair, volume) = campaign.model.terms
+    model = replace(campaign.model, terms=[replace(pair, n_basis="auto"), volume])
+    volumes = 8.0 + 0.05 * np.random.default_rng(7).standard_normal(9)
+    (warning,) = warnings_of(replace(campaign, model=model), volumes=volumes)
+    assert "fewer than the about 60 parameters (n_basis: auto as one per 0.02 nm)" in warning
 
 
 def test_checking_a_campaign_tells_what_it_found(campaign):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from remcg import optimize
+from remcg.basis import SplineBasis
 from remcg.convergence import convergence
-from remcg.model import Model, VolumeTerm
+from remcg.model import Model, PairTerm, VolumeTerm
 from remcg.units import KB
 
 
@@ -139,6 +140,80 @@ def test_an_evaporated_box_sends_the_campaign_back_to_the_reference_volume():
     model, _, plan = optimize.update(start, data, "local", [], 1.0, 0.99)
     assert plan["phase_change"] and plan["stage"] == "global" and plan["restart"] == "reference"
     assert np.isfinite(model.parameters).all()
+
+
+def test_a_step_that_made_the_way_to_the_minimum_longer_is_undone():
+    rng = np.random.default_rng(14)
+    temperatures = [1.0 / KB]
+    reference = [well_samples(rng, 1.0, 2000)]
+    start = Model(("X",), (HarmonicTerm(1),), temperatures[0], 1.0, (np.array([[9.0]]),))
+    data = harmonic_data(rng, start, temperatures, reference)
+    following, first, plan = optimize.update(start, data, "global", [], 0.05, 0.99)
+    assert plan["restart"] == "previous" and "undone" not in plan
+    first = optimize.replace(first, full_step_kl=0.1 * first.full_step_kl)  # as if it had grown
+    again, _, plan = optimize.update(
+        following, harmonic_data(rng, following, temperatures, reference), "global", [first], 0.05,
+        0.99,
+    )  # fmt: skip
+    assert plan["undone"] and plan["restart"] == "reference"
+    taken, retaken = (m.parameters[0] - start.parameters[0] for m in (following, again))
+    assert retaken / taken == pytest.approx(0.5, abs=0.1)  # a quarter of the divergence
+
+
+def few_samples(n_samples, n_reference):
+    rng = np.random.default_rng(15)
+    model = Model(("X",), (HarmonicTerm(1, 4),), 1.0 / KB, 1.0, (np.ones((1, 4)),))
+    volume = np.ones((2, n_samples))
+    data = optimize.StateData(
+        "s", 1.0 / KB, None, 1.0, 1, 50.0 + rng.normal(size=(1, n_reference, 4)),
+        np.ones((1, n_reference)), 50.0 + rng.normal(size=(2, n_samples, 4)), volume, 0.0 * volume,
+        np.zeros(4),
+    )  # fmt: skip
+    return model, [data]
+
+
+@pytest.mark.parametrize("stage", ["global", "local"])
+@pytest.mark.parametrize("n_samples", [1, 2, 5])
+def test_a_handful_of_samples_moves_a_model_by_finite_steps_and_gives_no_verdict(stage, n_samples):
+    model, data = few_samples(n_samples, 8)
+    for _ in range(2):
+        following, _observation, plan = optimize.update(model, data, stage, [], 1.0, 0.99)
+        assert np.isfinite(following.parameters).all()
+        assert plan["verdict"] == "continue" and not plan["passed"]
+
+
+def test_a_reference_with_fewer_frames_than_parameters_is_said_in_the_model():
+    model, data = few_samples(400, 3)
+    _, observation, _ = optimize.update(model, data, "local", [], 1.0, 0.99)
+    final = optimize.finish(model, data, [observation], "continue", {})
+    assert "3 decorrelated frames for 4 measured parameters" in final.extra["warnings"][0]
+    model, data = few_samples(400, 300)
+    _, observation, _ = optimize.update(model, data, "local", [], 1.0, 0.99)
+    assert "warnings" not in optimize.finish(model, data, [observation], "continue", {}).extra
+
+
+def test_functions_that_do_not_vary_stay_where_they_are():
+    model, data = few_samples(400, 300)
+    data[0].phi[..., 2] = 50.0
+    following, _, _plan = optimize.update(model, data, "local", [], 1.0, 0.99)
+    change = following.parameters - model.parameters
+    assert change[2] == 0.0 and (change[[0, 1, 3]] != 0.0).all()
+
+
+def test_an_automatic_smoothness_is_chosen_once_and_kept():
+    model, data = few_samples(400, 300)
+    model = Model(
+        ("A",),
+        (PairTerm(("A", "A"), SplineBasis(0.3, 0.9, 4), 1),),
+        1.0 / KB,
+        1.0,
+        (np.array([[8.0, 4.0, 2.0, 1.0]]),),
+    )
+    _, first, plan = optimize.update(model, data, "local", [], 1.0, 0.99, "auto")
+    assert plan["smoothness"] >= 0.0
+    plan["smoothness"] = 1e-6
+    _, _, again = optimize.update(model, data, "local", [first], 1.0, 0.99, "auto", plan)
+    assert again["smoothness"] == 1e-6 and 0.0 < again["p_eff"] < 4.0
 
 
 def gaussian_observation(rng, shift, n_batches=60, size=6):

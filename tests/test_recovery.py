@@ -105,11 +105,11 @@ def learner(truth, spacing, n_orders=1):
     return terms
 
 
-def test_lennard_jones_is_recovered_from_its_own_trajectory_in_four_rounds(tmp_path):
+def test_lennard_jones_is_recovered_from_its_own_trajectory_in_six_rounds(tmp_path):
     truth = lennard_jones_case(256)
     settings = Settings(n_frames=500, n_steps=6000, n_equilibration=1000)
     recovery = Recovery(tmp_path, truth, [lennard_jones_term(30)], settings)
-    recovery.run(4)
+    recovery.run(6)
     [error] = potential_error(truth.model, recovery.model, lj.KELVIN, recovery.targets[0]).values()
     assert error < 0.04
     plan = recovery.plans[-1]

@@ -99,7 +99,7 @@ def a_summary(**changes):
         "campaign": "spce-water",
         "version": "0.1.0",
         "seed": 1,
-        "rem": report.rem_summary(updates(), 22, 11000),
+        "rem": report.rem_summary(updates(), 22, 10000, 1000),
         "states": [a_state(), a_state("T325", "test", 325.0)],
         "backmap": {name: {"max_residual_nm": 3e-8, "frames": 4} for name in ("T300", "T325")},
         "wall_s": {"map": 2.0, "total": 300.0},
@@ -146,11 +146,14 @@ def test_what_does_not_exist_is_left_out(tmp_path):
 
 
 def test_the_iterations_of_the_summary_are_those_of_the_updates():
-    rem = report.rem_summary(updates(), 22, 11000)
+    rem = report.rem_summary(updates(), 22, 10000, 1000)
     assert rem["converged"] and rem["iterations"] == 5
     assert rem["cg_steps_per_state"] == 55000
+    early = [{**each, "sampled": {"effort": {"A": 0.2, "B": 0.3}}} for each in updates()[:2]]
+    rem = report.rem_summary([*early, *updates()[2:]], 22, 10000, 1000)
+    assert rem["cg_steps_per_state"] == 2 * 3500 + 3 * 11000
     assert rem["chi2_per_dof"] == pytest.approx(4.0)
-    assert not report.rem_summary(updates()[:4], 22, 11000)["converged"]
+    assert not report.rem_summary(updates()[:4], 22, 10000, 1000)["converged"]
 
 
 def test_a_number_passes_or_is_within_noise_or_fails():
@@ -196,7 +199,7 @@ def test_the_default_limits_are_those_of_the_config():
 
 
 def test_a_campaign_that_did_not_converge_fails():
-    summary = a_summary(rem=report.rem_summary(updates()[:4], 22, 11000))
+    summary = a_summary(rem=report.rem_summary(updates()[:4], 22, 10000, 1000))
     assert [check.subject for check in report.verdict(summary)] == ["rem"]
     assert "NOT converged within 4 iterations" in report.table(summary)
 

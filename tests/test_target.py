@@ -8,9 +8,8 @@ import pytest
 import waters
 from remcg import config, mapping, target
 from remcg.basis import SplineBasis
-from remcg.errors import InputError
 from remcg.io import read_h5
-from remcg.model import PairTerm, VolumeTerm
+from remcg.model import PairTerm
 
 TERM = PairTerm(("W", "W"), SplineBasis(0.2, 0.8, 8), 2)
 
@@ -98,43 +97,3 @@ def test_correlated_frames_count_for_less():
     assert leading.shape == (4000, 2)
     # an AR(1) process has g = (1 + a)/(1 - a) = 9; 4 SE of its estimate are about 3.5
     assert target.inefficiency(leading[None]) == pytest.approx(9.0, abs=3.5)
-
-
-def model_config(**pair):
-    term = config.PairTermConfig(
-        **{"kind": "pair", "sites": ["W", "W"], "r_cut": 0.9, "n_basis": 10, **pair}
-    )
-    volume = config.VolumeTermConfig(kind="volume", order=2, temperature="quadratic")
-    return config.ModelConfig(terms=[volume, term])
-
-
-def test_splines_begin_below_the_first_pair_of_any_training_state():
-    (term,) = target.pair_basis(model_config(), [{"W-W": 0.2457}, {"W-W": 0.2434}])
-    assert term.basis == SplineBasis(0.24, 0.9, 10)
-    assert term.n_orders == 2
-
-
-def test_an_onset_on_the_grid_stays_there():
-    (term,) = target.pair_basis(model_config(), [{"W-W": 0.245}])
-    assert term.basis.r_min == 0.245
-
-
-def test_the_config_may_set_the_start_of_the_splines():
-    (term,) = target.pair_basis(model_config(r_min=0.2), [{}])
-    assert term.basis.r_min == 0.2
-
-
-def test_the_terms_of_the_model_keep_the_order_of_the_config():
-    terms = target.model_terms(model_config(), [{"W-W": 0.25}])
-    assert terms[0] == VolumeTerm(2, 3)
-    assert terms[1].name == "W-W"
-
-
-def test_a_pair_that_is_never_sampled_is_refused():
-    with pytest.raises(InputError, match=r"the pair W-W is not sampled within r_cut = 0\.9 nm"):
-        target.pair_basis(model_config(), [{}, {}])
-
-
-def test_a_pair_that_is_first_sampled_beyond_the_cutoff_is_refused():
-    with pytest.raises(InputError, match=r"first sampled at 0\.95 nm, beyond r_cut = 0\.9 nm"):
-        target.pair_basis(model_config(), [{"W-W": 0.95}])

@@ -109,7 +109,7 @@ def write_campaign(folder, n_frames=300, **sections):
                 {"kind": "volume", "order": 2},
             ],
         },
-        "sample": {"steps": 12000, "equilibration": 1000, "replicas": 2, "ranks": 1},
+        "sample": {"steps": 24000, "equilibration": 1000, "replicas": 2, "ranks": 1},
         "rem": {"max_iterations": 10},
         "predict": {"steps": 20000, "equilibration": 1000},
         "backmap": {"frames": 0},

@@ -12,6 +12,7 @@ from remcg.spectrum import spectrum
 from remcg.units import beta
 
 SMOOTHNESS = 1e-8  # of an inversion, nats per squared curvature in kT and ranges
+TOLERANCE = 0.05  # of the least score: within it candidates are as good as each other
 TAPER = 0.2  # of the range, over which an inverted potential is faded out
 
 
@@ -49,8 +50,8 @@ class BasisSize(NamedTuple):
     candidates : ndarray of int, shape (n_candidates,)
     bias, variance : ndarray, shape (n_candidates,)
         Divergence, in nats, of the best model in the basis, and what the noise of the reference
-        adds; the choice minimises their sum. ``bias`` is an unbiased estimate, so it may be
-        slightly negative.
+        adds; the choice is the smallest with a sum near the least. ``bias`` is an unbiased
+        estimate, so it may be slightly negative.
     """
 
     n_basis: int
@@ -124,8 +125,9 @@ def choose_n_basis(model, index, candidates, states):
     own basis sums. Other terms keep the basis they have in ``model`` and adapt.
 
     Candidates that need more parameters than there are decorrelated frames (variance above 1/2)
-    are left out. -kT ln g stands in for the unknown potential: it has the same length scales, not
-    the same values.
+    are left out. The least score lies in a flat valley, so that the fewest functions within
+    TOLERANCE of it are taken. -kT ln g stands in for the unknown potential: it has the same length
+    scales, not the same values.
 
     Parameters
     ----------
@@ -163,9 +165,11 @@ def choose_n_basis(model, index, candidates, states):
     if not kept:
         raise InputError(
             f"{min(candidates)} basis functions of {model.terms[index].name} are more than the"
-            " references have decorrelated frames for; use longer trajectories or fewer functions"
+            " references have decorrelated frames for; use longer trajectories, a lower order in"
+            " temperature, or fewer functions in the other terms"
         )
-    best = int(np.argmin(np.add(bias, variance)))
+    score = np.add(bias, variance)
+    best = int(np.argmax(score <= score.min() + TOLERANCE * np.abs(score.min())))
     return BasisSize(kept[best], np.array(kept), np.array(bias), np.array(variance))
 
 

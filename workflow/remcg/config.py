@@ -31,8 +31,16 @@ TEMPERATURE_ORDERS = {
     "linear": 2,
     "quadratic": 3,
 }  # as in remcg.model, which is slow to import
+AUTO = "auto"
+SMALLEST_BASIS, LARGEST_BASIS = 4, 500
+USUAL_SPACING = 0.02  # nm between the functions of a pair term
 LEAST_SAMPLES = 10  # per run; error bars come from as many blocks
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def n_basis_of(r_min, r_cut, spacing=USUAL_SPACING):
+    """How many functions from r_min to r_cut are about ``spacing`` apart, all in nm."""
+    return min(max(round((r_cut - r_min) / spacing) + 1, SMALLEST_BASIS), LARGEST_BASIS)
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,13 @@ class PairTermConfig:
     r_cut: float = option(
         "number", "cut-off", unit="nm", low=0.1, high=5, hint="give nm, not Å (9 Å is 0.9)"
     )
-    n_basis: int = option("integer", "number of B-splines", low=4, high=500)
+    n_basis: int | str = option(
+        "integer",
+        "number of B-splines; auto: chosen from the training references",
+        low=SMALLEST_BASIS,
+        high=LARGEST_BASIS,
+        word=AUTO,
+    )
     r_min: float | None = option(
         "number",
         "start of the splines; default: where the training references begin to sample",
@@ -165,6 +179,19 @@ class PairTermConfig:
     def name(self):
         return "-".join(self.sites)
 
+    @property
+    def is_open(self):
+        """Whether the number of functions is to be chosen."""
+        return self.n_basis == AUTO
+
+    @property
+    def n_functions(self):
+        """The number of functions, or what to expect where it is to be chosen."""
+        if not self.is_open:
+            return self.n_basis
+        r_min = self.r_cut / 3.0 if self.r_min is None else self.r_min
+        return n_basis_of(r_min, self.r_cut)
+
 
 @dataclass(frozen=True)
 class VolumeTermConfig:
@@ -179,6 +206,11 @@ class VolumeTermConfig:
         choices=tuple(TEMPERATURE_ORDERS),
     )
     name = "volume"
+    is_open = False
+
+    @property
+    def n_functions(self):
+        return self.order
 
 
 @dataclass(frozen=True)
@@ -271,6 +303,15 @@ class Rem:
     )
     confidence: float = option(
         "number", "level of the test that the gradient is zero", 0.99, low=0.5, high=0.999999
+    )
+    smoothness: float | str = option(
+        "number",
+        "strength of the penalty on the curvature of the potentials (dimensionless: energies in kT,"
+        " lengths in ranges of the terms); auto: by held-out likelihood",
+        0.0,
+        low=0,
+        high=1e6,
+        word="auto",
     )
     method: str = option(
         "text",
@@ -429,9 +470,14 @@ class Campaign:
         return next((term for term in self.model.terms if term.kind == "volume"), None)
 
     @property
+    def open_terms(self):
+        """The pair terms whose number of functions is to be chosen."""
+        return [term for term in self.model.terms if term.is_open]
+
+    @property
     def n_params(self):
-        sizes = [term.n_basis if term.kind == "pair" else term.order for term in self.model.terms]
-        return sum(n * self.n_orders(term) for n, term in zip(sizes, self.model.terms))
+        """Parameters of the model; of an open term as many as a provisional one has."""
+        return sum(term.n_functions * self.n_orders(term) for term in self.model.terms)
 
     def n_orders(self, term):
         """How many coefficients (A, B, C) each basis function of a term has."""

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from remcg.core import CORE_SLOPE
 from remcg.model import Model
 from remcg.units import KB
 
 MIN_COUNT = 10.0  # pairs in a bin below which its potential of mean force is not used
-CORE_SLOPE = 100.0  # kT/nm: least repulsion continued into a core that was never sampled
 CORE_WEIGHT = 1.0  # of a continued bin, as if it held one pair
 FIT_ERROR = 0.01  # of ln g: beyond it more pairs do not add weight to a bin
 SMOOTHNESS = 1e-10  # of the curvature penalty, relative to the fit's own normal matrix

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from remcg import strict_yaml
+from remcg.config import USUAL_SPACING
 from remcg.errors import InputError
 from remcg.io import replacing, write_json
 from remcg.statistics import inefficiency, standard_error
@@ -622,9 +623,16 @@ def _frames(campaign, state, series):
         return []
     return [
         f"{state.id}: about {n_eff} decorrelated frames (of {len(series[0])}); with {n_states} "
-        f"training states like it there are fewer than the {campaign.n_params} parameters of the "
+        f"training states like it there are fewer than the {_spoken_size(campaign)} of the "
         "model; run longer trajectories, or lower n_basis or the order in temperature"
     ]
+
+
+def _spoken_size(campaign):
+    """How many parameters the model has, or about how many where some are chosen later."""
+    if not campaign.open_terms:
+        return f"{campaign.n_params} parameters"
+    return f"about {campaign.n_params} parameters (n_basis: auto as one per {USUAL_SPACING:g} nm)"
 
 
 def check_campaign(campaign, report=print):
@@ -647,9 +655,7 @@ def check_campaign(campaign, report=print):
         mass = sites.masses[sites.site_types == i].mean()
         report(f"  site {name}: {counts[i]} sites, {mass:.4f} amu per molecule")
     terms = ", ".join(f"{term.name} ({campaign.n_orders(term)} x)" for term in campaign.model.terms)
-    report(
-        f"model    {terms}: {campaign.n_params} parameters, T0 {campaign.reference_temperature:g} K"
-    )
+    report(f"model    {terms}: {_spoken_size(campaign)}, T0 {campaign.reference_temperature:g} K")
     header = f"{'state':<12}{'use':<7}{'T/K':>7}{'P/bar':>9}  {'box/nm':<22}{'r_cut/nm':>9}"
     report(f"{header}{'half/nm':>9}  file")
     for state in campaign.states:

@@ -19,8 +19,9 @@ import numpy as np
 
 from remcg import entropy, optimize
 from remcg.convergence import noise_of_directions
+from remcg.core import CORE_SLOPE, places
 from remcg.errors import InputError
-from remcg.guess import CORE_SLOPE, fitted, pair_counts, with_pressure
+from remcg.guess import fitted, pair_counts, with_pressure
 from remcg.io import read_h5
 from remcg.steps import natural_step
 from remcg.units import BAR, KB, beta
@@ -372,17 +373,11 @@ def _ties(model, counts):
     return kept, ties
 
 
-def _places(basis):
-    """Where a straight line has the coefficients of a clamped basis (Greville), (n_basis,), nm."""
-    knots = basis.knots
-    return (knots[1:-3] + knots[2:-2] + knots[3:-1])[: basis.n_basis] / 3.0
-
-
 def _continued(basis, seen):
     """Matrix (n_basis, n_seen): those before the first seen lie on a line through the next two."""
     matrix = np.eye(basis.n_basis)[:, seen]
     first = int(np.argmax(seen))
-    x = _places(basis)
+    x = places(basis)
     for k in range(first):
         matrix[k] = matrix[first]
         if first + 1 < basis.n_basis and seen[first + 1]:
@@ -393,7 +388,7 @@ def _continued(basis, seen):
 
 def _with_core(basis, blocks, seen, least):
     """Coefficients (n_orders, n_basis) whose unmet core repels with at least this slope at T0."""
-    x, blocks = _places(basis), blocks.copy()
+    x, blocks = places(basis), blocks.copy()
     for k in range(int(np.argmax(seen)) - 1, -1, -1):
         blocks[0, k] = max(blocks[0, k], blocks[0, k + 1] + least * (x[k + 1] - x[k]))
         blocks[1:, k] = blocks[1:, k + 1]

@@ -12,9 +12,18 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from scipy import stats
 
 from remcg import entropy, statistics
 from remcg.convergence import allocate, convergence, noise_of_directions, pool
+from remcg.core import with_repulsive_core
+from remcg.identify import (
+    choose_strength,
+    curvature_penalty,
+    effective_parameters,
+    gradients_of_blocks,
+    shortage,
+)
 from remcg.reweight import covariance_of
 from remcg.spectrum import spectrum
 from remcg.steps import minimise, natural_step
@@ -29,6 +38,11 @@ MIN_COUNT = 10.0  # basis sums below this over all frames leave a function unsam
 GROWTH = 1.5  # of the undamped step, that shows too large a trust region
 PHASE_CHANGE = 0.1  # relative deviation of the volume that is a change of phase
 PHASE_KL = 100.0  # nats: a local step as large as this is one, too
+FAR_KL, FAR_SHARE = 2.0, 0.25  # nats of a full step from where this share of the sampling will do
+LEFT_TO_GAIN = 3.0  # times the divergence that noise causes: more is not converged
+FOLD_IN_INEFFICIENCIES = 5  # length of a fold of the reference
+MOST_FOLDS = 20
+CHOSEN = ("effort", "smoothness")  # once, for the rest of a campaign
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,7 @@ class Observation:
     volume: tuple = ()
 
 
-def update(model, data, stage, history, max_kl, confidence, effort=None, penalty=None):
+def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chosen=None):
     """The next model from the samples of this one and of those before.
 
     Parameters
@@ -126,37 +140,52 @@ def update(model, data, stage, history, max_kl, confidence, effort=None, penalty
         Largest predicted divergence of a global step, nats per state.
     confidence : float
         Of the convergence test.
-    effort : dict, optional
-        Share of the sampling of each state, relative to the mean; chosen here if not given.
-    penalty : ndarray, shape (n_params, n_params), optional
-        R of a regularisation p R p/2 that is added to the relative entropy, nats/(kJ/mol)^2.
+    smoothness : float or "auto"
+        Strength of the curvature penalty that is added to the relative entropy
+        (:func:`remcg.identify.curvature_penalty`); "auto": by held-out likelihood, once, where the
+        local stage begins.
+    chosen : dict, optional
+        Diagnostics of the last update: in the local stage ``effort`` (share of the sampling of
+        each state, relative to the mean) and an automatic ``smoothness`` are chosen once.
 
     Returns
     -------
     (Model, Observation, dict)
-        Next model; what was measured; diagnostics with ``verdict``, and ``stage``, ``restart`` and
-        ``effort`` for the next iteration.
+        Next model; what was measured; diagnostics with ``verdict``, and ``stage``, ``restart``,
+        ``effort`` and ``smoothness`` for the next iteration.
     """
-    penalty = np.zeros((model.n_params,) * 2) if penalty is None else penalty
+    has_been_local = any(o.stage == "local" for o in history)
+    chosen = {name: chosen[name] for name in CHOSEN if chosen and has_been_local and name in chosen}
     present, free = observe(model, data, stage), _sampled(model, data)
     is_local = stage == "local"
     if not is_local:
         free[_volume_part(model)] = False
     if is_local and _volumes_left(data):
-        return _back_to_reference(model, data, present)
+        return _back_to_reference(model, data, present, chosen)
+    if is_local:
+        chosen.setdefault("effort", _effort(model, data, present, free))
+        if smoothness == "auto":
+            chosen.setdefault("smoothness", _held_out_strength(model, data, present, free))
+    penalty = penalty_of(model, chosen.get("smoothness", smoothness))
     step, full, more = (_local_step if is_local else _global_step)(
         model, data, present, history, free, penalty, max_kl
     )
     if is_local and full > PHASE_KL:
-        return _back_to_reference(model, data, present)
+        return _back_to_reference(model, data, present, chosen)
     near = pool(history, present, free) if is_local else [present]
     tests = _tests(model, present, near, free, penalty, confidence)
-    passed = is_local and bool(tests) and all(map(_holds, tests.values()))
-    converged = passed and bool(history) and history[-1].passed
-    following = model.with_parameters(present.parameters + step)
-    if not is_local:
-        following = virial_pressure_matched(following, data, model)
     noise = 0.5 * float(noise_of_directions(present, free)[0].sum())
+    states = _state_diagnostics(model, data)
+    agrees = is_local and _agrees(states, data, more, confidence)
+    passed = agrees and bool(tests) and all(map(_holds, tests.values()))
+    converged = passed and bool(history) and history[-1].passed
+    counts = sum(d.reference_phi.sum(axis=(0, 1)) for d in data)
+    following = model.with_parameters(present.parameters + step)
+    following = with_repulsive_core(following, [d.temperature for d in data], counts)
+    if not is_local:
+        if "undone" not in more:
+            following = virial_pressure_matched(following, data, model)
+        chosen["effort"] = dict.fromkeys(states, FAR_SHARE if full > FAR_KL else 1.0)
     is_near = full <= max(LOCAL_KL * min(1.0, max_kl), 3.0 * noise)
     diagnostics = {
         "verdict": "converged" if converged else "continue",
@@ -167,18 +196,20 @@ def update(model, data, stage, history, max_kl, confidence, effort=None, penalty
         "noise_kl": noise,
         "n_near": len(near),
         "n_free": int(free.sum()),
+        "agrees": agrees,
         "passed": passed,
         "blocks": {name: test for name, test in tests.items() if name != "all"},
-        "states": _state_diagnostics(model, data),
+        "states": states,
         **tests.get("all", {}),
         **more,
+        **chosen,
     }
-    if is_local or effort:
-        diagnostics["effort"] = effort or _effort(model, data, present, free)
+    if penalty.any():
+        diagnostics["p_eff"] = effective_parameters(present.metric, penalty, free)
     return following, replace(present, full_step_kl=full, passed=passed), diagnostics
 
 
-def finish(model, data, observations, verdict, hashes, penalty=None):
+def finish(model, data, observations, verdict, hashes, smoothness=0.0):
     """The last model with the covariance of its parameters, verdict and hashes of its inputs.
 
     Parameters
@@ -191,24 +222,32 @@ def finish(model, data, observations, verdict, hashes, penalty=None):
     verdict : str
         Of the last update; "continue" at the limit of iterations means exhausted.
     hashes : dict
-    penalty : ndarray, optional
-        As in :func:`update`.
+    smoothness : float
+        Of the last update.
     """
-    return model.with_parameters(
-        model.parameters,
-        status="converged" if verdict == "converged" else "exhausted",
-        iterations=len(observations),
-        covariance=parameter_covariance(model, data, observations, penalty),
-        inputs=hashes,
+    extra = {
+        "status": "converged" if verdict == "converged" else "exhausted",
+        "iterations": len(observations),
+        "covariance": parameter_covariance(model, data, observations, smoothness),
+        "inputs": hashes,
+    }
+    n_effective = sum(
+        d.reference_phi.shape[1] / statistics.inefficiency(d.reference_phi) for d in data
     )
+    metric = observations[-1].metric
+    warning = shortage(n_effective, spectrum(metric, np.diag(metric) > 0.0).rank)
+    if warning:
+        extra["warnings"] = [warning]
+    return model.with_parameters(model.parameters, **extra)
 
 
-def parameter_covariance(model, data, observations, penalty=None):
+def parameter_covariance(model, data, observations, smoothness=0.0):
     r"""Covariance of the parameters, for a model that need not be true.
 
     .. math:: F^{-1} (C_{ref} + C_{model}) F^{-1}
 
-    C are covariances of the gradient; that of the model counts all samples that MBAR weights.
+    C are covariances of the gradient; that of the model counts all samples that MBAR weights. A
+    penalty is part of F; the bias that it causes is not counted.
 
     References
     ----------
@@ -220,7 +259,7 @@ def parameter_covariance(model, data, observations, penalty=None):
         objective = joint_objective(model, data, observations, "local")
         metric = objective.at(model.parameters).metric
         sampling = covariance_of(objective.gradient_batches(model.parameters))
-    metric = metric if penalty is None else metric + penalty
+    metric = metric + penalty_of(model, smoothness)
     free = np.diag(last.metric) > 0.0
     return sandwich(metric, last.reference_noise + sampling, free)
 
@@ -276,10 +315,30 @@ def virial_pressure_matched(model, data, sampled):
 
 
 def _global_step(model, data, present, history, free, penalty, max_kl):
-    """(step, divergence of the undamped step, diagnostics) far from the minimum."""
-    gradient = present.gradient + penalty @ present.parameters
-    step, _, full = natural_step(gradient, present.metric + penalty, free, _trust(history, max_kl))
-    return step, float(full), {}
+    """(step, divergence of the undamped step, diagnostics) far from the minimum.
+
+    Where the way to the minimum has become longer, the last step was too long: it is undone, and
+    taken anew from there with a quarter of the trust region, which stays.
+    """
+    before = [o for o in history if o.stage == "global"]
+    full = _damped(present, free, penalty, max_kl)[2]
+    trust = max_kl / 4 ** sum(b > GROWTH * a for a, b in pairwise([*_full_steps(before), full]))
+    if before and full > max(GROWTH * before[-1].full_step_kl, max_kl):
+        step, kl, _ = _damped(before[-1], free, penalty, trust)
+        step += before[-1].parameters - present.parameters
+        return step, full, {"undone": True, "restart": "reference", "predicted_kl": kl}
+    return _damped(present, free, penalty, trust)[0], full, {}
+
+
+def _damped(observation, free, penalty, max_kl):
+    """Step from where an iteration sampled, see :func:`remcg.steps.natural_step`."""
+    gradient = observation.gradient + penalty @ observation.parameters
+    step, kl, full = natural_step(gradient, observation.metric + penalty, free, max_kl)
+    return step, float(kl), float(full)
+
+
+def _full_steps(observations):
+    return [o.full_step_kl for o in observations]
 
 
 def _local_step(model, data, present, history, free, penalty, max_kl):
@@ -318,6 +377,43 @@ def divergence(metric, noise, free):
     return 0.5 * float(np.einsum("ki,ij,kj->", axes, noise, axes))
 
 
+def penalty_of(model, smoothness):
+    """Curvature penalty of a strength, shape (n_params, n_params); none for 0 and "auto"."""
+    strength = 0.0 if smoothness == "auto" else float(smoothness)
+    return strength * curvature_penalty(model) if strength else np.zeros((model.n_params,) * 2)
+
+
+def _held_out_strength(model, data, present, free):
+    """Strength of the curvature penalty by held-out likelihood over blocks of the reference."""
+    slowest = max(statistics.inefficiency(d.reference_phi) for d in data)
+    shortest = min(d.reference_phi.shape[1] for d in data)
+    n_blocks = int(np.clip(shortest / (FOLD_IN_INEFFICIENCIES * slowest), 2, MOST_FOLDS))
+    gradients = gradients_of_blocks(
+        entropy.state_factors(model, data),
+        [d.reference_phi for d in data],
+        [d.phi.mean(axis=(0, 1)) for d in data],
+        n_blocks,
+    )
+    penalty = curvature_penalty(model)
+    found = choose_strength(present.metric, penalty, gradients, free, present.parameters)
+    return float(found.strength)
+
+
+def _agrees(states, data, step, confidence):
+    """Volume and pressure are the set ones within their noise, and no entropy is left to gain."""
+    limit = stats.norm.isf(0.5 * (1.0 - confidence) / len(data))
+    for d in data:
+        if d.pressure is not None:
+            of = states[d.name]
+            gaps = (
+                (of["volume"] - of["volume_reference"], of["volume_se"]),
+                (of["pressure_bar"] - d.pressure / BAR, of["pressure_bar_se"]),
+            )
+            if any(abs(gap) > limit * error for gap, error in gaps):
+                return False
+    return step["relative_entropy_drop"] <= LEFT_TO_GAIN * step["noise_kl_sampling"]
+
+
 def _tests(model, present, near, free, penalty, confidence):
     """Convergence of all parameters and of each term."""
     blocks = {"all": slice(None)}
@@ -348,7 +444,7 @@ def _covariance_of_batch(state):
     return length * np.atleast_2d(np.cov(batches.T))
 
 
-def _back_to_reference(model, data, present):
+def _back_to_reference(model, data, present, chosen):
     """Undo a change of phase: to the reference, at its volumes, with the same pair terms."""
     diagnostics = {
         "verdict": "continue",
@@ -358,6 +454,7 @@ def _back_to_reference(model, data, present):
         "phase_change": True,
         "passed": False,
         "states": _state_diagnostics(model, data),
+        **chosen,
     }
     return virial_pressure_matched(model, data, model), present, diagnostics
 
@@ -455,20 +552,17 @@ def _volumes_left(data):
     return any(abs(d.volume.mean() / d.reference_volume.mean() - 1.0) > PHASE_CHANGE for d in data)
 
 
-def _trust(history, max_kl):
-    """Trust region of a global step: a quarter for each time that the full step has grown."""
-    steps = [o.full_step_kl for o in history if o.stage == "global"]
-    return max_kl / 4 ** sum(b > GROWTH * a for a, b in pairwise(steps))
-
-
 def _state_diagnostics(model, data):
     result = {}
     for d in data:
         volume, error = statistics.standard_error(d.volume)
+        added = model.volume_pressure(d.volume, d.n_molecules, d.temperature)
+        pressure, pressure_error = statistics.standard_error(d.pressure_samples + added)
         result[d.name] = {
             "volume": float(volume),
             "volume_se": float(error),
             "volume_reference": float(d.reference_volume.mean()),
-            "pressure_bar": float(_pressure(model, d) / BAR),
+            "pressure_bar": float(pressure / BAR),
+            "pressure_bar_se": float(pressure_error / BAR),
         }
     return result

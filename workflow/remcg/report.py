@@ -121,7 +121,7 @@ def summary(campaign, version, seed, rem, states, backmap, wall_s=None, orchestr
     )
 
 
-def rem_summary(updates, n_params, steps_per_iteration):
+def rem_summary(updates, n_params, steps, equilibration):
     """The section ``rem`` of the summary.
 
     Parameters
@@ -129,15 +129,19 @@ def rem_summary(updates, n_params, steps_per_iteration):
     updates : list of dict
         The ``update.json`` of all iterations, oldest first.
     n_params : int
-    steps_per_iteration : int
-        CG steps of one state in one iteration, over all replicas, equilibration included.
+    steps, equilibration : int
+        CG steps of one state in one iteration, over all replicas; states and iterations that had
+        another share of the steps are counted with it.
     """
     last = updates[-1] if updates else {}
+    shares = [update.get("sampled", {}).get("effort", {"": 1.0}).values() for update in updates]
     return {
         "converged": last.get("verdict") == "converged",
         "iterations": len(updates),
         "chi2_per_dof": last.get("chi2_per_dof"),
-        "cg_steps_per_state": len(updates) * steps_per_iteration,
+        "cg_steps_per_state": round(
+            sum(equilibration + steps * sum(share) / len(share) for share in shares)
+        ),
         "n_params": n_params,
     }
 

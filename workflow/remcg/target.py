@@ -5,10 +5,8 @@ import json
 import h5py
 import numpy as np
 
-from remcg.basis import SplineBasis
 from remcg.errors import InputError
 from remcg.forces import normal_equations
-from remcg.model import PairTerm, VolumeTerm
 from remcg.pairs import pair_sums, rdf, rdf_edges
 from remcg.statistics import inefficiency
 from remcg.trajectory import read_log
@@ -16,56 +14,7 @@ from remcg.trajectory import read_log
 CHUNK = 50  # frames
 N_BLOCKS = 10
 FINE_WIDTH = 0.002  # nm
-ONSET_GRID = 0.005  # nm
 LEADING = 0.5  # basis functions whose mean sum is at least this fraction of the largest
-
-
-def pair_basis(config, onsets):
-    """Pair terms with the splines that the training references can determine.
-
-    Parameters
-    ----------
-    config : remcg.config.ModelConfig
-    onsets : list of dict
-        Per training state, pair name to the smallest sampled r, nm.
-
-    Returns
-    -------
-    list of PairTerm
-        r_min is the config's, or the smallest onset rounded down to 0.005 nm.
-    """
-    terms = [term for term in config.terms if term.kind == "pair"]
-    return [_pair_term(term, config.n_orders(term), onsets) for term in terms]
-
-
-def model_terms(config, onsets):
-    """All terms of the model, in the order of the config."""
-    pairs = iter(pair_basis(config, onsets))
-    return [
-        next(pairs) if term.kind == "pair" else VolumeTerm(term.order, config.n_orders(term))
-        for term in config.terms
-    ]
-
-
-def _pair_term(term, n_orders, onsets):
-    r_min = term.r_min
-    if r_min is None:
-        found = [onset[term.name] for onset in onsets if term.name in onset]
-        if not found:
-            raise InputError(
-                f"the pair {term.name} is not sampled within r_cut = {term.r_cut:g} nm in any "
-                "training "
-                "state; raise r_cut, run longer, or leave the term out"
-            )
-        r_min = ONSET_GRID * np.floor(min(found) / ONSET_GRID + 1e-9)
-        r_min = float(np.round(max(r_min, ONSET_GRID), 6))
-    if r_min >= term.r_cut:
-        raise InputError(
-            f"the pair {term.name} is first sampled at {r_min:g} nm, beyond r_cut = "
-            f"{term.r_cut:g} nm; "
-            "raise r_cut"
-        )
-    return PairTerm(tuple(term.sites), SplineBasis(r_min, term.r_cut, term.n_basis), n_orders)
 
 
 def compute(map_file, pair_terms, log=None, forces=False):

@@ -23,7 +23,16 @@ _SPOKEN = {
 
 
 def option(
-    kind, doc, default=MISSING, unit="", low=None, high=None, choices=None, hint="", many=False
+    kind,
+    doc,
+    default=MISSING,
+    unit="",
+    low=None,
+    high=None,
+    choices=None,
+    hint="",
+    many=False,
+    word=None,
 ):
     """A field of a section: its type, unit, allowed range and what it means.
 
@@ -38,6 +47,8 @@ def option(
         Said when the value is out of range: the slip that is most likely.
     many : bool
         The value is a list; one value alone stands for a list of one.
+    word : str, optional
+        A word that may stand for the value, such as auto.
     """
     metadata = {
         "kind": kind,
@@ -48,6 +59,7 @@ def option(
         "choices": choices,
         "hint": hint,
         "many": many,
+        "word": word,
     }
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -120,7 +132,7 @@ def check(value, item, where):
     if value is None:
         if default_of(item) is None and not is_required(item):
             return None
-        raise InputError(f"{where}: has no value; give {_SPOKEN[rules['kind']]}")
+        raise InputError(f"{where}: has no value; give {_spoken_kind(rules)}")
     if rules["many"]:
         values = value if isinstance(value, list) else [value]
         return [_check_one(entry, rules, f"{where}[{i}]") for i, entry in enumerate(values)]
@@ -128,7 +140,9 @@ def check(value, item, where):
 
 
 def _check_one(value, rules, where):
-    value = _cast(value, rules["kind"], where)
+    if rules["word"] is not None and value == rules["word"]:
+        return value
+    value = _cast(value, rules, where)
     if rules["choices"] and value not in rules["choices"]:
         guess = nearest(value, rules["choices"])
         advice = f"; did you mean '{guess}'?" if guess else ""
@@ -139,11 +153,13 @@ def _check_one(value, rules, where):
     if (low is not None and value < low) or (high is not None and value > high):
         hint = f"; {rules['hint']}" if rules["hint"] else "; correct it"
         unit = f" {rules['unit']}" if rules["unit"] else ""
-        raise InputError(f"{where}: {value:g}{unit} is out of range; {spoken_range(rules)}{hint}")
+        allowed = spoken_range(rules) + _or_word(rules)
+        raise InputError(f"{where}: {value:g}{unit} is out of range; {allowed}{hint}")
     return value
 
 
-def _cast(value, kind, where):
+def _cast(value, rules, where):
+    kind = rules["kind"]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "number" and is_number and math.isfinite(value):
         return float(value)
@@ -155,7 +171,15 @@ def _cast(value, kind, where):
         return str(value)
     if kind == "truth" and isinstance(value, bool):
         return value
-    raise InputError(f"{where}: found {value!r}, expected {_SPOKEN[kind]}")
+    raise InputError(f"{where}: found {value!r}, expected {_spoken_kind(rules)}")
+
+
+def _spoken_kind(rules):
+    return _SPOKEN[rules["kind"]] + (f" or {rules['word']}" if rules["word"] else "")
+
+
+def _or_word(rules, quote=""):
+    return f", or {quote}{rules['word']}{quote}" if rules["word"] else ""
 
 
 def spoken_range(rules):
@@ -192,6 +216,8 @@ def _property(item, given):
     if rules["choices"]:
         schema = {"enum": list(rules["choices"])}
     alternatives = [schema]
+    if rules["word"]:
+        alternatives.append({"const": rules["word"]})
     if rules["many"]:
         alternatives.append({"type": "array", "items": schema})
     if not is_required(item) and default_of(item) is None:
@@ -220,7 +246,8 @@ def _markdown_row(item):
         allowed = spoken_range(rules).removeprefix("allowed is ").removesuffix(rules["unit"])
     else:
         allowed = _SPOKEN[rules["kind"]] + (" or a list" if rules["many"] else "")
-    cells = f"`{item.name}`", rules["unit"], default, allowed.strip(), rules["doc"]
+    allowed = allowed.strip() + _or_word(rules, "`")
+    cells = f"`{item.name}`", rules["unit"], default, allowed, rules["doc"]
     return "| " + " | ".join(cells) + " |"
 
 
