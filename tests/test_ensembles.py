@@ -8,12 +8,13 @@ from remcg import ensembles
 from remcg.config import State
 from remcg.engine.replica import Start
 from remcg.io import write_h5
-from remcg.optimize import Observation, virial_pressure_matched
+from remcg.optimize import Observation
 from remcg.pairs import rdf_edges
 from remcg.sample import sample
 from remcg.statistics import standard_error
 from remcg.topology import Topology
 from remcg.units import BAR
+from remcg.volumes import virial_pressure_matched
 
 
 def sampled_at_constant_volume(model, seed):

@@ -30,6 +30,8 @@ TEMPERATURE_ORDERS = {
     "constant": 1,
     "linear": 2,
     "quadratic": 3,
+    "cubic": 4,
+    "quartic": 5,
 }  # as in remcg.model, which is slow to import
 AUTO = "auto"
 SMALLEST_BASIS, LARGEST_BASIS = 4, 500
@@ -220,7 +222,8 @@ class ModelConfig:
     terms: list = field(metadata={"terms": True, "doc": "list of terms"})
     temperature: str = option(
         "text",
-        "theta(T): A, A - tau B, or A - tau B + tau^2 C; a term may override it",
+        "theta(T): a polynomial in tau, A - tau B + tau^2 C - ..., of this order; a term may "
+        "override it",
         "linear",
         choices=tuple(TEMPERATURE_ORDERS),
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from remcg import entropy, optimize
+from remcg import entropy, optimize, volumes
 from remcg.convergence import noise_of_directions
 from remcg.core import CORE_SLOPE, places
 from remcg.errors import InputError
@@ -162,7 +162,7 @@ def update(method, model, data, rdfs, scale=None):
     if method in STEPS:
         delta = (scale or SCALES[method]) * STEPS[method](model, data, rdfs)
     following = model.with_parameters(model.parameters + delta)
-    following = optimize.virial_pressure_matched(following, data, model)
+    following = volumes.virial_pressure_matched(following, data, model)
     present = optimize.observe(model, data, "global")
     full, noise = _distance_from_minimum(model, data, present)
     is_done = method not in STEPS or full <= NOISE * noise

@@ -15,7 +15,8 @@ from remcg.errors import InputError
 from remcg.io import read_json, write_json
 
 FORMAT = 1
-TEMPERATURE_ORDERS = {"constant": 1, "linear": 2, "quadratic": 3}
+TEMPERATURE_ORDERS = {"constant": 1, "linear": 2, "quadratic": 3, "cubic": 4, "quartic": 5}
+ORDER_LETTERS = "ABCDE"
 
 
 def canonical(sites):
@@ -299,7 +300,7 @@ class Model:
 
     def to_dict(self):
         terms = [
-            {**term.to_dict(), "coefficients": dict(zip("ABC", block))}
+            {**term.to_dict(), "coefficients": dict(zip(ORDER_LETTERS, block))}
             for term, block in zip(self.terms, self.coefficients)
         ]
         units = {"length": "nm", "energy": "kJ/mol", "temperature": "K"}

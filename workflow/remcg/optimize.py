@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import stats
 
-from remcg import entropy, statistics
+from remcg import entropy, statistics, volumes
 from remcg.convergence import allocate, convergence, noise_of_directions, pool
 from remcg.core import with_repulsive_core
 from remcg.identify import (
@@ -29,14 +29,13 @@ from remcg.spectrum import spectrum
 from remcg.steps import minimise, natural_step
 from remcg.stored import joint_objective
 from remcg.uncertainty import sandwich
-from remcg.units import BAR, beta
+from remcg.units import BAR
 
 LOCAL_KL = 0.2  # nats: a full step below this ends the global stage
 LOCAL_STEP_KL = 3.0  # nats per step in the local stage
 REACH = 0.5  # of one iteration's samples: the effective number where samples still reach
 MIN_COUNT = 10.0  # basis sums below this over all frames leave a function unsampled
 GROWTH = 1.5  # of the undamped step, that shows too large a trust region
-PHASE_CHANGE = 0.1  # relative deviation of the volume that is a change of phase
 PHASE_KL = 100.0  # nats: a local step as large as this is one, too
 FAR_KL, FAR_SHARE = 2.0, 0.25  # nats of a full step from where this share of the sampling will do
 LEFT_TO_GAIN = 3.0  # times the divergence that noise causes: more is not converged
@@ -159,8 +158,8 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     present, free = observe(model, data, stage), _sampled(model, data)
     is_local = stage == "local"
     if not is_local:
-        free[_volume_part(model)] = False
-    if is_local and _volumes_left(data):
+        free[volumes.parameters_of(model)] = False
+    if is_local and volumes.have_left(data):
         return _back_to_reference(model, data, present, chosen)
     if is_local:
         chosen.setdefault("effort", _effort(model, data, present, free))
@@ -184,7 +183,7 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     following = with_repulsive_core(following, [d.temperature for d in data], counts)
     if not is_local:
         if "undone" not in more:
-            following = virial_pressure_matched(following, data, model)
+            following = volumes.virial_pressure_matched(following, data, model)
         chosen["effort"] = dict.fromkeys(states, FAR_SHARE if full > FAR_KL else 1.0)
     is_near = full <= max(LOCAL_KL * min(1.0, max_kl), 3.0 * noise)
     diagnostics = {
@@ -297,23 +296,6 @@ def observe(model, data, stage):
     )
 
 
-def virial_pressure_matched(model, data, sampled):
-    """psi_1(T) such that virial pressure and volume term together give the set pressure.
-
-    The virial pressure was measured with the model ``sampled``; its change with the step is that
-    of linear response, because directions that hardly change the structure change it by a lot.
-    """
-    states = [d for d in data if d.pressure is not None]
-    if model.volume_term is None or not states:
-        return model
-    missing = []
-    for d in states:
-        step = model.theta(d.temperature) - sampled.theta(d.temperature)
-        response = d.pressure_slopes - beta(d.temperature) * _pressure_covariance(d)
-        missing.append(d.pressure - _pressure(model, d) - response @ step)
-    return model.with_added_pressure([d.temperature for d in states], missing)
-
-
 def _global_step(model, data, present, history, free, penalty, max_kl):
     """(step, divergence of the undamped step, diagnostics) far from the minimum.
 
@@ -348,7 +330,7 @@ def _local_step(model, data, present, history, free, penalty, max_kl):
     limit = min(LOCAL_STEP_KL, max_kl)
     found = minimise(objective, present.parameters, free, penalty, limit, enough)
     step = found.parameters - present.parameters
-    step *= _volume_limit(model, data, step)
+    step *= volumes.step_limit(model, data, step)
     drop = objective.at(present.parameters).value - objective.at(present.parameters + step).value
     reference, sampling = (
         divergence(present.metric + penalty, noise, free)
@@ -456,7 +438,7 @@ def _back_to_reference(model, data, present, chosen):
         "states": _state_diagnostics(model, data),
         **chosen,
     }
-    return virial_pressure_matched(model, data, model), present, diagnostics
+    return volumes.virial_pressure_matched(model, data, model), present, diagnostics
 
 
 def _reference_series(state, stage):
@@ -504,52 +486,6 @@ def _sampled(model, data):
         seen = np.full(term.n_basis, volume_moves) if term.kind == "volume" else met[rows]
         parts.append(np.tile(seen, term.n_orders))
     return np.concatenate(parts)
-
-
-def _volume_part(model):
-    for term, part in zip(model.terms, model.parameter_slices):
-        if term.kind == "volume":
-            return part
-    return slice(0, 0)
-
-
-def _pressure_covariance(state):
-    """Covariance of the virial pressure with every basis sum, shape (n_phi,)."""
-    phi = state.phi.reshape(-1, state.phi.shape[-1])
-    pressure = state.pressure_samples.ravel()
-    return (pressure - pressure.mean()) @ (phi - phi.mean(axis=0)) / len(phi)
-
-
-def _pressure(model, state):
-    """Mean pressure of a state's samples with the volume term, kJ/mol/nm^3."""
-    added = model.volume_pressure(state.volume.mean(), state.n_molecules, state.temperature)
-    return state.pressure_samples.mean() + added
-
-
-def _volume_limit(model, data, delta):
-    """Factor <= 1 that keeps a step near what the volumes were sampled at.
-
-    Every mean volume moves by at most one standard deviation, and no state loses more than half
-    of its stiffness kT/Var(V): below zero there is no liquid.
-    """
-    factor = 1.0
-    change = model.with_parameters(delta)
-    for d in data:
-        volume = d.volume.ravel()
-        deviation, sigma = volume - volume.mean(), volume.std()
-        if sigma > 1e-9 * volume.mean():
-            phi = d.phi.reshape(len(volume), -1)
-            response = deviation @ phi / len(volume)
-            shift = -beta(d.temperature) * response @ change.theta(d.temperature)
-            curvature = 2.0 * change.psi(d.temperature)[1] / (d.n_molecules * model.v0**2)
-            allowed = 0.5 / (beta(d.temperature) * sigma**2)
-            excess = max(abs(shift) / sigma, -curvature / allowed, 1.0)
-            factor = min(factor, 1.0 / excess)
-    return factor
-
-
-def _volumes_left(data):
-    return any(abs(d.volume.mean() / d.reference_volume.mean() - 1.0) > PHASE_CHANGE for d in data)
 
 
 def _state_diagnostics(model, data):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from remcg.io import replacing
+from remcg.model import ORDER_LETTERS
 from remcg.units import KB
 from remcg.validate import block_mean
 
@@ -222,7 +223,7 @@ def _rdf_legend(figure, colors):
 
 
 def _letters(curve):
-    return [letter for letter in "ABC" if letter in curve]
+    return [letter for letter in ORDER_LETTERS if letter in curve]
 
 
 def _order_label(letter):

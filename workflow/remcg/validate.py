@@ -8,6 +8,7 @@ import numpy as np
 from remcg import uncertainty
 from remcg.errors import InputError
 from remcg.io import read_h5, write_json, write_text
+from remcg.model import ORDER_LETTERS
 from remcg.statistics import standard_error
 from remcg.units import BAR, KB, KG_M3
 
@@ -259,7 +260,7 @@ def potential_curves(model, temperatures, spacing=0.002):
         values = term.basis.values(r)
         orders = {
             letter: np.kron(row, values)
-            for letter, row in zip("ABC", np.eye(term.n_orders), strict=False)
+            for letter, row in zip(ORDER_LETTERS, np.eye(term.n_orders), strict=False)
         }
         curves[term.name] = {
             "r": r,
@@ -448,7 +449,7 @@ def _linear(model, jacobian, part):
 
 
 def _potential_columns(curve):
-    named = {letter: curve[letter] for letter in "ABC" if letter in curve}
+    named = {letter: curve[letter] for letter in ORDER_LETTERS if letter in curve}
     named |= {f"U_{temperature:g}K": item for temperature, item in curve["U"].items()}
     columns = {"r_nm": curve["r"]}
     for name, (value, error) in named.items():
