@@ -137,7 +137,8 @@ def test_an_evaporated_box_sends_the_campaign_back_to_the_reference_volume():
     reference = 30.0 + 0.5 * rng.normal(size=500)
     start = Model(("W",), (VolumeTerm(2, 1),), 1.0 / KB, 0.03, (np.array([[-2.0, 0.0]]),))
     data = volume_data(rng, start, 1.5, reference)
-    model, _, plan = optimize.update(start, data, "local", [], 1.0, 0.99)
+    model, left, plan = optimize.update(start, data, "local", [], 1.0, 0.99)
+    assert left.stage == "abandoned"
     assert plan["phase_change"] and plan["stage"] == "global" and plan["restart"] == "reference"
     assert np.isfinite(model.parameters).all()
 

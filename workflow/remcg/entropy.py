@@ -108,6 +108,11 @@ class Estimate:
     states: list
 
 
+def coefficients(states, pressures, parameters):
+    """lambda_s = beta_s (D_s p, P_s) of every state: of its basis sums and its volume."""
+    return [s.beta * np.append(s.design @ parameters, p) for s, p in zip(states, pressures)]
+
+
 class JointObjective:
     r"""J as a function of the parameters, from samples of models nearby.
 
@@ -140,10 +145,7 @@ class JointObjective:
 
     def coefficients(self, parameters):
         """lambda of every state."""
-        return [
-            s.beta * np.append(s.design @ parameters, p)
-            for s, p in zip(self.states, self.pressures)
-        ]
+        return coefficients(self.states, self.pressures, parameters)
 
     def at(self, parameters):
         """Value, gradient and metric of J.

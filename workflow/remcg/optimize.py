@@ -100,7 +100,7 @@ class Observation:
     batch_lengths : ndarray, shape (n_states,)
         Samples per batch.
     stage : str
-        "global" or "local".
+        "global", "local", or "abandoned" where a phase changed: its samples are not used again.
     full_step_kl : float
         Predicted divergence of the undamped step, nats.
     passed : bool
@@ -438,7 +438,8 @@ def _back_to_reference(model, data, present, chosen):
         "states": _state_diagnostics(model, data),
         **chosen,
     }
-    return volumes.virial_pressure_matched(model, data, model), present, diagnostics
+    left = replace(present, stage="abandoned")
+    return volumes.virial_pressure_matched(model, data, model), left, diagnostics
 
 
 def _reference_series(state, stage):

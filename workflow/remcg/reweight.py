@@ -21,7 +21,8 @@ from scipy.special import logsumexp
 
 from remcg.errors import InputError
 
-TOLERANCE = 1e-9  # of each f_k, relative to the number of samples
+TOLERANCE = 1e-9  # of the number of samples, by which the equations of the f_k may be missed
+ENOUGH = 1e-5  # the same, where rounding allows no better
 MAX_STEPS = 200
 
 
@@ -245,7 +246,10 @@ def _solve(energies, counts, f):
             if found[0] <= value + 1e-12 * abs(value):
                 break
         f, (value, members) = f + step, found
+    if np.abs(members.sum(axis=0) - counts).max() <= ENOUGH * counts.sum():
+        return f - f[0]
     raise InputError(
         "the free energies of the stored iterations do not converge: the samples of one of them"
-        " do not overlap with any other; remove the iterations before it and go on from there"
+        " hold energies that are not finite or far beyond all others; look at the sample files of"
+        " the last iterations, delete the faulty one, and run again"
     )

@@ -4,7 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from remcg.entropy import JointObjective, covariance, fisher, gradient, state_factors
+from remcg.entropy import (
+    JointObjective,
+    coefficients,
+    covariance,
+    fisher,
+    gradient,
+    state_factors,
+)
 from remcg.reweight import Ensemble, Mixture, covariance_of
 from remcg.statistics import covariance_of_mean
 
@@ -35,24 +42,23 @@ def joint_objective(model, data, observations, stage):
     """
     factors = state_factors(model, data)
     pressures = [_pressure(d, stage) for d in data]
-    references = [_reference(model, d, stage) for d in data]
-    objective = JointObjective(factors, pressures, references, [None] * len(data), {})
     used = observations[-MOST_ITERATIONS:]
-    for group in _groups(data, objective, observations[-1], stage):
-        ensembles, labels = [], []
+    sampled = [coefficients(factors, pressures, o.parameters) for o in used]
+    mixtures, labels = [None] * len(data), {}
+    for group in _groups(data, sampled[-1], observations[-1], stage):
+        ensembles, members = [], []
         for turn, s in enumerate(group):
-            own = [
-                (k, o) for k, o in enumerate(used) if o.stage == stage or data[s].pressure is None
-            ]
-            for k, o in own[:: -1 if turn % 2 else 1]:  # so that neighbours overlap
-                coefficients = objective.coefficients(o.parameters)[s]
-                ensembles.append(Ensemble(coefficients, _features(o, s), _batches(o, s)))
-                labels.append((k, s))
+            own = [k for k, o in enumerate(used) if o.stage == stage or data[s].pressure is None]
+            for k in own[:: -1 if turn % 2 else 1]:  # so that neighbours overlap
+                features, n_batches = _features(used[k], s), _batches(used[k], s)
+                ensembles.append(Ensemble(sampled[k][s], features, n_batches))
+                members.append((k, s))
         mixture = Mixture(ensembles)
-        objective.labels[id(mixture)] = labels
+        labels[id(mixture)] = members
         for s in group:
-            objective.mixtures[s] = mixture
-    return objective
+            mixtures[s] = mixture
+    references = [_reference(model, d, stage) for d in data]
+    return JointObjective(factors, pressures, references, mixtures, labels)
 
 
 def relative_entropy_path(model, data, observations):
@@ -185,10 +191,9 @@ def _batches(observation, s):
     return max(observation.n_batches // observation.phi[s].shape[0], 1)
 
 
-def _groups(data, objective, last, stage):
+def _groups(data, coefficients, last, stage):
     """Indices of the states that share a mixture: neighbours in (T, P) whose samples overlap."""
     order = sorted(range(len(data)), key=lambda s: (_space(data[s], stage), data[s].temperature))
-    coefficients = objective.coefficients(last.parameters)
     groups = [[order[0]]]
     for before, s in pairwise(order):
         same = _space(data[before], stage) == _space(data[s], stage)
