@@ -1,6 +1,7 @@
 """Scientific checks at full length: ``make verify``. Their figures are in docs/verification.md."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import openmm
@@ -10,11 +11,11 @@ from scipy import stats
 
 import lammps_peer as peer
 import lennard_jones as lj
-from recovery import Recovery, potential_error
+from recovery import Recovery, Settings, potential_error
 from remcg.config import ROOT, Sample
 from remcg.engine.replica import Start
 from remcg.io import read_h5, read_json
-from remcg.model import Model
+from remcg.model import Model, VolumeTerm
 from remcg.optimize import finish
 from remcg.sample import sample
 from remcg.topology import Topology
@@ -378,6 +379,24 @@ def test_a_potential_that_does_not_depend_on_temperature_is_learned_as_such(tmp_
     z = rows @ model.coefficients[0][1] / errors
     print(f"B(r)/its error: rms {np.sqrt(np.mean(z**2)):.2f}, largest {np.abs(z).max():.1f}")
     assert np.abs(z).max() < 4.5 and np.sqrt(np.mean(z**2)) < 2.0
+
+
+def test_states_at_constant_volume_and_at_constant_pressure_are_trained_together(tmp_path):
+    """The truth has no volume term: psi_1 and psi_2 are zero within their errors."""
+    truth = lennard_jones_case(256, (1.0, 1.2))
+    truth.states[0] = replace(truth.states[0], pressure=1.3 * lj.PRESSURE / BAR)
+    terms = [*learner(truth, 0.02, 2), VolumeTerm(2, 1)]
+    recovery = Recovery(tmp_path, truth, terms, Settings(n_frames=1000))
+    recovery.run(10)
+    model = recovery.finished()
+    for each, path in zip(truth.states, recovery.targets):
+        [error] = potential_error(truth.model, model, each.temperature, path).values()
+        print(f"\n{each.id}: rms of dU {error:.4f} kT")
+        assert error <= 0.03
+    psi = model.parameters[-2:]
+    errors = np.sqrt(np.diag(model.extra["covariance"])[-2:])
+    print(f"psi_1, psi_2: {psi} +- {errors} kJ/mol")
+    assert (np.abs(psi) < 3.5 * errors).all()
 
 
 def test_errors_of_parameters_and_of_the_relative_entropy_are_their_spread_in_1000_repeats():
