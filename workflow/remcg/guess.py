@@ -45,10 +45,15 @@ class StateTarget:
 
 def pair_counts(edges, g, sites, type_counts, volume):
     """Bin centres (nm) and mean number of pairs in each bin of a g(r)."""
-    a, b = (type_counts[name] for name in sites)
-    pairs = a * (a - 1) / 2 if sites[0] == sites[1] else a * b
     shell = 4.0 / 3.0 * np.pi * np.diff(edges**3)
-    return 0.5 * (edges[1:] + edges[:-1]), g * shell * pairs / volume
+    counts = g * shell * number_of_pairs(sites, type_counts) / volume
+    return 0.5 * (edges[1:] + edges[:-1]), counts
+
+
+def number_of_pairs(sites, type_counts):
+    """N(N - 1)/2, or N_a N_b."""
+    a, b = (type_counts[name] for name in sites)
+    return a * (a - 1) / 2 if sites[0] == sites[1] else a * b
 
 
 def guess(site_types, terms, reference_temperature, v0, states):

@@ -18,6 +18,7 @@ import numpy as np
 
 from remcg import entropy, identify
 from remcg.errors import InputError
+from remcg.guess import number_of_pairs
 from remcg.spectrum import pseudo_inverse
 from remcg.statistics import window_means
 from remcg.units import beta
@@ -244,12 +245,6 @@ def virial_pressure_slopes(model, edges, g, volume, type_counts):
             values = term.basis.values(r, 1)
             slopes[rows] = -np.einsum("bq,bqk->k", counts * r, values) / (3.0 * volume)
     return slopes
-
-
-def number_of_pairs(sites, type_counts):
-    """N(N - 1)/2, or N_a N_b."""
-    a, b = (type_counts[name] for name in sites)
-    return a * (a - 1) / 2 if sites[0] == sites[1] else a * b
 
 
 def volume_pressure_slopes(model, volume, n_molecules):

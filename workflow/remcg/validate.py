@@ -7,6 +7,7 @@ import numpy as np
 
 from remcg import uncertainty
 from remcg.errors import InputError
+from remcg.guess import number_of_pairs
 from remcg.io import read_h5, write_json, write_text
 from remcg.model import ORDER_LETTERS
 from remcg.statistics import standard_error
@@ -340,7 +341,7 @@ def parameter_errors(model, type_counts, arrays, attributes):
     def of_rdf(name, pair):
         for term, rows in zip(model.terms, model.phi_slices):
             if term.kind == "pair" and set(term.name.split("-")) == set(name.split("-")):
-                n_pairs = uncertainty.number_of_pairs(term.sites, type_counts)
+                n_pairs = number_of_pairs(term.sites, type_counts)
                 slopes = uncertainty.rdf_response(
                     term,
                     phi[..., rows],
