@@ -97,3 +97,17 @@ def test_correlated_frames_count_for_less():
     assert leading.shape == (4000, 2)
     # an AR(1) process has g = (1 + a)/(1 - a) = 9; 4 SE of its estimate are about 3.5
     assert target.inefficiency(leading[None]) == pytest.approx(9.0, abs=3.5)
+
+
+def test_a_log_with_more_lines_than_frames_gives_all_volumes_of_the_sampled_time(tmp_path, mapped):
+    frames = waters.trajectory(seed=1)[0]
+    path = tmp_path / "finer.csv"
+    time = np.arange(-2.0, 35.0, 0.5)  # from before the first frame until after the last
+    volumes = np.interp(time, frames.time, frames.unitcell_volumes)
+    lines = [f"{t},{v},{-100.0 - t}" for t, v in zip(time, volumes)]
+    path.write_text("\n".join(["time_ps,volume_nm3,potential_energy_kJ_mol", *lines]) + "\n")
+    arrays, _ = target.compute(mapped[0], [TERM], path)
+    sampled = (time > 0.0) & (time < 30.25)
+    np.testing.assert_allclose(arrays["log_volume"], volumes[sampled])
+    np.testing.assert_allclose(arrays["energy"], -100.0 - frames.time)
+    assert "log_volume" not in target.compute(mapped[0], [TERM], mapped[1])[0]

@@ -186,7 +186,7 @@ def test_a_log_gives_its_columns(frames, tmp_path):
     waters.write_log(path, frames, 280.0)
     log = trajectory.read_log(path, "cold")
     np.testing.assert_allclose(log["volume_nm3"], frames.unitcell_volumes, rtol=1e-6)
-    assert trajectory.check_log(log, frames.unitcell_volumes, "cold") == []
+    assert trajectory.check_log(log, frames.unitcell_volumes, frames.time, "cold") == []
 
 
 def test_the_log_of_another_run_is_refused(frames, tmp_path):
@@ -194,15 +194,39 @@ def test_the_log_of_another_run_is_refused(frames, tmp_path):
     waters.write_log(path, frames, 280.0)
     log = trajectory.read_log(path, "cold")
     with pytest.raises(InputError, match=r"in frame 0 the log says .* nm³ but the box"):
-        trajectory.check_log(log, frames.unitcell_volumes[::-1], "cold")
+        trajectory.check_log(log, frames.unitcell_volumes[::-1], frames.time, "cold")
 
 
-def test_a_log_of_another_length_is_a_warning(frames, tmp_path):
+def test_a_longer_log_is_matched_by_time(frames, tmp_path):
     path = tmp_path / "cold.csv"
     waters.write_log(path, frames, 280.0)
     log = trajectory.read_log(path, "cold")
-    (warning,) = trajectory.check_log(log, frames.unitcell_volumes[1:], "cold")
+    log = {name: values[::-1] for name, values in log.items()}  # in any order
+    part = slice(3, None, 4)
+    volumes, time = frames.unitcell_volumes[part], frames.time[part]
+    assert trajectory.check_log(log, volumes, time, "cold") == []
+    matched = trajectory.at_frames(log, time)
+    np.testing.assert_allclose(matched["time_ps"], time)
+    np.testing.assert_allclose(matched["volume_nm3"], volumes, rtol=1e-6)
+    with pytest.raises(InputError, match=r"in frame 0 the log says .* nm³ but the box"):
+        trajectory.check_log(log, volumes[::-1], time, "cold")
+
+
+def test_the_sampled_part_of_a_log_ends_with_the_last_frame():
+    log = {"time_ps": np.arange(1.0, 21.0), "volume_nm3": np.arange(101.0, 121.0)}
+    sampled = trajectory.while_sampled(log, np.array([8.0, 12.0, 16.0]))
+    np.testing.assert_array_equal(sampled["volume_nm3"], np.arange(105.0, 117.0))
+
+
+def test_a_log_that_cannot_be_matched_is_a_warning(frames, tmp_path):
+    path = tmp_path / "cold.csv"
+    waters.write_log(path, frames, 280.0)
+    log = trajectory.read_log(path, "cold")
+    volumes, time = frames.unitcell_volumes[1:], frames.time[1:] + 0.25
+    (warning,) = trajectory.check_log(log, volumes, time, "cold")
     assert "the log has 12 lines but the trajectory has 11 frames" in warning
+    del log["time_ps"]
+    assert len(trajectory.check_log(log, volumes, frames.time[1:], "cold")) == 1
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,18 @@ def test_a_perfect_prediction_agrees_in_all_numbers():
     assert set(numbers["rdf"]["W-W"]) == {"rmse", "rmse_se", "max", "noise_floor_rmse", "js_bits"}
 
 
+def test_the_reference_volume_is_that_of_the_whole_log_where_there_is_one():
+    rng = np.random.default_rng(9)
+    target, target_attrs, sample, sample_attrs = state_files(rng)
+    target["log_volume"] = correlated(rng, 1, 4000, 0.5, mean=1.02 * VOLUME)[0]
+    numbers = validate.compare_state(target, target_attrs, sample, sample_attrs, a_model())
+    expected = validate.density(target["log_volume"][None], N_MOLECULES, MASS)
+    found = numbers["density_kg_m3"]
+    assert (found["reference"], found["reference_se"]) == pytest.approx(expected)
+    expected = validate.compressibility(target["log_volume"][None], TEMPERATURE)
+    assert numbers["compressibility_1_bar"]["reference"] == pytest.approx(expected[0])
+
+
 def test_a_state_at_constant_volume_has_neither_density_nor_target_pressure():
     numbers = validate.compare_state(*state_files(np.random.default_rng(7), "NVT"), a_model())
     assert "density_kg_m3" not in numbers and "compressibility_1_bar" not in numbers

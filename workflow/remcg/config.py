@@ -86,8 +86,9 @@ class State:
     )
     log: Path | None = option(
         "path",
-        "CSV beside the trajectory, one line per frame, with any of the columns `time_ps`, "
-        "`potential_energy_kJ_mol`, `volume_nm3`, `temperature_K`",
+        "CSV beside the trajectory, one line per frame, or more with the times of the frames among "
+        "them, with any of the columns `time_ps`, `potential_energy_kJ_mol`, `volume_nm3`, "
+        "`temperature_K`",
         None,
     )
     use: str = option(

@@ -14,7 +14,7 @@ from remcg.config import USUAL_SPACING
 from remcg.errors import InputError
 from remcg.io import replacing, write_json
 from remcg.statistics import inefficiency, standard_error
-from remcg.trajectory import check_log, load_topology, read_frames, read_log
+from remcg.trajectory import at_frames, check_log, load_topology, read_frames, read_log
 from remcg.typed import nearest, refuse_unknown_keys
 from remcg.units import KG_M3
 
@@ -532,10 +532,11 @@ def find_warnings(campaign, state, volumes, time, log):
             f"{state.id}: the trajectory has {len(volumes)} frame; at least two are needed, and "
             "hundreds for a model: run it longer"
         )
-    warnings = check_log(log, volumes, state.id) if log else []
+    warnings = check_log(log, volumes, time, state.id) if log else []
+    matched = (at_frames(log, time) if log else None) or {}
     series = {"volume (nm³)": volumes}
-    if "potential_energy_kJ_mol" in log:
-        series["potential energy (kJ/mol)"] = log["potential_energy_kJ_mol"]
+    if "potential_energy_kJ_mol" in matched:
+        series["potential energy (kJ/mol)"] = matched["potential_energy_kJ_mol"]
     for name, values in series.items():
         warnings += _drift(state, name, values)
     if "temperature_K" in log:

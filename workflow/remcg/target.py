@@ -9,7 +9,7 @@ from remcg.errors import InputError
 from remcg.forces import normal_equations
 from remcg.pairs import pair_sums, rdf, rdf_edges
 from remcg.statistics import inefficiency
-from remcg.trajectory import read_log
+from remcg.trajectory import at_frames, read_log, while_sampled
 
 CHUNK = 50  # frames
 N_BLOCKS = 10
@@ -26,7 +26,8 @@ def compute(map_file, pair_terms, log=None, forces=False):
         As written by :func:`remcg.mapping.map_trajectory`.
     pair_terms : list of PairTerm
     log : path, optional
-        CSV of the atomistic run; its energies are kept if it has one line per frame.
+        CSV of the atomistic run: its energies at the frames are kept, and all volumes that it has
+        from the sampled time where they are more than the frames.
     forces : bool
         Whether to add up the normal equations of force matching, as means over the frames.
 
@@ -39,15 +40,14 @@ def compute(map_file, pair_terms, log=None, forces=False):
         names = json.loads(file.attrs["site_names"])
         state = str(file.attrs["state"])
         boxes, types, masses = file["box"][()], file["site_types"][()], file["masses"][()]
+        time = file["time"][()]
         n_molecules = int(file.attrs["n_molecules"])
         pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
         arrays = _streamed(file["positions"], boxes, types, names, pairs, pair_terms)
         if forces:
             arrays |= _force_sums(file, state, boxes, types, names, pair_terms)
     arrays["volume"] = boxes.prod(axis=1)
-    energies = read_log(log, state).get("potential_energy_kJ_mol") if log else None
-    if energies is not None and len(energies) == len(boxes):
-        arrays["energy"] = energies
+    arrays |= _logged(read_log(log, state), time) if log else {}
     slow = inefficiency(arrays["volume"][None, :, None])
     fast = inefficiency(_leading(arrays["site_sums"])[None])
     counts = np.bincount(types, minlength=len(names))
@@ -62,6 +62,18 @@ def compute(map_file, pair_terms, log=None, forces=False):
         "mass_per_molecule": float(masses.sum() / n_molecules),
         "state": state,
     }
+
+
+def _logged(log, time):
+    """What a log adds to the frames of its trajectory."""
+    arrays, matched = {}, at_frames(log, time)
+    if matched and "potential_energy_kJ_mol" in matched:
+        arrays["energy"] = matched["potential_energy_kJ_mol"]
+    if matched and matched is not log and "volume_nm3" in log:
+        volumes = while_sampled(log, time)["volume_nm3"]
+        if len(volumes) > len(time):
+            arrays["log_volume"] = volumes
+    return arrays
 
 
 def _streamed(positions, boxes, types, names, pairs, pair_terms):

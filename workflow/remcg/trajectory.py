@@ -14,6 +14,7 @@ from remcg.errors import InputError
 CHUNK = 50  # frames
 RIGHT_ANGLE_TOLERANCE = 0.01  # degrees
 VOLUME_TOLERANCE = 1e-3  # relative, between log and trajectory
+TIME_TOLERANCE = 1e-3  # ps, between a frame and its line in the log
 LOG_COLUMNS = ("time_ps", "potential_energy_kJ_mol", "volume_nm3", "temperature_K")
 _XTC_MAGIC = (1995, 2023)
 _XTC_HEADER = 56  # bytes: magic, atoms, step, time, box, atoms
@@ -297,28 +298,71 @@ def _column(rows, at, name, path, state):
     return values
 
 
-def check_log(log, volumes, state):
-    """Compare a log with the volumes of its trajectory, line by line.
+def at_frames(log, time):
+    """The columns of a log at the frames of its trajectory, or None where these are unknown.
+
+    A log with as many lines as frames has them in the same order; the lines of a longer one are
+    found by their time.
+
+    Parameters
+    ----------
+    log : dict
+        As from :func:`read_log`.
+    time : ndarray, shape (n_frames,), ps
+    """
+    if len(next(iter(log.values()))) == len(time):
+        return log
+    if "time_ps" not in log:
+        return None
+    order = np.argsort(log["time_ps"], kind="stable")
+    found = np.searchsorted(log["time_ps"][order], time - TIME_TOLERANCE)
+    lines = order[np.minimum(found, len(order) - 1)]
+    if (np.abs(log["time_ps"][lines] - time) > TIME_TOLERANCE).any():
+        return None
+    return {name: values[lines] for name, values in log.items()}
+
+
+def while_sampled(log, time):
+    """The columns of a log from one frame interval before the first frame to the last frame.
+
+    It may begin earlier, when the run was not yet in equilibrium, and go on after the trajectory.
+
+    Parameters
+    ----------
+    log : dict
+        With a column ``time_ps``.
+    time : ndarray, shape (n_frames,), ps
+    """
+    start, end = time[0] - (time[1] - time[0]), time[-1]
+    lines = (log["time_ps"] > start + TIME_TOLERANCE) & (log["time_ps"] < end + TIME_TOLERANCE)
+    return {name: values[lines] for name, values in log.items()}
+
+
+def check_log(log, volumes, time, state):
+    """Compare a log with the volumes of its trajectory, frame by frame.
 
     Returns
     -------
     list of str
         Warnings; volumes that differ raise an InputError, as the log is another run's.
     """
-    n_lines = len(next(iter(log.values())))
-    if n_lines != len(volumes):
+    matched = at_frames(log, time)
+    if matched is None:
+        n_lines = len(next(iter(log.values())))
         return [
             f"{state}: the log has {n_lines} lines but the trajectory has {len(volumes)} frames, "
-            "so they cannot be compared and energies are left out; write one line per frame"
+            "and they cannot be matched by time, so the log is left out; write one line per frame, "
+            f"or a column time_ps with the time of every frame (within {TIME_TOLERANCE:g} ps)"
         ]
     if "volume_nm3" in log:
-        differ = np.abs(log["volume_nm3"] / volumes - 1.0) > VOLUME_TOLERANCE
+        logged = matched["volume_nm3"]
+        differ = np.abs(logged / volumes - 1.0) > VOLUME_TOLERANCE
         if differ.any():
             frame = int(np.argmax(differ))
             raise InputError(
-                f"{state}: in frame {frame} the log says {log['volume_nm3'][frame]:.5g} nm³ but "
+                f"{state}: in frame {frame} the log says {logged[frame]:.5g} nm³ but "
                 f"the box of the trajectory is {volumes[frame]:.5g} nm³; give the log of this "
-                "trajectory, one line per frame, or leave it out"
+                "trajectory, with a line for every frame, or leave it out"
             )
     return []
 

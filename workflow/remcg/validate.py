@@ -215,7 +215,8 @@ def compare_state(target_arrays, target_attrs, sample_arrays, sample_attrs, mode
     """
     temperature = float(sample_attrs["temperature"])
     n_molecules = int(target_attrs["n_molecules"])
-    volumes = {"reference": target_arrays["volume"][None, :], "model": sample_arrays["volume"]}
+    reference = target_arrays.get("log_volume", target_arrays["volume"])
+    volumes = {"reference": reference[None, :], "model": sample_arrays["volume"]}
     numbers = {
         "temperature_K": temperature,
         "rdf": _all_rdf_errors(target_arrays, target_attrs, sample_arrays, model),
