@@ -12,6 +12,7 @@ rule model:
         spectrum="results/{campaign}/model/spectrum.tsv",
         directions="results/{campaign}/model/directions.tsv",
         unsampled="results/{campaign}/model/unsampled.tsv",
+        bands="results/{campaign}/model/bands.tsv",
         entropy_figure=report(
             "results/{campaign}/model/relative_entropy.png",
             caption="../workflow/report/relative_entropy.rst",
@@ -30,6 +31,11 @@ rule model:
         directions_figure=report(
             "results/{campaign}/model/directions.png",
             caption="../workflow/report/directions.rst",
+            category="Learning",
+        ),
+        bands_figure=report(
+            "results/{campaign}/model/bands.png",
+            caption="../workflow/report/bands.rst",
             category="Learning",
         ),
     log:

@@ -21,8 +21,9 @@ with stage(snakemake.log[0]):
     model = finish(model, data, observations, plan["verdict"], input_hashes(campaign), smoothness)
     for warning in model.extra.get("warnings", []):
         print(f"warning: {warning}")
+    covariance = model.extra["covariance"]
     model = drop_covariance(campaign.rem.method, model)
-    found = learned.learn(model, data, observations)
+    found = learned.learn(model, covariance, data, observations)
     learned.write_tables(snakemake.output, found, model)
     learned.draw_figures(snakemake.output, found, model)
     model.write(snakemake.output.model)

@@ -233,10 +233,8 @@ class Smooth:
         return choice, np.array(divergences)
 
     def divergence(self, gradient, strength):
-        gradient, metric = identify.penalised(
-            gradient, self.metric, self.penalty, self.truth, strength
-        )
-        step = -inverse(metric) @ gradient
+        penalty = strength * self.penalty
+        step = -inverse(self.metric + penalty) @ (gradient + penalty @ self.truth)
         return 0.5 * step @ self.metric @ step
 
 
@@ -438,7 +436,6 @@ def test_every_figure_and_table_of_learning_is_written(tmp_path):
     vectors = found.directions[chosen] * errors[chosen, None]
     curves = identify.directions(model, 300.0, vectors)
     steps = range(4)
-    strength = Smooth(100).fit(rng)[0]
     size = basis_size.BasisSize(8, np.array([6, 8]), np.array([0.3, -0.01]), np.array([0.1, 0.2]))
     noise = ([0.1, 0.1, 0.2, 0.2], [0.3, 0.2, 0.1, 0.0])
     keys = ("iteration", "stage", "nats_per_molecule", "se", "integrated", "overlap")
@@ -465,7 +462,6 @@ def test_every_figure_and_table_of_learning_is_written(tmp_path):
     plot.bands_figure(tmp_path / "bands.png", bands)
     plot.entropy_figure(tmp_path / "entropy.png", course)
     plot.noise_figure(tmp_path / "noise.png", steps, *noise)
-    plot.strength_figure(tmp_path / "strength.png", strength)
     plot.basis_figure(tmp_path / "basis.png", size)
     plot.write_spectrum_table(tmp_path / "spectrum.tsv", found, errors)
     plot.write_unsampled_table(tmp_path / "unsampled.tsv", identify.unsampled(model, free))
@@ -473,9 +469,8 @@ def test_every_figure_and_table_of_learning_is_written(tmp_path):
     plot.write_bands_table(tmp_path / "bands.tsv", bands)
     plot.write_entropy_table(tmp_path / "entropy.tsv", course)
     plot.write_noise_table(tmp_path / "noise.tsv", steps, *noise)
-    plot.write_strength_table(tmp_path / "strength.tsv", strength)
     plot.write_basis_table(tmp_path / "basis.tsv", size)
-    assert len(list(tmp_path.glob("*.png"))) == 7
+    assert len(list(tmp_path.glob("*.png"))) == 6
     rows = {p.stem: p.read_text().splitlines() for p in tmp_path.glob("*.tsv")}
     assert {len({line.count("\t") for line in lines}) for lines in rows.values()} == {1}
     assert rows["unsampled"][1].split("\t") == ["W-W", "0", "0.25", "0.38", "nm"]

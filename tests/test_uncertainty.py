@@ -180,7 +180,7 @@ def test_a_penalty_narrows_the_errors():
     root = rng.normal(size=(30, 4))
     metric, free = root.T @ root, np.ones(4, bool)
     plain = uncertainty.sandwich(metric, metric / 50, free)
-    penalised = uncertainty.penalised_sandwich(metric, 5.0 * np.eye(4), metric / 50, free)
+    penalised = uncertainty.sandwich(metric + 5.0 * np.eye(4), metric / 50, free)
     assert np.linalg.eigvalsh(plain - penalised).min() > 0.0
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import openmm
@@ -12,12 +13,17 @@ from scipy import stats
 import lammps_peer as peer
 import lennard_jones as lj
 from recovery import Recovery, Settings, potential_error
+from remcg import methods, target
+from remcg.basis import SplineBasis
 from remcg.config import ROOT, Sample
 from remcg.engine.replica import Start
-from remcg.io import read_h5, read_json
-from remcg.model import Model, VolumeTerm
+from remcg.ensembles import read_state_target, read_training_data
+from remcg.forces import basis_forces
+from remcg.io import read_h5, read_json, write_h5
+from remcg.model import Model, PairTerm, VolumeTerm
 from remcg.optimize import finish
 from remcg.sample import sample
+from remcg.statistics import inefficiency
 from remcg.topology import Topology
 from remcg.units import BAR, KB
 from test_engine import RUN, evaluate, ideal_gas
@@ -360,6 +366,94 @@ def test_a_potential_is_recovered_from_its_own_structure(name, tmp_path):
     assert max(errors.values()) <= bound
     assert deviation <= 0.02
     assert abs(z) <= 3.0
+
+
+def iterated(recovery, method, n_rounds):
+    """The model after so many rounds of ``ibi`` or ``imc``."""
+    model = recovery.model
+    for number in range(n_rounds):
+        samples = recovery.sample(model, "global", f"{method}-{number}")
+        data = read_training_data(model, recovery.truth.states, recovery.targets, samples)
+        rdfs = methods.read_rdfs(recovery.targets, samples)
+        model = methods.update(method, model, data, rdfs)[0]
+    return model
+
+
+def matched_to_forces(recovery, n_frames=500):
+    """Force matching to the forces of the truth in the first frames of its trajectory."""
+    truth, [start] = recovery.truth.model, recovery.truth.starts
+    [each] = recovery.truth.states
+    arrays, attributes = read_h5(recovery.folder / f"map-{each.id}.h5")
+    types, names = start.topology.site_types, truth.site_types
+    frames = arrays["positions"][:n_frames], arrays["box"][:n_frames]
+    theta = truth.theta(each.temperature)
+    pushes = [f @ theta for f in basis_forces(*frames, types, names, truth.pair_terms)]
+    forced = {**arrays, **dict(zip(("positions", "box"), frames)), "forces": np.array(pushes)}
+    path = recovery.folder / "map-forced.h5"
+    write_h5(path, forced, attributes)
+    arrays, attributes = target.compute(path, recovery.terms, forces=True)
+    write_h5(recovery.folder / "target-forced.h5", arrays, attributes)
+    sums = methods.read_force_sums([recovery.folder / "target-forced.h5"], [each])
+    found = read_state_target(recovery.targets[0], each)
+    return methods.force_matched(recovery.model, [found], sums, 1e-6)[0]
+
+
+def test_all_methods_find_the_potential_of_a_pair_additive_liquid(tmp_path):
+    """IBI, IMC, force matching and REM agree in pairs; forces say it most exactly."""
+    truth = lennard_jones_case(500)
+    recovery = Recovery(tmp_path, truth, learner(truth, 0.02))
+    recovery.effort = {}
+    found = {
+        "ibi": iterated(recovery, "ibi", 15),
+        "imc": iterated(recovery, "imc", 12),
+        "force matching": matched_to_forces(recovery),
+    }
+    recovery.run(8)
+    found["rem"] = recovery.model
+    at = (truth.states[0].temperature, recovery.targets[0])
+    [of_forces] = potential_error(truth.model, found["force matching"], *at).values()
+    print(f"\nforce matching against the truth: {of_forces:.4f} kT")
+    assert of_forces <= 0.02
+    for one, other in combinations(found, 2):
+        [difference] = potential_error(found[one], found[other], *at).values()
+        print(f"{one} and {other}: {difference:.4f} kT")
+        assert difference <= 0.05
+
+
+def test_a_volume_term_makes_up_for_missing_attraction(tmp_path):
+    """NPT of a Lennard-Jones liquid by a model that begins, and is cut off, as its repulsion.
+
+    Its cohesion is in the volume term alone; within ten iterations the mean of the volume is right,
+    and its variance.
+    """
+    truth, cutoff = lennard_jones_case(500), 2.0 ** (1.0 / 6.0) * lj.SIGMA
+    [each], [start] = truth.states, truth.starts
+    settings = {"timestep": truth.timestep, "friction": truth.friction, "sample_interval": 20}
+    settings |= {"n_steps": 200_000, "n_equilibration": 10_000}
+    still = quiet(truth.model, start, each.temperature, **settings)
+    truth.states[0] = replace(each, pressure=float(still["pressure"].mean()) / BAR)
+    basis = SplineBasis(0.29, cutoff, 6)
+    terms = [PairTerm(("A", "A"), basis, 1), VolumeTerm(2, 1)]
+    chosen = Settings(n_frames=8000, frame_interval=100)
+    recovery = Recovery(tmp_path, truth, terms, chosen)
+    r = np.linspace(basis.r_min, cutoff, 60)
+    energy = lj.EPSILON * (lj.lj(r / lj.SIGMA) + 1.0)
+    repulsion = np.linalg.lstsq(basis.values(r), energy, rcond=None)[0]
+    recovery.model = recovery.model.with_parameters([*repulsion, 0.0, 0.0])
+    recovery.run(10)
+    recovery.predict(400_000)
+    reference = read_h5(recovery.targets[0])[0]["volume"]
+    volume = read_h5(recovery.samples[0])[0]["volume"]
+    mean, variance = volume.mean() / reference.mean() - 1.0, volume.var() / reference.var() - 1.0
+    n_effective = [
+        len(series.ravel()) / inefficiency((series - series.mean())[..., None] ** 2)
+        for series in (reference[None], volume)
+    ]
+    print(f"\n{len(recovery.plans)} rounds: volume {100 * mean:+.2f} %, ", end="")
+    print(f"variance {100 * variance:+.1f} %, decorrelated samples {np.round(n_effective)}")
+    assert min(n_effective) > 2000  # then the variance is known to 3 %
+    assert abs(mean) <= 0.002
+    assert abs(variance) <= 0.15
 
 
 def assert_recovered(truth, recovery, model, bound):

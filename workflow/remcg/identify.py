@@ -173,11 +173,6 @@ def curvature_penalty(model):
     return penalty
 
 
-def penalised(gradient, metric, penalty, parameters, strength):
-    r"""Gradient and metric of :math:`J + \tfrac{\gamma}{2} \theta^T R \theta`."""
-    return gradient + strength * penalty @ parameters, metric + strength * penalty
-
-
 def effective_parameters(metric, penalty, free, strength=1.0):
     r"""Number of parameters that the data determine against a penalty.
 

@@ -9,6 +9,7 @@ from remcg.convergence import noise_of_directions
 from remcg.optimize import divergence
 from remcg.spectrum import amplitudes, spectrum
 from remcg.stored import joint_objective, relative_entropy_path
+from remcg.uncertainty import potential_bands
 
 
 class Learned(NamedTuple):
@@ -25,6 +26,8 @@ class Learned(NamedTuple):
     amplitudes : ndarray, shape (rank,)
         Standard errors along the directions, square root of nats.
     unsampled : list of remcg.identify.Unsampled
+    bands : dict
+        Training temperature, K, to :func:`remcg.uncertainty.potential_bands`.
     """
 
     path: list
@@ -32,15 +35,18 @@ class Learned(NamedTuple):
     spectrum: object
     amplitudes: np.ndarray
     unsampled: list
+    bands: dict
 
 
-def learn(model, data, observations):
+def learn(model, covariance, data, observations):
     """Analyse all iterations.
 
     Parameters
     ----------
     model : Model
-        The final one, with its covariance.
+        The final one; its potentials have bands where it has a covariance.
+    covariance : ndarray, shape (n_params, n_params), (kJ/mol)^2
+        Of the parameters at a minimum of the relative entropy.
     data : list of remcg.optimize.StateData
         With the samples of the last iteration.
     observations : list of remcg.optimize.Observation
@@ -50,13 +56,14 @@ def learn(model, data, observations):
     metric, free = last.metric, np.diag(last.metric) > 0.0
     if last.stage == "local":
         metric = joint_objective(model, data, observations, "local").at(model.parameters).metric
-    found = spectrum(metric, free)
+    found, known = spectrum(metric, free), model.extra.get("covariance")
     return Learned(
         relative_entropy_path(model, data, observations),
         [_noise(model, k, o) for k, o in enumerate(observations)],
         found,
-        amplitudes(found, metric, np.asarray(model.extra["covariance"])),
+        amplitudes(found, metric, covariance),
         identify.unsampled(model, free),
+        {d.temperature: potential_bands(model, known, d.temperature) for d in data},
     )
 
 
@@ -71,7 +78,7 @@ def _noise(model, number, observation):
 
 
 def write_tables(paths, learned, model):
-    """Tables: ``paths`` has entropy, noise, spectrum, directions and unsampled."""
+    """Tables: ``paths`` has entropy, noise, spectrum, directions, unsampled and bands."""
     plot_learning.write_entropy_table(paths.entropy, learned.path)
     plot_learning.write_noise_table(paths.noise, *zip(*learned.noise))
     plot_learning.write_spectrum_table(paths.spectrum, learned.spectrum, learned.amplitudes)
@@ -79,12 +86,14 @@ def write_tables(paths, learned, model):
     labels = [f"direction_{n}" for n in numbers]
     plot_learning.write_directions_table(paths.directions, curves, labels)
     plot_learning.write_unsampled_table(paths.unsampled, learned.unsampled)
+    plot_learning.write_bands_table(paths.bands, learned.bands)
 
 
 def draw_figures(paths, learned, model):
-    """Figures: ``paths`` has entropy_figure, noise_figure, spectrum_figure, directions_figure."""
+    """Figures: ``paths`` has each of the tables' names but unsampled, with ``_figure``."""
     plot_learning.entropy_figure(paths.entropy_figure, learned.path)
     plot_learning.noise_figure(paths.noise_figure, *zip(*learned.noise))
+    plot_learning.bands_figure(paths.bands_figure, learned.bands)
     plot_learning.spectrum_figure(paths.spectrum_figure, learned.spectrum, len(learned.unsampled))
     numbers, curves = _shown(learned, model)
     errors = learned.amplitudes[np.array(numbers) - 1]

@@ -23,11 +23,11 @@ from remcg.core import CORE_SLOPE, places
 from remcg.errors import InputError
 from remcg.guess import fitted, pair_counts, with_pressure
 from remcg.io import read_h5
+from remcg.optimize import MIN_COUNT
 from remcg.steps import natural_step
 from remcg.units import BAR, KB, beta
 from remcg.validate import rdf_errors, rdf_pairs
 
-MIN_COUNT = 10.0  # basis sums below this over all frames leave a function undetermined
 PSEUDO_COUNT = 0.5  # pairs added to each bin, so that the logarithm of an empty one is finite
 NOISE = 2.0  # times the mean divergence that noise alone causes
 

@@ -101,7 +101,8 @@ def bands_figure(path, bands):
     ----------
     path : path
     bands : dict
-        Temperature in K to what :func:`remcg.uncertainty.potential_bands` returns there.
+        Temperature in K to what :func:`remcg.uncertainty.potential_bands` returns there, "se" left
+        out where errors are not known.
     """
     colors = temperature_colors(bands)
     names = list(next(iter(bands.values())))
@@ -115,18 +116,12 @@ def bands_figure(path, bands):
             bottom = figure.add_subplot(grid[2 * group + 1, column], sharex=top)
             top.tick_params(labelbottom=False)
             for T in sorted(bands):
-                curve = bands[T][name]
-                half = NORMAL_95 * curve["se"]
-                top.plot(curve["x"], curve["U"], color=colors[T], label=f"{T:g} K")
-                top.fill_between(
-                    curve["x"],
-                    curve["U"] - half,
-                    curve["U"] + half,
-                    color=colors[T],
-                    alpha=0.3,
-                    lw=0,
-                )
-                bottom.plot(curve["x"], half, color=colors[T])
+                x, U = bands[T][name]["x"], bands[T][name]["U"]
+                top.plot(x, U, color=colors[T], label=f"{T:g} K")
+                if "se" in bands[T][name]:
+                    half = NORMAL_95 * bands[T][name]["se"]
+                    top.fill_between(x, U - half, U + half, color=colors[T], alpha=0.3, lw=0)
+                    bottom.plot(x, half, color=colors[T])
             curves = [bands[T][name] for T in sorted(bands)]
             _limit_to_reached(top, bottom, curves, max(bands))
             top.set_title(name, loc="left")
@@ -197,51 +192,6 @@ def noise_figure(path, iterations, model, reference):
             axis.xaxis.get_major_locator().set_params(integer=True)
 
 
-def strength_figure(path, strength, title=None):
-    """Held-out likelihood against the effective number of parameters.
-
-    Parameters
-    ----------
-    path : path
-    strength : remcg.identify.Strength
-    """
-    chosen = int(np.flatnonzero(strength.strengths == strength.strength)[0])
-    with _figure(path, (5.2, 3.4)) as figure:
-        axis = figure.subplots()
-        axis.errorbar(
-            strength.n_effective,
-            strength.scores,
-            strength.errors,
-            color=BLOCK_COLORS[0],
-            marker="o",
-            ms=3,
-            capsize=2,
-        )
-        axis.plot(
-            strength.n_effective[chosen],
-            strength.scores[chosen],
-            marker="D",
-            ms=7,
-            mfc="none",
-            ls="",
-            color=BLOCK_COLORS[1],
-            label=f"chosen: γ = {strength.strength:.2g}, "
-            f"p$_{{eff}}$ = {strength.n_effective[chosen]:.1f}",
-        )
-        axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-        lowest = (strength.scores - 2.0 * strength.errors).min()
-        height = max(8.0 * strength.errors[chosen], 2.0 * abs(lowest), 1e-9)
-        near = strength.scores < height
-        axis.set_ylim(1.3 * min(lowest, -0.1 * height), height)
-        axis.set_xlim(
-            strength.n_effective[near].min() - 0.6, strength.n_effective[near].max() + 0.6
-        )
-        axis.set(xlabel="effective number of parameters", ylabel="held-out J − J(γ = 0) (nats)")
-        axis.legend(loc="upper right", title="bars: 1 SE")
-        if title:
-            axis.set_title(title, loc="left")
-
-
 def basis_figure(path, size):
     """Bias, variance and their sum against the number of basis functions.
 
@@ -296,10 +246,12 @@ def write_directions_table(path, curves, labels):
 def write_bands_table(path, bands):
     """U and its standard error at each temperature, kJ/mol; one row per term and place."""
     temperatures = sorted(bands)
-    header = [f"{key}_{T:g}K" for T in temperatures for key in ("U", "U_se")]
+    first = bands[temperatures[0]]
+    keys = [key for key in ("U", "se") if all(key in curve for curve in first.values())]
+    header = [f"{'U_se' if key == 'se' else key}_{T:g}K" for T in temperatures for key in keys]
     rows = []
-    for name, curve in bands[temperatures[0]].items():
-        columns = [bands[T][name][key] for T in temperatures for key in ("U", "se")]
+    for name, curve in first.items():
+        columns = [bands[T][name][key] for T in temperatures for key in keys]
         rows += [[name, _x_unit(curve), *row] for row in zip(curve["x"], *columns)]
     write_table(path, ["term", "unit", "x", *header], rows)
 
@@ -317,12 +269,6 @@ def write_noise_table(path, iterations, model, reference):
         for i, m, r in zip(iterations, model, reference)
     ]
     write_table(path, ["iteration", "model_nats", "reference_nats", "model_share"], rows)
-
-
-def write_strength_table(path, strength):
-    """Candidates of the strength of the penalty with their held-out scores."""
-    rows = list(zip(strength.strengths, strength.n_effective, strength.scores, strength.errors))
-    write_table(path, ["strength", "p_eff", "held_out_nats", "se"], rows)
 
 
 def write_basis_table(path, size):
@@ -351,5 +297,6 @@ def _limit_to_reached(top, bottom, curves, temperature):
     low, high = (f([f(c["U"][reached]) for c in curves]) for f in (np.min, np.max))
     margin = 0.08 * (high - low)
     top.set_ylim(low - margin, high + margin)
-    bottom.set_ylim(0.0, 1.15 * NORMAL_95 * max(c["se"][reached].max() for c in curves) or 1.0)
+    largest = max(c["se"][reached].max() if "se" in c else 0.0 for c in curves)
+    bottom.set_ylim(0.0, 1.15 * NORMAL_95 * largest or 1.0)
     top.axhline(0.0, color="0.6", lw=0.7, zorder=0)

@@ -40,7 +40,7 @@ def compute(map_file, pair_terms, log=None, forces=False):
         names = json.loads(file.attrs["site_names"])
         state = str(file.attrs["state"])
         boxes, types, masses = file["box"][()], file["site_types"][()], file["masses"][()]
-        time = file["time"][()]
+        time = file["time"][()] if log else None
         n_molecules = int(file.attrs["n_molecules"])
         pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
         arrays = _streamed(file["positions"], boxes, types, names, pairs, pair_terms)

@@ -47,14 +47,6 @@ def sandwich(metric, noise, free):
     return inverse @ _finite(noise) @ inverse
 
 
-def penalised_sandwich(metric, penalty, noise, free):
-    r"""The same for a fit under a penalty, :math:`(F + \gamma R)^{-1} C (F + \gamma R)^{-1}`.
-
-    ``penalty`` is gamma R. The bias that the penalty causes is not part of it.
-    """
-    return sandwich(np.asarray(metric) + penalty, noise, free)
-
-
 def resampled(series, length, rng):
     """One moving-block bootstrap sample, as many values as there were.
 
@@ -138,21 +130,23 @@ def potential_bands(model, covariance, temperature, n_points=identify.GRID_POINT
     Parameters
     ----------
     model : Model
-    covariance : ndarray, shape (n_params, n_params), (kJ/mol)^2
+    covariance : ndarray, shape (n_params, n_params), (kJ/mol)^2, or None
     temperature : float
         K.
 
     Returns
     -------
     dict
-        Per term {"kind", "x", "U", "se"}, each (n_points,); x as in :func:`identify.directions`.
+        Per term {"kind", "x", "U", "se"}, each (n_points,); x as in :func:`identify.directions`;
+        without a covariance, without "se".
     """
     design, theta = model.design(temperature), model.theta(temperature)
     bands = {}
     for (label, term), rows in zip(identify.labelled(model), model.phi_slices):
         x, values = identify.term_grid(term, n_points)
-        error = standard_errors(values @ design[rows], covariance)
-        bands[label] = {"kind": term.kind, "x": x, "U": values @ theta[rows], "se": error}
+        bands[label] = {"kind": term.kind, "x": x, "U": values @ theta[rows]}
+        if covariance is not None:
+            bands[label]["se"] = standard_errors(values @ design[rows], covariance)
     return bands
 
 
