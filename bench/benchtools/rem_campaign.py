@@ -59,19 +59,22 @@ def run(folder, sampling, max_iterations):
     if done.returncode:
         raise RuntimeError(f"the campaign failed: {(done.stdout + done.stderr)[-2000:]}")
     reference = Reference(folder / "results" / CAMPAIGN)
-    steps = sampling["replicas"] * (sampling["steps"] + sampling["equilibration"])
-    return read(folder, reference, clock, steps * reference.n_sites), reference
+    return read(folder, reference, clock, sampling), reference
 
 
-def read(folder, reference, clock, site_steps):
+def read(folder, reference, clock, sampling):
     """What the iterations in a folder came to."""
     curve = Curve("remcg")
     rem = folder / "results" / CAMPAIGN / "rem"
     samples = sorted(rem.glob(f"iter-*/sample/{STATE}.h5"))
-    for k, path in enumerate(samples, 1):
-        blocks = read_h5(path)[0]["rdf_blocks"]
+    site_steps = 0
+    for path in samples:
+        arrays, attributes = read_h5(path)
+        blocks, (n_replicas, n_kept) = arrays["rdf_blocks"], arrays["volume"].shape
+        sampled = (n_kept + int(attributes["n_discarded"])) * sampling["sample_interval"]
+        site_steps += n_replicas * (sampling["equilibration"] + sampled) * reference.n_sites
         errors = reference.errors_of(blocks.reshape(-1, blocks.shape[-1]))
-        curve.add(clock, path.stat().st_mtime, k * site_steps, errors)
+        curve.add(clock, path.stat().st_mtime, site_steps, errors)
     curve.total_s = clock.seconds
     curve.update_s = [busy(path) for path in sorted((folder / "logs" / CAMPAIGN).glob("update/*"))]
     plans = [read_json(path) for path in sorted(rem.glob("iter-*/update.json"))]
