@@ -1,10 +1,9 @@
 """The final model with the uncertainty of its parameters, and what its iterations learned."""
 
-from remcg import learned
+from remcg import learned, methods
 from remcg.config import load
 from remcg.ensembles import read_observation, read_training_data
 from remcg.io import read_json
-from remcg.methods import drop_covariance
 from remcg.model import Model
 from remcg.optimize import finish
 from remcg.provenance import input_hashes
@@ -22,7 +21,7 @@ with stage(snakemake.log[0]):
     for warning in model.extra.get("warnings", []):
         print(f"warning: {warning}")
     covariance = model.extra["covariance"]
-    model = drop_covariance(campaign.rem.method, model)
+    model = methods.finish(campaign.rem.method, model)
     found = learned.learn(model, covariance, data, observations)
     learned.write_tables(snakemake.output, found, model)
     learned.draw_figures(snakemake.output, found, model)

@@ -479,7 +479,7 @@ def test_targets_without_sums_over_forces_are_refused(tmp_path):
         methods.read_force_sums([write_rdfs(tmp_path, 60, "target")], [State()])
 
 
-def test_a_covariance_stays_only_where_the_relative_entropy_was_minimised():
+def test_only_what_was_iterated_has_a_covariance_and_a_verdict():
     model = truth().with_parameters(truth().parameters, covariance=np.eye(11), status="converged")
-    assert methods.drop_covariance("ibi", model).extra == model.extra
-    assert methods.drop_covariance("force_matching", model).extra == {"status": "converged"}
+    assert methods.finish("ibi", model).extra == model.extra
+    assert methods.finish("force_matching", model).extra == {"status": "direct"}

@@ -183,12 +183,13 @@ def update(method, model, data, rdfs, scale=None):
     )
 
 
-def drop_covariance(method, model):
-    """The model without the covariance of parameters that do not minimise the relative entropy."""
-    if method not in ("boltzmann", "force_matching"):
+def finish(method, model):
+    """The last model; where nothing was iterated it is no minimum of the relative entropy, which
+    has neither converged nor a covariance."""
+    if method in STEPS or method == "rem":
         return model
     extra = {key: value for key, value in model.extra.items() if key != "covariance"}
-    return model.with_parameters(model.parameters, **extra)
+    return model.with_parameters(model.parameters, **{**extra, "status": "direct"})
 
 
 def _distance_from_minimum(model, data, observation):
