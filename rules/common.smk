@@ -10,6 +10,8 @@ CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
 TRAINING = [state.id for state in CAMPAIGN.training]
 OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
+BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
+BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
 SETTINGS = CAMPAIGN.to_dict()
 
 
@@ -52,6 +54,18 @@ def trajectories(wildcards):
 def reference_log(wildcards):
     log = STATES[wildcards.state].log
     return relative([log] if log else [])
+
+
+def reference_start(wildcards):
+    """What an atomistic run starts from: molecules for a new box, or the topology."""
+    own = getattr(STATES[wildcards.state], "topology", None)
+    return relative(CAMPAIGN.reference.templates or [own or CAMPAIGN.system.topology])
+
+
+def reference_fields(wildcards):
+    """The user's own files of the force field; others come with the engine."""
+    names = [*CAMPAIGN.system.force_field, *CAMPAIGN.reference.include]
+    return relative([name for name in names if os.path.isfile(name)])
 
 
 def previous_model(wildcards):

@@ -34,9 +34,13 @@ TEMPERATURE_ORDERS = {
     "quartic": 5,
 }  # as in remcg.model, which is slow to import
 AUTO = "auto"
+NO_CUTOFF = "none"
 SMALLEST_BASIS, LARGEST_BASIS = 4, 500
 USUAL_SPACING = 0.02  # nm between the functions of a pair term
 LEAST_SAMPLES = 10  # per run; error bars come from as many blocks
+EXCLUSIONS = {"bond": "1-2", "angle": "1-3", "dihedral": "1-4"}  # as in remcg.topology
+BONDED_BASIS = {"spline": 16, "harmonic": 2, "cosine": 4}  # functions unless the config says
+MOST_COSINES = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -56,6 +60,9 @@ class System:
         "XML files of OpenMM's ForceField, own or that come with it; for backmap and reference",
         [],
         many=True,
+    )
+    orientations: bool = option(
+        "truth", "also write the principal axes of every site to the mapped trajectories", False
     )
 
 
@@ -99,6 +106,20 @@ class State:
     )
     weight: float = option(
         "number", "weight of a training state in the relative entropy", 1.0, low=1e-6, high=1e6
+    )
+    topology: Path | None = option(
+        "path",
+        "topology of this state, where it has other molecules; default: that of system",
+        None,
+    )
+    start: float | None = option(
+        "number", "first time that is used; default: the first frame", None, unit="ps", low=0
+    )
+    end: float | None = option(
+        "number", "last time that is used; default: the last frame", None, unit="ps", low=0
+    )
+    stride: int = option(
+        "integer", "every which of these frames is used", 1, unit="frames", low=1, high=10**6
     )
 
 
@@ -196,6 +217,121 @@ class PairTermConfig:
         return n_basis_of(r_min, self.r_cut)
 
 
+_TERM_TEMPERATURE = {
+    "kind": "text",
+    "doc": "dependence on temperature; default: that of the model",
+    "default": None,
+    "choices": tuple(TEMPERATURE_ORDERS),
+}
+_BONDED_N_BASIS = {
+    "kind": "integer",
+    "default": None,
+    "low": 1,
+    "high": LARGEST_BASIS,
+}
+
+
+class _BondedTermConfig:
+    """What the three kinds of bonded terms share."""
+
+    is_open = False
+
+    @property
+    def name(self):
+        return "-".join(self.sites)
+
+    @property
+    def n_functions(self):
+        return BONDED_BASIS[self.form] if self.n_basis is None else self.n_basis
+
+
+@dataclass(frozen=True)
+class BondTermConfig(_BondedTermConfig):
+    """Bond potential, in cubic B-splines or harmonic; linear beyond the range of the splines."""
+
+    kind: str = option("text", "`bond`", choices=("bond",))
+    sites: list = option("text", "the two site types", many=True)
+    n_basis: int | None = option(
+        doc="number of functions; default: 16 splines; a harmonic bond has 2", **_BONDED_N_BASIS
+    )
+    low: float | None = option(
+        "number",
+        "start of the splines; default: a little below the shortest bond of the training "
+        "references",
+        None,
+        unit="nm",
+        low=0.01,
+        high=5,
+        hint="give nm, not Å",
+    )
+    high: float | None = option(
+        "number",
+        "end of the splines; default: a little beyond the longest bond",
+        None,
+        unit="nm",
+        low=0.01,
+        high=5,
+        hint="give nm, not Å",
+    )
+    form: str = option(
+        "text",
+        "cubic B-splines, or k/2 (x - b)^2",
+        "spline",
+        choices=("spline", "harmonic"),
+    )
+    temperature: str | None = option(**_TERM_TEMPERATURE)
+    n_sites = 2
+
+
+@dataclass(frozen=True)
+class AngleTermConfig(_BondedTermConfig):
+    """Angle potential up to pi, in cubic B-splines or powers of 1 + cos; smooth at 180 degrees."""
+
+    kind: str = option("text", "`angle`", choices=("angle",))
+    sites: list = option("text", "the three site types, the middle one second", many=True)
+    n_basis: int | None = option(
+        doc="number of functions; default: 16 splines, or 4 powers", **_BONDED_N_BASIS
+    )
+    low: float | None = option(
+        "number",
+        "start of the splines, below which the potential is linear; default: a little below the "
+        "smallest angle of the training references",
+        None,
+        unit="rad",
+        low=0,
+        high=3.1,
+        hint="an angle ends at pi; give radians, not degrees",
+    )
+    form: str = option(
+        "text",
+        "cubic B-splines, or powers of (1 + cos x)/2",
+        "spline",
+        choices=("spline", "cosine"),
+    )
+    temperature: str | None = option(**_TERM_TEMPERATURE)
+    n_sites = 3
+
+
+@dataclass(frozen=True)
+class DihedralTermConfig(_BondedTermConfig):
+    """Dihedral potential, periodic; cis is 0 (IUPAC)."""
+
+    kind: str = option("text", "`dihedral`", choices=("dihedral",))
+    sites: list = option("text", "the four site types along the chain", many=True)
+    n_basis: int | None = option(
+        doc="number of functions; default: 16 splines, or 4 (cosine and sine of x and 2x)",
+        **_BONDED_N_BASIS,
+    )
+    form: str = option(
+        "text",
+        "cubic B-splines, or cosine and sine of x, 2x, ...",
+        "spline",
+        choices=("spline", "cosine"),
+    )
+    temperature: str | None = option(**_TERM_TEMPERATURE)
+    n_sites = 4
+
+
 @dataclass(frozen=True)
 class VolumeTermConfig:
     """Volume potential: U_V = N_mol [psi_1 v/v0 + psi_2 ((v - v0)/v0)^2]."""
@@ -237,6 +373,20 @@ class ModelConfig:
         high=5000,
         hint="give kelvin, not degrees Celsius",
     )
+    exclude: list | None = option(
+        "text",
+        "bonded neighbours between which pair terms do not act; default: those that a bond (1-2), "
+        "angle (1-3) or dihedral term (1-4) describes; `[]`: none",
+        None,
+        choices=tuple(EXCLUSIONS.values()),
+        many=True,
+    )
+
+    @property
+    def excluded(self):
+        """Bonded neighbours between which pair terms do not act, each once."""
+        described = [EXCLUSIONS[t.kind] for t in self.terms if t.kind in EXCLUSIONS]
+        return tuple(sorted(set(described if self.exclude is None else self.exclude)))
 
     def n_orders(self, term):
         """How many coefficients (A, B, C) each basis function of a term has."""
@@ -373,6 +523,39 @@ class Backmap:
 class Reference:
     """Atomistic reference simulations, run only on request."""
 
+    engine: str = option(
+        "text",
+        "who runs them: `openmm` with `system.force_field`, or `gromacs` with `include`",
+        "openmm",
+        choices=("openmm", "gromacs"),
+    )
+    include: list = option(
+        "path",
+        "gromacs: what its topology includes, in this order: the force field, then molecules, each "
+        "named like its residue",
+        [],
+        many=True,
+    )
+    molecules: dict = option(
+        "integer",
+        "how many of each molecule a new start box has; none: a run starts from the topology",
+        {},
+        low=1,
+        high=10**6,
+        named=True,
+    )
+    templates: list = option(
+        "path", "PDB files of one molecule each, named like it, for `molecules`", [], many=True
+    )
+    density: float = option(
+        "number",
+        "density of a new start box; less where molecules do not fit",
+        500.0,
+        unit="kg/m³",
+        low=1e-3,
+        high=3e4,
+        hint="give kg/m³, not g/cm³",
+    )
     timestep: float = option(
         "number",
         "time step",
@@ -389,8 +572,23 @@ class Reference:
         "number", "time that is written", 500.0, unit="ps", low=1e-3, high=1e9
     )
     interval: float = option("number", "time between frames", 1.0, unit="ps", low=1e-3, high=1e5)
-    cutoff: float = option(
-        "number", "real-space cut-off", 0.9, unit="nm", low=0.3, high=3, hint="give nm, not Å"
+    log_interval: float | None = option(
+        "number",
+        "time between lines of the log, a whole part of the interval; default: one line per frame",
+        None,
+        unit="ps",
+        low=1e-3,
+        high=1e5,
+    )
+    cutoff: float | str | None = option(
+        "number",
+        "real-space cut-off; none: all pairs of one copy of the box, for molecules in vacuum",
+        0.9,
+        unit="nm",
+        low=0.3,
+        high=3,
+        hint="give nm, not Å",
+        word=NO_CUTOFF,
     )
 
 
@@ -410,6 +608,14 @@ class Limits:
     density_test: float = option("number", "density, test states", 0.006, low=0, high=1)
     density_se: float = option(
         "number", "standard error of the model's density", 0.0015, low=0, high=1
+    )
+    bonded_js: float = option(
+        "number",
+        "Jensen-Shannon divergence of a bonded distribution from the reference, relative to that "
+        "of the reference's halves",
+        2.0,
+        low=0,
+        high=1e6,
     )
     backmap_residual: float = option(
         "number",
@@ -458,6 +664,10 @@ class Campaign:
         """The state with this id."""
         return next(state for state in self.states if state.id == name)
 
+    def topology(self, name):
+        """Topology file of the state with this id."""
+        return self.state(name).topology or self.system.topology
+
     @property
     def reference_temperature(self):
         """T0, K."""
@@ -470,8 +680,17 @@ class Campaign:
         return [term for term in self.model.terms if term.kind == "pair"]
 
     @property
+    def bonded_terms(self):
+        return [term for term in self.model.terms if term.kind in EXCLUSIONS]
+
+    @property
     def volume_term(self):
         return next((term for term in self.model.terms if term.kind == "volume"), None)
+
+    @property
+    def exclude(self):
+        """Bonded neighbours between which pair terms do not act: of "1-2", "1-3", "1-4"."""
+        return self.model.excluded
 
     @property
     def open_terms(self):
@@ -551,6 +770,7 @@ def _load(content, path, check_files):
         },
         source=path,
     )
+    campaign = replace(campaign, reference=_reference(campaign.reference, path))
     if campaign.predict.replicas is None:
         replicas = campaign.sample.replicas
         campaign = replace(campaign, predict=replace(campaign.predict, replicas=replicas))
@@ -592,14 +812,58 @@ def _system(content, config):
         system,
         topology=find_file(system.topology, "system.topology", config),
         mapping=find_file(system.mapping, "system.mapping", config),
-        force_field=[_force_field(name, config) for name in system.force_field],
+        force_field=[_own_file(name, "system.force_field", config) for name in system.force_field],
     )
 
 
-def _force_field(name, config):
-    """The user's own file where there is one; any other name is left for OpenMM to know."""
-    found = find_file(name, "system.force_field", config, must_exist=False)
+def _own_file(name, where, config):
+    """The user's own file where there is one; any other name is left for the engine to know."""
+    found = find_file(name, where, config, must_exist=False)
     return found if found.is_file() else name
+
+
+def _reference(settings, config):
+    """Files found, as far as they are the user's own, and what does not go together refused."""
+    openmm = settings.engine == "openmm"
+    if openmm and settings.include:
+        raise InputError(
+            f"reference.include: {settings.include[0]} is read by engine: gromacs only; set it, or "
+            "give OpenMM's XML files in system.force_field and leave include out (OpenMM combines "
+            "parameters as Lorentz and Berthelot do, never geometrically as OPLS needs it)"
+        )
+    if not openmm and not settings.include:
+        raise InputError(
+            "reference.include: is empty, but engine: gromacs needs what its topology includes, "
+            "such as [oplsaa.ff/forcefield.itp, hexane.itp]; add it"
+        )
+    if not openmm and settings.cutoff == NO_CUTOFF:
+        raise InputError(
+            "reference.cutoff: none needs engine: openmm; give a cut-off in nm for engine: gromacs"
+        )
+    where = "reference.templates"
+    templates = [find_file(name, where, config) for name in settings.templates]
+    _check_templates(settings.molecules, [path.stem for path in templates])
+    return replace(
+        settings,
+        cutoff=None if settings.cutoff == NO_CUTOFF else settings.cutoff,
+        templates=templates,
+        include=[_own_file(name, "reference.include", config) for name in settings.include],
+    )
+
+
+def _check_templates(molecules, names):
+    for name in molecules:
+        if name not in names:
+            raise InputError(
+                f"reference.molecules: {name} has no template (there are "
+                f"{', '.join(names) or 'none'}); add {name}.pdb to reference.templates"
+            )
+    for name in names:
+        if name not in molecules:
+            raise InputError(
+                f"reference.templates: {name} is not among reference.molecules; say how many there "
+                "are, or leave it out"
+            )
 
 
 def _states(content, config, check_files):
@@ -632,7 +896,8 @@ def _state(content, where, config, check_files):
         find_file(name, f"{where}.trajectory", config, check_files) for name in state.trajectory
     ]
     log = state.log and find_file(state.log, f"{where}.log", config, check_files)
-    return replace(state, trajectory=found, log=log)
+    topology = state.topology and find_file(state.topology, f"{where}.topology", config)
+    return replace(state, trajectory=found, log=log, topology=topology)
 
 
 def _grid(grid):
@@ -692,18 +957,28 @@ def _model(content):
     return ModelConfig(terms=built, **others)
 
 
+_KINDS = {
+    "pair": PairTermConfig,
+    "bond": BondTermConfig,
+    "angle": AngleTermConfig,
+    "dihedral": DihedralTermConfig,
+    "volume": VolumeTermConfig,
+}
+
+
 def _term(content, where):
-    kinds = {"pair": PairTermConfig, "volume": VolumeTermConfig}
     if not isinstance(content, dict) or "kind" not in content:
-        raise InputError(f"{where}: has no kind; allowed are {', '.join(kinds)}")
-    if content["kind"] not in kinds:
+        raise InputError(f"{where}: has no kind; allowed are {', '.join(_KINDS)}")
+    if content["kind"] not in _KINDS:
         raise InputError(
-            f"{where}.kind: found '{content['kind']}'; this version knows {' and '.join(kinds)} "
+            f"{where}.kind: found '{content['kind']}'; this version knows {', '.join(_KINDS)} "
             "terms; leave it out"
         )
-    term = build(kinds[content["kind"]], content, where)
+    term = build(_KINDS[content["kind"]], content, where)
     if term.kind == "volume":
         return term
+    if term.kind in EXCLUSIONS:
+        return _bonded_term(term, where)
     if len(term.sites) != 2:
         raise InputError(f"{where}.sites: found {term.sites}; give the two site types of the pair")
     if term.r_min is not None and term.r_min >= term.r_cut:
@@ -713,11 +988,56 @@ def _term(content, where):
     return replace(term, sites=sorted(term.sites))
 
 
+def _spoken(term):
+    """A term as messages name it."""
+    return "volume term" if term.kind == "volume" else f"{term.kind} term {term.name}"
+
+
+def _bonded_term(term, where):
+    """The term with its sites in the smaller of both readings, or an InputError."""
+    if len(term.sites) != term.n_sites:
+        raise InputError(
+            f"{where}.sites: found {len(term.sites)} site types ({', '.join(term.sites)}), but"
+            f" {'an' if term.kind == 'angle' else 'a'} {term.kind} has {term.n_sites}; name them"
+            " along the chain"
+        )
+    low, high = getattr(term, "low", None), getattr(term, "high", None)
+    if low is not None and high is not None and low >= high:
+        raise InputError(f"{where}: low {low:g} nm is not below high {high:g} nm; lower it")
+    if term.form != "spline" and (low is not None or high is not None):
+        raise InputError(
+            f"{where}: low and high are the range of splines, but form: {term.form} has none;"
+            " leave them out"
+        )
+    _check_functions(term, where)
+    return replace(term, sites=min(term.sites, term.sites[::-1]))
+
+
+def _check_functions(term, where):
+    """The numbers of functions that each form can have."""
+    n = term.n_functions
+    if term.form == "harmonic":
+        fine, allowed = n == 2, "2, which is the default: leave n_basis out"
+    elif term.form == "spline":
+        fine, allowed = n >= SMALLEST_BASIS, f"at least {SMALLEST_BASIS}"
+    elif term.kind == "angle":
+        fine, allowed = n <= MOST_COSINES, f"at most {MOST_COSINES}"
+    else:
+        fine = n <= MOST_COSINES and n % 2 == 0
+        allowed = f"an even number up to {MOST_COSINES}: a cosine and a sine of each multiple"
+    if not fine:
+        raise InputError(
+            f"{where}.n_basis: found {n}; form: {term.form} of a {term.kind} term allows {allowed}"
+        )
+
+
 def _check_terms(terms):
-    names = [term.name for term in terms]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"model.terms: the term {name} stands twice; keep one of them")
+    labels = [(term.kind, term.name) for term in terms]
+    for kind, name in labels:
+        if labels.count((kind, name)) > 1:
+            backwards = ", read forwards or backwards" if kind in EXCLUSIONS else ""
+            which = "volume term" if kind == "volume" else f"{kind} term {name}"
+            raise InputError(f"model.terms: the {which} stands twice{backwards}; keep one of them")
     if all(term.kind != "pair" for term in terms):
         raise InputError("model.terms: has no pair term; add one with kind: pair")
 
@@ -757,7 +1077,15 @@ def _check_pressures(campaign):
 
 def _check_forces(campaign):
     """Force matching needs the atomistic forces, from the trajectory or from a force field."""
-    if campaign.rem.method != "force_matching" or campaign.system.force_field:
+    if campaign.rem.method != "force_matching":
+        return
+    if campaign.bonded_terms:
+        raise InputError(
+            "rem.method: force_matching fits pair terms of molecules with one site, but"
+            f" model.terms has the {campaign.bonded_terms[0].kind} term"
+            f" {campaign.bonded_terms[0].name}; use rem, or leave the bonded terms out"
+        )
+    if campaign.system.force_field:
         return
     for state in campaign.training:
         for path in state.trajectory:
@@ -799,7 +1127,7 @@ def _check_temperatures(campaign, term):
     advice = f"or set temperature: {simpler[-1]}" if simpler else "or leave the term out"
     found = ", ".join(f"{t:g} K" for t in temperatures) or "none"
     raise InputError(
-        f"model.terms: the term {term.name} has temperature: {name}, which needs {kinds} at "
+        f"model.terms: the {_spoken(term)} has temperature: {name}, which needs {kinds} at "
         f"{needed} or more temperatures, but there are {len(temperatures)} ({found}); add training "
         f"states {advice}"
     )
@@ -818,7 +1146,7 @@ def schema():
         "description": "terms of the potential",
         "type": "array",
         "minItems": 1,
-        "items": {"anyOf": [json_schema(PairTermConfig), json_schema(VolumeTermConfig)]},
+        "items": {"anyOf": [json_schema(term) for term in _KINDS.values()]},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -834,6 +1162,9 @@ _README_SECTIONS = (
     ("states, as a grid", StateGrid),
     ("model", ModelConfig),
     ("model.terms, kind: pair", PairTermConfig),
+    ("model.terms, kind: bond", BondTermConfig),
+    ("model.terms, kind: angle", AngleTermConfig),
+    ("model.terms, kind: dihedral", DihedralTermConfig),
     ("model.terms, kind: volume", VolumeTermConfig),
     ("sample", Sample),
     ("rem", Rem),
