@@ -16,7 +16,9 @@ from recovery import Recovery, Settings, Truth, potential_error, quiet, state
 from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
 from remcg.engine.replica import Start
 from remcg.model import AngleTerm, BondTerm, DihedralTerm, Model, PairTerm
+from remcg.pairs import rdf_edges
 from remcg.topology import Topology
+from remcg.uncertainty import virial_pressure_slopes
 from remcg.units import KB
 
 S = lj.SIGMA
@@ -112,6 +114,32 @@ def learner(truth, n_basis):
             basis = PeriodicBasis(n_basis["dihedral"])
         found.append(type(term)(term.sites, basis, 1))
     return found
+
+
+def test_the_pressure_of_molecules_is_the_ideal_one_and_its_slopes_times_the_coefficients():
+    model, temperature = true_model("ABA"), TEMPERATURES[0]
+    start = melt(model, "ABA", 9, temperature)
+    result = quiet(
+        model,
+        start,
+        temperature * lj.KELVIN,
+        n_steps=4000,
+        n_equilibration=0,
+        timestep=STEP,
+        friction=FRICTION,
+        sample_interval=2,
+        rdf_edges=rdf_edges(CUTOFF * S, 0.002),
+    )
+    counts = {"A": 2 * start.topology.n_molecules, "B": start.topology.n_molecules}
+    volume, g = start.volume, result["rdf_blocks"].mean(axis=0)
+    edges = rdf_edges(CUTOFF * S, 0.002)
+    theta = model.theta(temperature * lj.KELVIN)
+    ideal = start.topology.n_molecules * KB * temperature * lj.KELVIN / volume
+    of_sites = virial_pressure_slopes(model, edges, g, volume, counts) @ theta
+    of_molecules = virial_pressure_slopes(model, edges, g, volume, counts, result["levers"]) @ theta
+    expected = result["pressure"].mean() - ideal
+    assert of_molecules == pytest.approx(expected, abs=0.03 * ideal)
+    assert abs(of_sites - expected) > 0.3 * ideal
 
 
 def bonded_errors(truth, found, temperature, target):

@@ -89,9 +89,15 @@ def _state_data(model, state, weight, target, sample):
             arrays["rdf_blocks"].mean(axis=(0, 1)),
             arrays["volume"].mean(),
             json.loads(attributes["type_counts"]),
+            mean_levers(arrays),
         ),
         composition=tuple(sorted(json.loads(attributes["type_counts"]).items())),
     )
+
+
+def mean_levers(arrays):
+    """Levers of a sample file, mean over its replicas, or None where every site is a molecule."""
+    return arrays["levers"].mean(axis=0) if "levers" in arrays else None
 
 
 def write_observation(path, observation):

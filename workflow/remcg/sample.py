@@ -53,7 +53,9 @@ def sample(
     dict of ndarray
         site_sums (n_samples, n_functions); volume, energy, pressure, temperature (n_samples,) in
         nm^3, kJ/mol, kJ/mol/nm^3 (virial, without the volume term), K; rdf_blocks (n_blocks,
-        n_pairs, n_bins); positions, velocities, box: final; trajectory, trajectory_box: kept.
+        n_pairs, n_bins); positions, velocities, box: final; trajectory, trajectory_box: kept; with
+        molecules of several sites levers (n_pairs, n_bins), see
+        :func:`remcg.uncertainty.virial_pressure_slopes`.
     """
     replica = Replica(model, start, temperature, pressure_bar, **settings)
     run(replica, checkpoint_path, stop)

@@ -208,12 +208,14 @@ def density_response(volume, phi, temperature, density):
     return -density / volume.mean() * response(volume, phi, temperature)
 
 
-def virial_pressure_slopes(model, edges, g, volume, type_counts):
+def virial_pressure_slopes(model, edges, g, volume, type_counts, levers=None):
     r"""Derivative of the mean virial pressure with each coefficient, (n_phi,), nm^-3.
 
-    .. math:: -\frac{1}{3V} \sum_{pairs} \langle r B_k'(r) \rangle
+    .. math:: -\frac{1}{3V} \sum_{pairs} \langle B_k'(r)\,
+              \hat{\mathbf r} \cdot (\mathbf R_I - \mathbf R_J) \rangle
 
-    at fixed configurations, from g(r), taken as constant in each bin.
+    at fixed configurations, with R the centres of the molecules, from g(r), taken as constant in
+    each bin. Bonded terms act within a molecule and do not change its pressure.
 
     Parameters
     ----------
@@ -224,7 +226,10 @@ def virial_pressure_slopes(model, edges, g, volume, type_counts):
         Mean, nm^3.
     type_counts : dict
         Number of sites of each type.
+    levers : ndarray, shape (n_pairs, n_bins), optional
+        Mean of the projection over r; one where every site is a molecule.
     """
+    levers = np.ones_like(g) if levers is None else levers
     nodes, weights = np.polynomial.legendre.leggauss(6)
     width = np.diff(edges)[:, None]
     r = edges[:-1, None] + 0.5 * width * (1.0 + nodes)
@@ -235,7 +240,8 @@ def virial_pressure_slopes(model, edges, g, volume, type_counts):
     for term, rows in zip(model.terms, model.phi_slices):
         if term.kind == "pair":
             n_pairs = number_of_pairs(term.sites, type_counts)
-            counts = g[pairs.index(set(term.sites))][:, None] * shell * n_pairs / volume
+            k = pairs.index(set(term.sites))
+            counts = (g[k] * levers[k])[:, None] * shell * n_pairs / volume
             values = term.basis.values(r, 1)
             slopes[rows] = -np.einsum("bq,bqk->k", counts * r, values) / (3.0 * volume)
     return slopes

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from remcg import distributions, uncertainty
+from remcg.ensembles import mean_levers
 from remcg.errors import InputError
 from remcg.guess import bin_jacobians, number_of_pairs
 from remcg.identify import UNIT, labelled
@@ -381,7 +382,10 @@ def parameter_errors(model, type_counts, arrays, attributes):
 
     def of_pressure(_):
         g, edges = arrays["rdf_blocks"].mean(axis=(0, 1)), arrays["rdf_edges"]
-        direct = uncertainty.virial_pressure_slopes(model, edges, g, volume.mean(), type_counts)
+        levers = mean_levers(arrays)
+        direct = uncertainty.virial_pressure_slopes(
+            model, edges, g, volume.mean(), type_counts, levers
+        )
         direct += uncertainty.volume_pressure_slopes(model, volume.mean(), n_molecules)
         total = arrays["pressure"] + model.volume_pressure(volume, n_molecules, temperature)
         slopes = uncertainty.pressure_response(total, phi, temperature, direct, volume)

@@ -24,6 +24,7 @@ MAX_MOVE = 0.5  # nm in one step: hundreds of times the thermal one
 MAX_HEAT = 20.0  # kinetic over set temperature
 TARGET_ACCEPTANCE = 0.5
 MAX_VOLUME_STEP = 0.3  # of the volume
+LEVER_SAMPLES = 10  # from one sample with levers to the next: their mean varies little
 
 DONE, MOVED, HEATED, SHRUNK = range(4)
 
@@ -62,7 +63,8 @@ class Samples(NamedTuple):
     a block; kept (n_kept, n_sites, 3) and kept_box (n_kept, 3, 3) are evenly spaced configurations.
 
     pressure (n_samples, 3, 3): N_mol kT/V plus the virial of the molecules, without the volume
-    term.
+    term; levers (2, C, n_bins): sum over pairs of :func:`add_levers` and their number, zero where
+    every site is a molecule.
     """
 
     site_sums: np.ndarray
@@ -73,6 +75,7 @@ class Samples(NamedTuple):
     rdf: np.ndarray
     kept: np.ndarray
     kept_box: np.ndarray
+    levers: np.ndarray
 
 
 @njit(cache=True)
@@ -170,6 +173,40 @@ def molecular_pressure(x, box, sites, forces, virial, thermal, pressure):
         pressure[a, a] += n_molecules * thermal
         for b in range(3):
             pressure[a, b] /= volume
+
+
+@njit(cache=True)
+def add_levers(x, box, neighbors, sites, rdf_range, levers):
+    """Add r_ij . (R_I - R_J)/r_ij^2 and 1 of all listed pairs, by channel and distance.
+
+    R are the centres of their molecules: what a pair's force adds to the pressure of molecules,
+    relative to what it adds to that of sites. It is 1 for sites that are molecules, and 0 within a
+    molecule.
+    """
+    n_bins = levers.shape[2]
+    middle = np.empty((sites.molecule_mass.shape[0], 3))
+    centres(x, sites, middle)
+    d = np.empty(3)
+    for c in range(levers.shape[1]):
+        for i in range(x.shape[0]):
+            for k in range(neighbors.start[c, i], neighbors.start[c, i + 1]):
+                j = neighbors.sites[k]
+                for a in range(3):
+                    d[a] = x[i, a] - x[j, a]
+                for a in range(2, -1, -1):
+                    shift = np.round(d[a] / box[a, a])
+                    for b in range(a + 1):
+                        d[b] -= shift * box[a, b]
+                r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
+                place = int(math.sqrt(r2) / rdf_range * n_bins)
+                if place < n_bins:
+                    along = 0.0
+                    for a in range(3):
+                        arm = x[i, a] - middle[sites.molecule[i], a]
+                        arm -= x[j, a] - middle[sites.molecule[j], a]
+                        along += d[a] * arm
+                    levers[0, c, place] += 1.0 - along / r2
+                    levers[1, c, place] += 1.0
 
 
 @njit(cache=True)
@@ -346,6 +383,8 @@ def advance(
                 samples.rdf[k * n_blocks // n_samples] += (
                     volume * observed.counts.sum(axis=1)[:, :n_bins]
                 )
+            if n_molecules < n_sites and n_bins > 0 and k % LEVER_SAMPLES == 0:
+                add_levers(x, box, neighbors, sites, rdf_range, samples.levers)
             for m in range(n_kept):
                 if k == (m + 1) * n_samples // n_kept - 1:
                     samples.kept[m][order] = x[:, :3]

@@ -29,7 +29,7 @@ N_BLOCKS = 10
 CHUNK = 1_000_000  # site steps between two chances to stop: a fraction of a second
 LEAST_CHUNK = 100  # steps: each begins with a new neighbour list
 FIRST_VOLUME_STEP = 0.01
-VERSION = 2  # of the dynamics: a change makes older checkpoints stale
+VERSION = 3  # of the dynamics: a change makes older checkpoints stale
 
 
 @dataclass
@@ -212,6 +212,8 @@ class Replica:
         pairs = type_pairs(len(self.names))
         norm = rdf_norm(self.topology.site_types, pairs, self.rdf_edges)
         frames = np.bincount(block, minlength=n_blocks)[:, None, None]
+        lever, count = samples.levers
+        levers = {"levers": np.where(count > 0.0, lever / np.maximum(count, 1.0), 1.0)}
         return {
             "site_sums": samples.site_sums,
             "volume": samples.volume,
@@ -225,6 +227,7 @@ class Replica:
             "box": self._box(state.box),
             "trajectory": samples.kept,
             "trajectory_box": self._box(samples.kept_box),
+            **(levers if self.topology.n_molecules < self.topology.n_sites else {}),
         }
 
     def _box(self, vectors):
@@ -331,12 +334,14 @@ def _first_state(start, random, temperature, n_moves):
 def _empty_samples(replica, keep):
     n, n_sites = replica.n_samples, replica.topology.n_sites
     keep = min(int(keep), n)
+    bins = len(replica.system.r_cut), len(replica.rdf_edges) - 1
     return Samples(
         np.zeros((n, replica.system.n_columns)),
         *np.zeros((2, n)),
         np.zeros((n, 3, 3)),
         np.zeros(n),
-        np.zeros((min(N_BLOCKS, n), len(replica.system.r_cut), len(replica.rdf_edges) - 1)),
+        np.zeros((min(N_BLOCKS, n), *bins)),
         np.zeros((keep, n_sites, 3)),
         np.zeros((keep, 3, 3)),
+        np.zeros((2, *bins)),
     )
