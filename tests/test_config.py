@@ -205,8 +205,9 @@ REFUSED = {
     "no terms": (("model", "terms"), [], "model.terms: is empty"),
     "unknown term": (
         ("model", "terms", 1, "kind"),
-        "angle",
-        r"model.terms\[1\].kind: found 'angle'; this version knows pair and volume terms",
+        "improper",
+        r"model.terms\[1\].kind: found 'improper'; this version knows pair, bond, angle, dihedral, "
+        "volume terms",
     ),
     "volume coefficients per state": (
         ("model", "terms", 1, "per_state"),
@@ -387,3 +388,89 @@ def test_a_test_temperature_must_be_in_the_grid(folder):
     grid = {"temperature": [280, 320], "test_temperature": [300], "trajectory": "cold.xtc"}
     with pytest.raises(InputError, match="300 K is not among the temperatures"):
         load(folder, waters.content(states=grid))
+
+
+def with_terms(*terms, **model):
+    """A legal config whose model has more terms."""
+    content = copy.deepcopy(waters.content())
+    content["model"]["terms"] += terms
+    content["model"] |= model
+    return content
+
+
+BOND = {"kind": "bond", "sites": ["B", "A"]}
+ANGLE = {"kind": "angle", "sites": ["B", "A", "A"]}
+DIHEDRAL = {"kind": "dihedral", "sites": ["B", "A", "A", "A"]}
+
+
+def test_bonded_terms_have_their_defaults_and_the_smaller_of_both_readings(folder):
+    campaign = load(folder, with_terms(BOND, ANGLE, DIHEDRAL))
+    assert [term.name for term in campaign.bonded_terms] == ["A-B", "A-A-B", "A-A-A-B"]
+    assert [term.n_functions for term in campaign.bonded_terms] == [16] * 3
+    assert campaign.n_params == 2 * (8 + 2 + 3 * 16)
+    short = [{**BOND, "form": "harmonic"}, *({**t, "form": "cosine"} for t in (ANGLE, DIHEDRAL))]
+    assert [t.n_functions for t in load(folder, with_terms(*short)).bonded_terms] == [2, 4, 4]
+
+
+def test_pairs_that_a_bonded_term_describes_are_excluded_unless_the_config_says_otherwise(folder):
+    assert load(folder, waters.content()).exclude == ()
+    assert load(folder, with_terms(BOND)).exclude == ("1-2",)
+    assert load(folder, with_terms(BOND, ANGLE, DIHEDRAL)).exclude == ("1-2", "1-3", "1-4")
+    assert load(folder, with_terms(BOND, exclude=[])).exclude == ()
+    assert load(folder, with_terms(BOND, exclude=["1-3", "1-2", "1-3"])).exclude == ("1-2", "1-3")
+
+
+BAD_BONDED = {
+    "two sites of an angle": (
+        {**ANGLE, "sites": ["A", "B"]},
+        r"terms\[2\].sites: found 2 site types \(A, B\), but an angle has 3; name them along",
+    ),
+    "three sites of a dihedral": ({**DIHEDRAL, "sites": ["A"] * 3}, "but a dihedral has 4"),
+    "empty range": (
+        {**BOND, "low": 0.3, "high": 0.3},
+        r"terms\[2\]: low 0.3 nm is not below high 0.3 nm; lower it",
+    ),
+    "bond in angstrom": ({**BOND, "high": 25}, r"high: 25 nm is out of range; .*; give nm, not Å"),
+    "angle beyond pi": (
+        {**ANGLE, "low": 3.2},
+        r"low: 3.2 rad is out of range; allowed is 0 to 3.1 rad; an angle ends at pi; give radians",
+    ),
+    "angle in degrees": ({**ANGLE, "low": 60}, "give radians, not degrees"),
+    "few splines": ({**BOND, "n_basis": 3}, "found 3; form: spline of a bond term allows at least"),
+    "harmonic of three": ({**BOND, "form": "harmonic", "n_basis": 3}, "allows 2, which is the"),
+    "odd cosines": ({**DIHEDRAL, "form": "cosine", "n_basis": 3}, "allows an even number up to 12"),
+    "many powers": ({**ANGLE, "form": "cosine", "n_basis": 13}, "allows at most 12"),
+    "range of a harmonic bond": (
+        {**BOND, "form": "harmonic", "low": 0.2},
+        "low and high are the range of splines, but form: harmonic has none; leave them out",
+    ),
+    "form of another kind": ({**BOND, "form": "cosine"}, "allowed are spline, harmonic"),
+    "quadratic bond": (
+        {**BOND, "temperature": "quadratic"},
+        "the bond term A-B has temperature: quadratic, which needs training states at 3 or more",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BONDED)
+def test_a_bad_bonded_term_is_refused(folder, name):
+    term, message = BAD_BONDED[name]
+    with pytest.raises(InputError, match=message):
+        load(folder, with_terms(term))
+
+
+def test_a_bonded_term_in_both_readings_is_refused(folder):
+    message = "the angle term A-A-B stands twice, read forwards or backwards; keep one of them"
+    with pytest.raises(InputError, match=message):
+        load(folder, with_terms(ANGLE, {**ANGLE, "sites": ["A", "A", "B"]}))
+
+
+def test_unknown_neighbours_are_refused(folder):
+    with pytest.raises(InputError, match=r"exclude\[1\]: found '1-5', allowed are 1-2, 1-3, 1-4"):
+        load(folder, with_terms(exclude=["1-2", "1-5"]))
+
+
+def test_forces_of_bonded_terms_are_not_matched(folder):
+    content = with_terms(BOND, exclude=None) | {"rem": {"method": "force_matching"}}
+    with pytest.raises(InputError, match=r"but model.terms has the bond term A-B; use rem, or"):
+        load(folder, content)

@@ -37,6 +37,9 @@ AUTO = "auto"
 SMALLEST_BASIS, LARGEST_BASIS = 4, 500
 USUAL_SPACING = 0.02  # nm between the functions of a pair term
 LEAST_SAMPLES = 10  # per run; error bars come from as many blocks
+EXCLUSIONS = {"bond": "1-2", "angle": "1-3", "dihedral": "1-4"}  # as in remcg.topology
+BONDED_BASIS = {"spline": 16, "harmonic": 2, "cosine": 4}  # functions unless the config says
+MOST_COSINES = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -195,6 +198,121 @@ class PairTermConfig:
         return n_basis_of(r_min, self.r_cut)
 
 
+_TERM_TEMPERATURE = {
+    "kind": "text",
+    "doc": "dependence on temperature; default: that of the model",
+    "default": None,
+    "choices": tuple(TEMPERATURE_ORDERS),
+}
+_BONDED_N_BASIS = {
+    "kind": "integer",
+    "default": None,
+    "low": 1,
+    "high": LARGEST_BASIS,
+}
+
+
+class _BondedTermConfig:
+    """What the three kinds of bonded terms share."""
+
+    is_open = False
+
+    @property
+    def name(self):
+        return "-".join(self.sites)
+
+    @property
+    def n_functions(self):
+        return BONDED_BASIS[self.form] if self.n_basis is None else self.n_basis
+
+
+@dataclass(frozen=True)
+class BondTermConfig(_BondedTermConfig):
+    """Bond potential, in cubic B-splines or harmonic; linear beyond the range of the splines."""
+
+    kind: str = option("text", "`bond`", choices=("bond",))
+    sites: list = option("text", "the two site types", many=True)
+    n_basis: int | None = option(
+        doc="number of functions; default: 16 splines; a harmonic bond has 2", **_BONDED_N_BASIS
+    )
+    low: float | None = option(
+        "number",
+        "start of the splines; default: a little below the shortest bond of the training "
+        "references",
+        None,
+        unit="nm",
+        low=0.01,
+        high=5,
+        hint="give nm, not Å",
+    )
+    high: float | None = option(
+        "number",
+        "end of the splines; default: a little beyond the longest bond",
+        None,
+        unit="nm",
+        low=0.01,
+        high=5,
+        hint="give nm, not Å",
+    )
+    form: str = option(
+        "text",
+        "cubic B-splines, or k/2 (x - b)^2",
+        "spline",
+        choices=("spline", "harmonic"),
+    )
+    temperature: str | None = option(**_TERM_TEMPERATURE)
+    n_sites = 2
+
+
+@dataclass(frozen=True)
+class AngleTermConfig(_BondedTermConfig):
+    """Angle potential up to pi, in cubic B-splines or powers of 1 + cos; smooth at 180 degrees."""
+
+    kind: str = option("text", "`angle`", choices=("angle",))
+    sites: list = option("text", "the three site types, the middle one second", many=True)
+    n_basis: int | None = option(
+        doc="number of functions; default: 16 splines, or 4 powers", **_BONDED_N_BASIS
+    )
+    low: float | None = option(
+        "number",
+        "start of the splines, below which the potential is linear; default: a little below the "
+        "smallest angle of the training references",
+        None,
+        unit="rad",
+        low=0,
+        high=3.1,
+        hint="an angle ends at pi; give radians, not degrees",
+    )
+    form: str = option(
+        "text",
+        "cubic B-splines, or powers of (1 + cos x)/2",
+        "spline",
+        choices=("spline", "cosine"),
+    )
+    temperature: str | None = option(**_TERM_TEMPERATURE)
+    n_sites = 3
+
+
+@dataclass(frozen=True)
+class DihedralTermConfig(_BondedTermConfig):
+    """Dihedral potential, periodic; cis is 0 (IUPAC)."""
+
+    kind: str = option("text", "`dihedral`", choices=("dihedral",))
+    sites: list = option("text", "the four site types along the chain", many=True)
+    n_basis: int | None = option(
+        doc="number of functions; default: 16 splines, or 4 (cosine and sine of x and 2x)",
+        **_BONDED_N_BASIS,
+    )
+    form: str = option(
+        "text",
+        "cubic B-splines, or cosine and sine of x, 2x, ...",
+        "spline",
+        choices=("spline", "cosine"),
+    )
+    temperature: str | None = option(**_TERM_TEMPERATURE)
+    n_sites = 4
+
+
 @dataclass(frozen=True)
 class VolumeTermConfig:
     """Volume potential: U_V = N_mol [psi_1 v/v0 + psi_2 ((v - v0)/v0)^2]."""
@@ -236,6 +354,20 @@ class ModelConfig:
         high=5000,
         hint="give kelvin, not degrees Celsius",
     )
+    exclude: list | None = option(
+        "text",
+        "bonded neighbours between which pair terms do not act; default: those that a bond (1-2), "
+        "angle (1-3) or dihedral term (1-4) describes; `[]`: none",
+        None,
+        choices=tuple(EXCLUSIONS.values()),
+        many=True,
+    )
+
+    @property
+    def excluded(self):
+        """Bonded neighbours between which pair terms do not act, each once."""
+        described = [EXCLUSIONS[t.kind] for t in self.terms if t.kind in EXCLUSIONS]
+        return tuple(sorted(set(described if self.exclude is None else self.exclude)))
 
     def n_orders(self, term):
         """How many coefficients (A, B, C) each basis function of a term has."""
@@ -469,8 +601,17 @@ class Campaign:
         return [term for term in self.model.terms if term.kind == "pair"]
 
     @property
+    def bonded_terms(self):
+        return [term for term in self.model.terms if term.kind in EXCLUSIONS]
+
+    @property
     def volume_term(self):
         return next((term for term in self.model.terms if term.kind == "volume"), None)
+
+    @property
+    def exclude(self):
+        """Bonded neighbours between which pair terms do not act: of "1-2", "1-3", "1-4"."""
+        return self.model.excluded
 
     @property
     def open_terms(self):
@@ -691,18 +832,28 @@ def _model(content):
     return ModelConfig(terms=built, **others)
 
 
+_KINDS = {
+    "pair": PairTermConfig,
+    "bond": BondTermConfig,
+    "angle": AngleTermConfig,
+    "dihedral": DihedralTermConfig,
+    "volume": VolumeTermConfig,
+}
+
+
 def _term(content, where):
-    kinds = {"pair": PairTermConfig, "volume": VolumeTermConfig}
     if not isinstance(content, dict) or "kind" not in content:
-        raise InputError(f"{where}: has no kind; allowed are {', '.join(kinds)}")
-    if content["kind"] not in kinds:
+        raise InputError(f"{where}: has no kind; allowed are {', '.join(_KINDS)}")
+    if content["kind"] not in _KINDS:
         raise InputError(
-            f"{where}.kind: found '{content['kind']}'; this version knows {' and '.join(kinds)} "
+            f"{where}.kind: found '{content['kind']}'; this version knows {', '.join(_KINDS)} "
             "terms; leave it out"
         )
-    term = build(kinds[content["kind"]], content, where)
+    term = build(_KINDS[content["kind"]], content, where)
     if term.kind == "volume":
         return term
+    if term.kind in EXCLUSIONS:
+        return _bonded_term(term, where)
     if len(term.sites) != 2:
         raise InputError(f"{where}.sites: found {term.sites}; give the two site types of the pair")
     if term.r_min is not None and term.r_min >= term.r_cut:
@@ -712,11 +863,56 @@ def _term(content, where):
     return replace(term, sites=sorted(term.sites))
 
 
+def _spoken(term):
+    """A term as messages name it."""
+    return "volume term" if term.kind == "volume" else f"{term.kind} term {term.name}"
+
+
+def _bonded_term(term, where):
+    """The term with its sites in the smaller of both readings, or an InputError."""
+    if len(term.sites) != term.n_sites:
+        raise InputError(
+            f"{where}.sites: found {len(term.sites)} site types ({', '.join(term.sites)}), but"
+            f" {'an' if term.kind == 'angle' else 'a'} {term.kind} has {term.n_sites}; name them"
+            " along the chain"
+        )
+    low, high = getattr(term, "low", None), getattr(term, "high", None)
+    if low is not None and high is not None and low >= high:
+        raise InputError(f"{where}: low {low:g} nm is not below high {high:g} nm; lower it")
+    if term.form != "spline" and (low is not None or high is not None):
+        raise InputError(
+            f"{where}: low and high are the range of splines, but form: {term.form} has none;"
+            " leave them out"
+        )
+    _check_functions(term, where)
+    return replace(term, sites=min(term.sites, term.sites[::-1]))
+
+
+def _check_functions(term, where):
+    """The numbers of functions that each form can have."""
+    n = term.n_functions
+    if term.form == "harmonic":
+        fine, allowed = n == 2, "2, which is the default: leave n_basis out"
+    elif term.form == "spline":
+        fine, allowed = n >= SMALLEST_BASIS, f"at least {SMALLEST_BASIS}"
+    elif term.kind == "angle":
+        fine, allowed = n <= MOST_COSINES, f"at most {MOST_COSINES}"
+    else:
+        fine = n <= MOST_COSINES and n % 2 == 0
+        allowed = f"an even number up to {MOST_COSINES}: a cosine and a sine of each multiple"
+    if not fine:
+        raise InputError(
+            f"{where}.n_basis: found {n}; form: {term.form} of a {term.kind} term allows {allowed}"
+        )
+
+
 def _check_terms(terms):
-    names = [term.name for term in terms]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"model.terms: the term {name} stands twice; keep one of them")
+    labels = [(term.kind, term.name) for term in terms]
+    for kind, name in labels:
+        if labels.count((kind, name)) > 1:
+            backwards = ", read forwards or backwards" if kind in EXCLUSIONS else ""
+            which = "volume term" if kind == "volume" else f"{kind} term {name}"
+            raise InputError(f"model.terms: the {which} stands twice{backwards}; keep one of them")
     if all(term.kind != "pair" for term in terms):
         raise InputError("model.terms: has no pair term; add one with kind: pair")
 
@@ -756,7 +952,15 @@ def _check_pressures(campaign):
 
 def _check_forces(campaign):
     """Force matching needs the atomistic forces, from the trajectory or from a force field."""
-    if campaign.rem.method != "force_matching" or campaign.system.force_field:
+    if campaign.rem.method != "force_matching":
+        return
+    if campaign.bonded_terms:
+        raise InputError(
+            "rem.method: force_matching fits pair terms of molecules with one site, but"
+            f" model.terms has the {campaign.bonded_terms[0].kind} term"
+            f" {campaign.bonded_terms[0].name}; use rem, or leave the bonded terms out"
+        )
+    if campaign.system.force_field:
         return
     for state in campaign.training:
         for path in state.trajectory:
@@ -798,7 +1002,7 @@ def _check_temperatures(campaign, term):
     advice = f"or set temperature: {simpler[-1]}" if simpler else "or leave the term out"
     found = ", ".join(f"{t:g} K" for t in temperatures) or "none"
     raise InputError(
-        f"model.terms: the term {term.name} has temperature: {name}, which needs {kinds} at "
+        f"model.terms: the {_spoken(term)} has temperature: {name}, which needs {kinds} at "
         f"{needed} or more temperatures, but there are {len(temperatures)} ({found}); add training "
         f"states {advice}"
     )
@@ -817,7 +1021,7 @@ def schema():
         "description": "terms of the potential",
         "type": "array",
         "minItems": 1,
-        "items": {"anyOf": [json_schema(PairTermConfig), json_schema(VolumeTermConfig)]},
+        "items": {"anyOf": [json_schema(term) for term in _KINDS.values()]},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -833,6 +1037,9 @@ _README_SECTIONS = (
     ("states, as a grid", StateGrid),
     ("model", ModelConfig),
     ("model.terms, kind: pair", PairTermConfig),
+    ("model.terms, kind: bond", BondTermConfig),
+    ("model.terms, kind: angle", AngleTermConfig),
+    ("model.terms, kind: dihedral", DihedralTermConfig),
     ("model.terms, kind: volume", VolumeTermConfig),
     ("sample", Sample),
     ("rem", Rem),
