@@ -25,15 +25,15 @@ class Pieces(NamedTuple):
     """A basis as polynomials, for kernels.
 
     Row m = floor((x - origin)/spacing), clamped to 0 ... M - 1, holds at
-    u = (x - origin)/spacing - m the functions alive there, at most four and each once:
+    u = (x - origin)/spacing - m the functions alive there, at most J and each once (4 of splines):
     ``functions[m, j, p]`` multiplies u**p and belongs to function ``index[m, j]``, -1 for none.
     The first and the last row may be extensions beyond the range, where u < 0 or u > 1.
     """
 
     origin: float
     spacing: float
-    functions: np.ndarray  # (M, 4, 4)
-    index: np.ndarray  # (M, 4)
+    functions: np.ndarray  # (M, J, 4)
+    index: np.ndarray  # (M, J)
 
 
 class _Splines:
@@ -117,6 +117,12 @@ class _Splines:
         if derivative == 1:
             return slope
         return self._splines(inside) + (x - inside)[..., None] * slope
+
+    def support(self, k):
+        """Range of the function k within that of the set."""
+        members = np.flatnonzero(self.member == k)
+        low, high = self.knots[members].min(), self.knots[members + DEGREE + 1].max()
+        return float(max(low, self.low)), float(min(high, self.high))
 
     def curvature(self):
         """Integral of B_k''(x) B_l''(x) over the range, shape (n_basis, n_basis)."""

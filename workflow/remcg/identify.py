@@ -280,10 +280,7 @@ def _support(term, k):
     """Range of a function within its term's range."""
     if not isinstance(term, SiteTerm):
         return np.nan, np.nan
-    basis = term.basis
-    members = np.flatnonzero(basis.member == k)
-    low, high = basis.knots[members].min(), basis.knots[members + 4].max()
-    return float(max(low, basis.low)), float(min(high, basis.high))
+    return term.basis.support(k)
 
 
 def _roughness(metric, penalty, free):

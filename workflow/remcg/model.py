@@ -12,11 +12,18 @@ import numpy as np
 
 from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
 from remcg.errors import InputError
+from remcg.forms import AngleCosines, DihedralCosines, HarmonicBasis
 from remcg.io import read_json, write_json
 
 FORMAT = 1
 TEMPERATURE_ORDERS = {"constant": 1, "linear": 2, "quadratic": 3, "cubic": 4, "quartic": 5}
 ORDER_LETTERS = "ABCDE"
+FORMS = {  # bases of each kind of term, by the names that the config and the model file give them
+    "pair": {"spline": SplineBasis},
+    "bond": {"spline": BondBasis, "harmonic": HarmonicBasis},
+    "angle": {"spline": AngleBasis, "cosine": AngleCosines},
+    "dihedral": {"spline": PeriodicBasis, "cosine": DihedralCosines},
+}
 
 
 def canonical(sites):
@@ -27,7 +34,7 @@ def canonical(sites):
 
 @dataclass(frozen=True)
 class SiteTerm:
-    """Potential in a coordinate x of a few sites, U(x) in cubic B-splines; its kinds follow.
+    """Potential in a coordinate x of a few sites, U(x) in a basis; its kinds follow.
 
     Basis sums: phi_k = sum over the groups of sites it acts on of B_k(x).
 
@@ -35,7 +42,7 @@ class SiteTerm:
     ----------
     sites : tuple of str
         Site types.
-    basis : SplineBasis, BondBasis, AngleBasis or PeriodicBasis
+    basis : one of the classes in FORMS
     n_orders : int
         Number of orders in temperature.
     """
@@ -52,18 +59,28 @@ class SiteTerm:
     def n_basis(self):
         return self.basis.n_basis
 
+    @property
+    def form(self):
+        """Name of the basis: "spline", "harmonic" or "cosine"."""
+        return next(
+            name for name, basis in FORMS[self.kind].items() if isinstance(self.basis, basis)
+        )
+
     def to_dict(self):
+        is_spline = self.form == "spline"
         return {
             "kind": self.kind,
             "sites": list(self.sites),
+            **({} if is_spline else {"form": self.form}),
             **asdict(self.basis),
             "n_orders": self.n_orders,
-            "knots": self.basis.knots,
+            **({"knots": self.basis.knots} if is_spline else {}),
         }
 
     @classmethod
     def from_dict(cls, item):
-        basis = cls.basis_type(**{each.name: item[each.name] for each in fields(cls.basis_type)})
+        form = FORMS[cls.kind][item.get("form", "spline")]
+        basis = form(**{each.name: item[each.name] for each in fields(form)})
         return cls(tuple(item["sites"]), basis, item["n_orders"])
 
 
@@ -71,7 +88,6 @@ class PairTerm(SiteTerm):
     """Pairs of two site types that are not excluded; x = distance, nm."""
 
     kind = "pair"
-    basis_type = SplineBasis
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,6 @@ class BondTerm(BondedTerm):
     """Bonds; x = length, nm."""
 
     kind = "bond"
-    basis_type = BondBasis
     n_sites = 2
 
 
@@ -106,7 +121,6 @@ class AngleTerm(BondedTerm):
     """Angles; x = angle at the middle site, 0 to pi rad."""
 
     kind = "angle"
-    basis_type = AngleBasis
     n_sites = 3
 
 
@@ -114,7 +128,6 @@ class DihedralTerm(BondedTerm):
     """Dihedrals; x = -pi to pi rad, 0 for cis (IUPAC)."""
 
     kind = "dihedral"
-    basis_type = PeriodicBasis
     n_sites = 4
 
 

@@ -52,8 +52,8 @@ class System(NamedTuple):
 
     channel_of (n_types, n_types); has_term (C,); r_cut, reach (C,): nm, what the potential and
     what the neighbour list need; origin, inverse_spacing, last (n_curves,): last is the last row;
-    potential (n_curves, M, 4): coefficients of U(u), kJ/mol; functions (n_curves, M, 4, 4), column
-    (n_curves, M, 4): basis functions alive in a row and their place in the sums, -1 for none;
+    potential (n_curves, M, 4): coefficients of U(u), kJ/mol; functions (n_curves, M, J, 4), column
+    (n_curves, M, J): basis functions alive in a row and their place in the sums, -1 for none;
     n_columns; psi (2,), v0: volume term.
     """
 
@@ -91,12 +91,13 @@ def build_system(model, temperature, rdf_range=0.0):
     term_of = {tuple(sorted(t.sites)): k for k, t in enumerate(site_terms) if t.kind == "pair"}
     bonded = [k for k, term in enumerate(site_terms) if term.kind != "pair"]
     curves = [term_of.get(pair, -1) for pair in pairs] + bonded
-    n_rows = max([len(site_terms[k].basis.pieces.index) for k in curves if k >= 0], default=1)
+    shapes = [site_terms[k].basis.pieces.index.shape for k in curves if k >= 0]
+    n_rows, n_alive = np.max([(1, 4), *shapes], axis=0).tolist()
     origin, inverse = np.zeros(len(curves)), np.ones(len(curves))
     last = np.zeros(len(curves), np.int64)
     potential = np.zeros((len(curves), n_rows, 4))
-    functions = np.zeros((len(curves), n_rows, 4, 4))
-    column = np.full((len(curves), n_rows, 4), -1, np.int64)
+    functions = np.zeros((len(curves), n_rows, n_alive, 4))
+    column = np.full((len(curves), n_rows, n_alive), -1, np.int64)
     for c, k in enumerate(curves):
         if k < 0:
             continue
@@ -104,8 +105,8 @@ def build_system(model, temperature, rdf_range=0.0):
         rows = slice(len(pieces.index))
         alive = pieces.index >= 0
         origin[c], inverse[c], last[c] = pieces.origin, 1.0 / pieces.spacing, rows.stop - 1
-        functions[c, rows] = pieces.functions
-        column[c, rows] = np.where(alive, pieces.index + offsets[k], -1)
+        functions[c, rows, : alive.shape[1]] = pieces.functions
+        column[c, rows, : alive.shape[1]] = np.where(alive, pieces.index + offsets[k], -1)
         weights = np.where(alive, thetas[k][pieces.index], 0.0)
         potential[c, rows] = np.einsum("mj,mjp->mp", weights, pieces.functions)
     r_cut = np.array(
@@ -194,7 +195,7 @@ def basis_sums(observed, system, sums):
     sums[:] = 0.0
     for c in range(system.last.shape[0]):
         for m in range(system.last[c] + 1):
-            for j in range(4):
+            for j in range(system.column.shape[2]):
                 k = system.column[c, m, j]
                 if k >= 0:
                     for p in range(4):
