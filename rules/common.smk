@@ -54,6 +54,18 @@ def reference_log(wildcards):
     return relative([log] if log else [])
 
 
+def reference_start(wildcards):
+    """What an atomistic run starts from: molecules for a new box, or the topology."""
+    own = getattr(STATES[wildcards.state], "topology", None)
+    return relative(CAMPAIGN.reference.templates or [own or CAMPAIGN.system.topology])
+
+
+def reference_fields(wildcards):
+    """The user's own files of the force field; others come with the engine."""
+    names = [*CAMPAIGN.system.force_field, *CAMPAIGN.reference.include]
+    return relative([name for name in names if os.path.isfile(name)])
+
+
 def previous_model(wildcards):
     return results("rem/iter-{k}/model.json", k=numbered(int(wildcards.iteration) - 1))
 

@@ -1,9 +1,11 @@
 rule reference:
     input:
-        topology=os.path.relpath(CAMPAIGN.system.topology),
+        topology=reference_start,
+        fields=reference_fields,
     output:
         trajectory="results/{campaign}/reference/{state}.xtc",
         log="results/{campaign}/reference/{state}.csv",
+        topology="results/{campaign}/reference/{state}.pdb",
     log:
         "logs/{campaign}/reference/{state}.log",
     benchmark:
@@ -12,7 +14,7 @@ rule reference:
         "../envs/remcg.yaml"
     threads: 1
     resources:
-        runtime=600,
+        runtime=1440,
     params:
         settings=settings("reference", "seed"),
         state=state_settings,

@@ -169,13 +169,13 @@ class StopRequest:
             number: signal.signal(number, lambda *_: self._event.set())
             for number in (signal.SIGTERM, signal.SIGINT)
         }
-        _signal_at_death_of_parent(signal.SIGTERM)
+        signal_at_death_of_parent(signal.SIGTERM)
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, *_):
         self._is_over.set()
-        _signal_at_death_of_parent(0)
+        signal_at_death_of_parent(0)
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 
@@ -191,7 +191,7 @@ class StopRequest:
             os._exit(128 + signal.SIGTERM)
 
 
-def _signal_at_death_of_parent(number):
+def signal_at_death_of_parent(number):
     """Ask Linux for a signal at the death of the parent; elsewhere the watch must do."""
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

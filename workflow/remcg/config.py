@@ -34,6 +34,7 @@ TEMPERATURE_ORDERS = {
     "quartic": 5,
 }  # as in remcg.model, which is slow to import
 AUTO = "auto"
+NO_CUTOFF = "none"
 SMALLEST_BASIS, LARGEST_BASIS = 4, 500
 USUAL_SPACING = 0.02  # nm between the functions of a pair term
 LEAST_SAMPLES = 10  # per run; error bars come from as many blocks
@@ -504,6 +505,39 @@ class Backmap:
 class Reference:
     """Atomistic reference simulations, run only on request."""
 
+    engine: str = option(
+        "text",
+        "who runs them: `openmm` with `system.force_field`, or `gromacs` with `include`",
+        "openmm",
+        choices=("openmm", "gromacs"),
+    )
+    include: list = option(
+        "path",
+        "gromacs: what its topology includes, in this order: the force field, then molecules, each "
+        "named like its residue",
+        [],
+        many=True,
+    )
+    molecules: dict = option(
+        "integer",
+        "how many of each molecule a new start box has; none: a run starts from the topology",
+        {},
+        low=1,
+        high=10**6,
+        named=True,
+    )
+    templates: list = option(
+        "path", "PDB files of one molecule each, named like it, for `molecules`", [], many=True
+    )
+    density: float = option(
+        "number",
+        "density of a new start box; less where molecules do not fit",
+        500.0,
+        unit="kg/m³",
+        low=1e-3,
+        high=3e4,
+        hint="give kg/m³, not g/cm³",
+    )
     timestep: float = option(
         "number",
         "time step",
@@ -520,8 +554,23 @@ class Reference:
         "number", "time that is written", 500.0, unit="ps", low=1e-3, high=1e9
     )
     interval: float = option("number", "time between frames", 1.0, unit="ps", low=1e-3, high=1e5)
-    cutoff: float = option(
-        "number", "real-space cut-off", 0.9, unit="nm", low=0.3, high=3, hint="give nm, not Å"
+    log_interval: float | None = option(
+        "number",
+        "time between lines of the log, a whole part of the interval; default: one line per frame",
+        None,
+        unit="ps",
+        low=1e-3,
+        high=1e5,
+    )
+    cutoff: float | str | None = option(
+        "number",
+        "real-space cut-off; none: all pairs of one copy of the box, for molecules in vacuum",
+        0.9,
+        unit="nm",
+        low=0.3,
+        high=3,
+        hint="give nm, not Å",
+        word=NO_CUTOFF,
     )
 
 
@@ -691,6 +740,7 @@ def _load(content, path, check_files):
         },
         source=path,
     )
+    campaign = replace(campaign, reference=_reference(campaign.reference, path))
     if campaign.predict.replicas is None:
         replicas = campaign.sample.replicas
         campaign = replace(campaign, predict=replace(campaign.predict, replicas=replicas))
@@ -732,14 +782,58 @@ def _system(content, config):
         system,
         topology=find_file(system.topology, "system.topology", config),
         mapping=find_file(system.mapping, "system.mapping", config),
-        force_field=[_force_field(name, config) for name in system.force_field],
+        force_field=[_own_file(name, "system.force_field", config) for name in system.force_field],
     )
 
 
-def _force_field(name, config):
-    """The user's own file where there is one; any other name is left for OpenMM to know."""
-    found = find_file(name, "system.force_field", config, must_exist=False)
+def _own_file(name, where, config):
+    """The user's own file where there is one; any other name is left for the engine to know."""
+    found = find_file(name, where, config, must_exist=False)
     return found if found.is_file() else name
+
+
+def _reference(settings, config):
+    """Files found, as far as they are the user's own, and what does not go together refused."""
+    openmm = settings.engine == "openmm"
+    if openmm and settings.include:
+        raise InputError(
+            f"reference.include: {settings.include[0]} is read by engine: gromacs only; set it, or "
+            "give OpenMM's XML files in system.force_field and leave include out (OpenMM combines "
+            "parameters as Lorentz and Berthelot do, never geometrically as OPLS needs it)"
+        )
+    if not openmm and not settings.include:
+        raise InputError(
+            "reference.include: is empty, but engine: gromacs needs what its topology includes, "
+            "such as [oplsaa.ff/forcefield.itp, hexane.itp]; add it"
+        )
+    if not openmm and settings.cutoff == NO_CUTOFF:
+        raise InputError(
+            "reference.cutoff: none needs engine: openmm; give a cut-off in nm for engine: gromacs"
+        )
+    where = "reference.templates"
+    templates = [find_file(name, where, config) for name in settings.templates]
+    _check_templates(settings.molecules, [path.stem for path in templates])
+    return replace(
+        settings,
+        cutoff=None if settings.cutoff == NO_CUTOFF else settings.cutoff,
+        templates=templates,
+        include=[_own_file(name, "reference.include", config) for name in settings.include],
+    )
+
+
+def _check_templates(molecules, names):
+    for name in molecules:
+        if name not in names:
+            raise InputError(
+                f"reference.molecules: {name} has no template (there are "
+                f"{', '.join(names) or 'none'}); add {name}.pdb to reference.templates"
+            )
+    for name in names:
+        if name not in molecules:
+            raise InputError(
+                f"reference.templates: {name} is not among reference.molecules; say how many there "
+                "are, or leave it out"
+            )
 
 
 def _states(content, config, check_files):

@@ -33,6 +33,7 @@ def option(
     hint="",
     many=False,
     word=None,
+    named=False,
 ):
     """A field of a section: its type, unit, allowed range and what it means.
 
@@ -49,6 +50,8 @@ def option(
         The value is a list; one value alone stands for a list of one.
     word : str, optional
         A word that may stand for the value, such as auto.
+    named : bool
+        The value is a mapping from names to values.
     """
     metadata = {
         "kind": kind,
@@ -60,9 +63,10 @@ def option(
         "hint": hint,
         "many": many,
         "word": word,
+        "named": named,
     }
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -136,6 +140,13 @@ def check(value, item, where):
     if rules["many"]:
         values = value if isinstance(value, list) else [value]
         return [_check_one(entry, rules, f"{where}[{i}]") for i, entry in enumerate(values)]
+    if rules["named"]:
+        if not isinstance(value, dict):
+            raise InputError(
+                f"{where}: found {value!r}; give names with {_spoken_kind(rules)} each, such as "
+                "{NAME: ...}"
+            )
+        return {str(k): _check_one(v, rules, f"{where}.{k}") for k, v in value.items()}
     return _check_one(value, rules, where)
 
 
@@ -220,6 +231,8 @@ def _property(item, given):
         alternatives.append({"const": rules["word"]})
     if rules["many"]:
         alternatives.append({"type": "array", "items": schema})
+    if rules["named"]:
+        alternatives = [{"type": "object", "additionalProperties": schema}]
     if not is_required(item) and default_of(item) is None:
         alternatives.append({"type": "null"})
     schema = alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}
@@ -246,13 +259,15 @@ def _markdown_row(item):
         allowed = spoken_range(rules).removeprefix("allowed is ").removesuffix(rules["unit"])
     else:
         allowed = _SPOKEN[rules["kind"]] + (" or a list" if rules["many"] else "")
-    allowed = allowed.strip() + _or_word(rules, "`")
+    allowed = allowed.strip() + (" for each name" if rules["named"] else "") + _or_word(rules, "`")
     cells = f"`{item.name}`", rules["unit"], default, allowed, rules["doc"]
     return "| " + " | ".join(cells) + " |"
 
 
 def _spoken_default(value):
     words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, dict):
+        return "`{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}`"
     if isinstance(value, list):
         return "`[" + ", ".join(map(str, value)) + "]`"
     return f"`{words[value]}`" if value is None or isinstance(value, bool) else f"`{value}`"

@@ -112,7 +112,10 @@ class Sampler:
 
 
 def build_system(topology, force_field, cutoff):
-    """OpenMM system as the reference runs use it; errors of the user are named."""
+    """OpenMM system as the reference runs use it; errors of the user are named.
+
+    Without a cut-off (None) the atoms are in vacuum, or in what the force field has as solvent.
+    """
     files = [str(name) for name in force_field]
     if not files:
         raise InputError(
@@ -129,8 +132,8 @@ def build_system(topology, force_field, cutoff):
     try:
         return field.createSystem(
             topology,
-            nonbondedMethod=app.PME,
-            nonbondedCutoff=cutoff * unit.nanometer,
+            nonbondedMethod=app.NoCutoff if cutoff is None else app.PME,
+            nonbondedCutoff=(cutoff or 1.0) * unit.nanometer,
             constraints=app.HBonds,
             rigidWater=True,
             removeCMMotion=False,

@@ -1,0 +1,101 @@
+"""Atomistic reference trajectories, made on request with OpenMM or GROMACS."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from remcg.errors import InputError
+from remcg.io import write_json
+from remcg.reference.openmm import simulate
+from remcg.streams import derived_seed
+
+__all__ = ["make_reference", "simulate"]
+
+
+def make_reference(campaign, state, trajectory, log, topology, threads=1, progress=None):
+    """Make the reference of one state: frames, log and a PDB with the box and bonds of its start.
+
+    A killed run goes on from its last checkpoint, in the folder beside the trajectory that has its
+    name without suffix, as long as nothing that it depends on has changed.
+
+    Parameters
+    ----------
+    campaign : remcg.config.Campaign
+    state : str
+        Id.
+    trajectory, log, topology : path
+        XTC, CSV and PDB to be written.
+    threads : int
+    progress : callable, optional
+        Called with the time in ps.
+    """
+    state, settings = campaign.state(state), campaign.reference
+    seed = derived_seed(campaign.seed, "reference", state.id)
+    work = Path(trajectory).with_suffix("")
+    start = work / "start.pdb"
+    text = _start(campaign, state)
+    _claim(work, _identity(campaign, state, seed, text))
+    start.write_text(text)
+    run = {
+        name: getattr(settings, name)
+        for name in ("timestep", "equilibration", "production", "interval", "log_interval")
+    }
+    run.update(cutoff=settings.cutoff, threads=threads, progress=progress, work=work)
+    files = Path(trajectory), Path(log)
+    if settings.engine == "gromacs":
+        from remcg.reference import gromacs
+
+        field = settings.include
+        gromacs.simulate(start, field, state.temperature, state.pressure, *files, seed, **run)
+    else:
+        field = campaign.system.force_field
+        simulate(start, field, state.temperature, state.pressure, *files, seed, **run)
+    shutil.copyfile(start, topology)
+    shutil.rmtree(work)
+
+
+def _start(campaign, state):
+    """Content of the PDB that a run starts from: the topology, or a new box of molecules."""
+    from remcg.reference.boxes import fill, pdb_text
+
+    settings = campaign.reference
+    if settings.molecules:
+        templates = {Path(path).stem: path for path in settings.templates}
+        seed = derived_seed(campaign.seed, "box", state.id)
+        fixed = state.pressure is None
+        return pdb_text(*fill(templates, settings.molecules, settings.density, seed, fixed))
+    path = Path(getattr(state, "topology", None) or campaign.system.topology)
+    if path.suffix.lower() != ".pdb":
+        raise InputError(
+            f"reference: a run starts from a PDB file with a box, but the topology is {path}; give "
+            "a PDB as the topology, or reference.molecules with reference.templates"
+        )
+    return path.read_text()
+
+
+def _identity(campaign, state, seed, start):
+    """All that the frames of a run depend on."""
+    settings = asdict(campaign.reference)
+    files = [*settings.pop("templates"), *settings.pop("include"), *campaign.system.force_field]
+    content = "".join(
+        Path(name).read_text() if Path(name).is_file() else str(name) for name in files
+    )
+    return {
+        "settings": settings,
+        "temperature": state.temperature,
+        "pressure": state.pressure,
+        "seed": seed,
+        "files": hashlib.sha256((start + content).encode()).hexdigest(),
+    }
+
+
+def _claim(work, identity):
+    """Keep the folder of a run that is the same; begin anew where anything differs."""
+    path = work / "run.json"
+    if path.is_file() and json.loads(path.read_text()) == identity:
+        return
+    if work.exists():
+        shutil.rmtree(work)
+    write_json(path, identity)
