@@ -42,7 +42,8 @@ def make_reference(campaign, state, trajectory, log, topology, threads=1, progre
         name: getattr(settings, name)
         for name in ("timestep", "equilibration", "production", "interval", "log_interval")
     }
-    run.update(cutoff=settings.cutoff, threads=threads, progress=progress, work=work)
+    run.update(cutoff=settings.cutoff, threads=threads, progress=progress)
+    run["work"] = work / settings.engine
     files = Path(trajectory), Path(log)
     if settings.engine == "gromacs":
         from remcg.reference import gromacs

@@ -16,8 +16,8 @@ from remcg.errors import InputError
 from remcg.io import write_text
 from remcg.units import KG_M3
 
-CLOSEST = 0.2  # nm between atoms of different molecules
-ORIENTATIONS = 100  # tried per molecule before the box grows
+CLOSEST = 0.15  # nm between atoms of different molecules; minimisation does the rest
+ORIENTATIONS = 300  # tried per molecule before the box grows
 GROWTH = 1.05  # of the edge, where molecules overlap in every orientation
 LARGEST_GROWTH = 3.0
 
@@ -78,6 +78,9 @@ def _read_molecule(path):
 
 def _place(molecules, edge, rng):
     """Positions of each molecule in its cell of a simple cubic lattice, or None."""
+    longest = max(np.linalg.norm(x, axis=1).max() for x in molecules)
+    if edge < 2 * longest + CLOSEST:  # it could touch its own image
+        return None
     n_side = int(np.ceil(len(molecules) ** (1 / 3) - 1e-9))
     cells = rng.permutation(n_side**3)[: len(molecules)]
     centres = (np.stack(np.unravel_index(cells, (n_side,) * 3), axis=1) + 0.5) * edge / n_side
