@@ -26,6 +26,7 @@ NVT_PART = 0.1  # of the equilibration
 CHECKPOINT_MINUTES = 5
 CHUNK = 100  # frames
 QUANTITIES = "Potential", "Temperature", "Volume"  # in the order of an energy file
+QUICK = {"tau-p": 1.0, "compressibility": 5e-4}  # from a thin start box to the liquid
 MINIMISATION = {"integrator": "steep", "nsteps": 2000, "emtol": 100, "emstep": 0.005}
 
 
@@ -82,26 +83,24 @@ def simulate(
     volume = write_input(work, topology, include, cutoff)
     options = dynamics(temperature, timestep, cutoff, seed)
     at_pressure = {} if pressure is None else barostat(pressure)
+    thin = {} if pressure is None else at_pressure | QUICK
     n_nvt = round(NVT_PART * equilibration / timestep)
-    n_npt = round(equilibration / timestep) - n_nvt
+    n_all = round(equilibration / timestep)
     every = round(interval / timestep)
-    output = {"nstxout-compressed": every, "nstenergy": every // lines}
-    output["nstcalcenergy"] = math.gcd(output["nstenergy"], 100)
+    n_steps = round(production / interval) * every
     stages = {
-        "minimise": forces(cutoff) | MINIMISATION,
-        "nvt": options | start(temperature, seed) | {"nsteps": n_nvt},
-        "npt": options | at_pressure | {"nsteps": n_npt},
-        "production": options
-        | at_pressure
-        | output
-        | {"nsteps": round(production / interval) * every},
+        "nvt": options | {"nsteps": n_nvt},
+        "relax": options | thin | {"nsteps": n_all - n_nvt},
+        "production": options | at_pressure | output(every, every // lines) | {"nsteps": n_steps},
     }
+    stages = {name: stage for name, stage in stages.items() if stage["nsteps"]}
+    stages[next(iter(stages))] |= velocities(temperature, seed)
     previous = "start"
-    for name, stage in stages.items():
+    for name, stage in ({"minimise": forces(cutoff) | MINIMISATION} | stages).items():
         run_stage(work, name, stage, previous, threads)
         previous = name
         if progress is not None:
-            print(f"{name} done")
+            progress(stage["nsteps"] * stage.get("dt", 0.0))
     _write_frames(work, trajectory, interval, round(production / interval))
     _write_log(work, log, interval / lines, round(production / interval) * lines, volume)
 
@@ -135,9 +134,18 @@ def dynamics(temperature, timestep, cutoff, seed):
     }
 
 
-def start(temperature, seed):
+def velocities(temperature, seed):
     """Options of a run that draws its velocities."""
     return {"continuation": "no", "gen-vel": "yes", "gen-temp": temperature, "gen-seed": seed}
+
+
+def output(every, every_line):
+    """Options of frames and log lines, in steps."""
+    return {
+        "nstxout-compressed": every,
+        "nstenergy": every_line,
+        "nstcalcenergy": math.gcd(every_line, 100),
+    }
 
 
 def barostat(pressure):
@@ -201,19 +209,13 @@ def run_stage(work, name, options, previous, threads=1):
     """Run one stage from the end of another, unless it is done; go on where it was killed."""
     if (work / f"{name}.done").is_file():
         return
-    if options["nsteps"] == 0 and name != "production":
-        for suffix in (".gro", ".cpt"):
-            if (work / f"{previous}{suffix}").is_file():
-                shutil.copyfile(work / f"{previous}{suffix}", work / f"{name}{suffix}")
-        return
     if not (work / f"{name}.tpr").is_file():
         text = "".join(f"{key} = {value}\n" for key, value in options.items())
         write_text(work / f"{name}.mdp", text)
-        velocities = options.get("continuation") == "yes" and (work / f"{previous}.cpt").is_file()
         gmx(
             work,
             *("grompp", "-f", f"{name}.mdp", "-c", f"{previous}.gro", "-p", "topology.top"),
-            *("-t", f"{previous}.cpt") if velocities else (),
+            *("-t", f"{previous}.cpt") if options.get("continuation") == "yes" else (),
             *("-po", f"{name}.out.mdp", "-o", f"{name}.partial.tpr"),
         )
         os.replace(work / f"{name}.partial.tpr", work / f"{name}.tpr")
@@ -230,7 +232,7 @@ def _check_end(work, name, options):
     """A run that was told to stop ends like one that is over, with fewer steps."""
     title = (work / f"{name}.gro").read_text().splitlines()[0]
     step = re.search(r"step=\s*(\d+)", title)
-    if options["integrator"] != "steep" and step and int(step[1]) < options["nsteps"]:
+    if options["integrator"] == "md" and step and int(step[1]) < options["nsteps"]:
         raise InputError(
             f"the stage {name} of the reference stopped at step {step[1]} of {options['nsteps']}; "
             "run the same command again to go on from there"
