@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 from mdtraj.formats import TRRTrajectoryFile
-from scipy.sparse import csr_matrix
 
 import naive
 import waters
-from remcg import config, forces, mapped_forces, mapping, target
+from remcg import config, forces, mapping, target
 from remcg.basis import SplineBasis
 from remcg.errors import InputError
 from remcg.io import read_h5
-from remcg.mapping import Sites
 from remcg.model import PairTerm
 from remcg.pairs import pair_sums
 from remcg.trajectory import read_frames
@@ -176,31 +174,3 @@ def test_forces_that_openmm_computes_are_minus_the_slope_of_its_energy(tmp_path)
         energies.append(energy.value_in_unit(unit.kilojoule_per_mole))
     slope = (energies[0] - energies[1]) / 2e-4
     assert arrays["forces"][0, 5, 0] == pytest.approx(-slope, rel=2e-3, abs=1.0)
-
-
-def two_sites(matrix, molecule=(0, 0)):
-    types, masses = np.zeros(2, np.int64), np.ones(2)
-    return Sites(matrix, [np.arange(3)], types, np.array(molecule), masses, ["W"])
-
-
-def test_an_atom_that_two_sites_share_has_no_mapped_force():
-    matrix = csr_matrix(np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]))
-    with pytest.raises(InputError, match="H1 belongs to the site W and to another"):
-        mapped_forces.force_operator(waters.topology(1), two_sites(matrix))
-
-
-def test_one_of_several_sites_must_be_a_centre_of_mass():
-    matrix = csr_matrix(np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]))
-    with pytest.raises(InputError, match="the site W is not the centre of mass"):
-        mapped_forces.force_operator(waters.topology(1), two_sites(matrix))
-
-
-def test_a_rigid_bond_between_two_sites_is_refused():
-    topology = waters.topology(1)
-    masses = np.array([15.99943, 1.007947, 0.0])
-    weights = masses / masses.sum()
-    matrix = csr_matrix(np.array([weights, [0.0, 0.0, 1.0]]))
-    sites = two_sites(matrix)
-    source = mapped_forces.open_forces(["s.xtc"], "s", ["spce.xml"], 0.9, topology, sites)
-    with pytest.raises(InputError, match="ends in two sites, whose forces would lack its pull"):
-        source(waters.GEOMETRY[None], np.full((1, 3), 2.0))

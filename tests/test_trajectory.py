@@ -165,12 +165,42 @@ def test_a_trajectory_without_box_is_refused(frames, tmp_path):
         read(path, frames.topology)
 
 
-def test_a_skewed_box_is_refused(frames, tmp_path):
-    skewed = frames[:]
-    skewed.unitcell_angles = np.full((N_FRAMES, 3), 60.0)
+SKEW = np.array([[2.0, 0.0, 0.0], [-0.6, 2.1, 0.0], [0.5, 0.7, 1.9]])
+
+
+def skewed(frames, vectors=SKEW):
+    result = frames[:]
+    result.unitcell_vectors = np.tile(vectors, (len(frames), 1, 1))
+    return result
+
+
+@pytest.mark.parametrize("suffix", ["xtc", "trr", "dcd", "nc", "lammpstrj"])
+def test_a_skew_box_is_read_as_lower_triangular_vectors(frames, tmp_path, suffix):
+    path = tmp_path / f"cold.{suffix}"
+    skewed(frames).save(str(path))
+    boxes = np.concatenate([chunk.boxes for chunk in read(path, frames.topology, chunk=5)])
+    assert boxes.shape == (N_FRAMES, 3, 3) and not np.triu(boxes, 1).any()
+    np.testing.assert_allclose(boxes, np.tile(SKEW, (N_FRAMES, 1, 1)), atol=3e-5)
+
+
+def test_box_vectors_of_another_convention_are_refused(frames, tmp_path):
     path = tmp_path / "cold.xtc"
-    skewed.save_xtc(str(path))
-    with pytest.raises(InputError, match=r"angles 60.00, 60.00, 60.00 degrees in frame 0"):
+    skewed(frames).save_xtc(str(path))
+    content = bytearray(path.read_bytes())
+    content[16:52] = struct.pack(">9f", *SKEW.T.ravel())
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="the first must lie along x and the second in the plane"):
+        read(path, frames.topology)
+
+
+def test_a_box_without_volume_is_refused(frames, tmp_path):
+    path = tmp_path / "cold.dcd"
+    flat = frames[:]
+    flat.unitcell_angles = np.full((N_FRAMES, 3), [60.0, 60.0, 120.0])
+    flat.save(str(path))
+    with pytest.raises(
+        InputError, match=r"angles 60.00, 60.00, 120.00 degrees in frame 0, which has no"
+    ):
         read(path, frames.topology)
 
 

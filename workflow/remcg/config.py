@@ -61,6 +61,9 @@ class System:
         [],
         many=True,
     )
+    orientations: bool = option(
+        "truth", "also write the principal axes of every site to the mapped trajectories", False
+    )
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,15 @@ class State:
     )
     weight: float = option(
         "number", "weight of a training state in the relative entropy", 1.0, low=1e-6, high=1e6
+    )
+    start: float | None = option(
+        "number", "first time that is used; default: the first frame", None, unit="ps", low=0
+    )
+    end: float | None = option(
+        "number", "last time that is used; default: the last frame", None, unit="ps", low=0
+    )
+    stride: int = option(
+        "integer", "every which of these frames is used", 1, unit="frames", low=1, high=10**6
     )
 
 

@@ -1,24 +1,32 @@
 r"""Atomistic forces on sites: read from the trajectory, or computed anew with OpenMM.
 
-.. math:: \mathbf{F}_I = \sum_{i \in I} \mathbf{f}_i
+.. math:: \mathbf{F}_I = \sum_i b_{Ii} \mathbf{f}_i, \qquad \sum_i b_{Ii} c_{Ji} = \delta_{IJ}
 
-over the atoms that only site I owns. For a site at their centre of mass, and for the only site of a
-molecule wherever it is, the mean of F_I at fixed sites is minus the gradient of the potential of
-mean force; forces of rigid bonds inside a site cancel in the sum (Noid et al., J. Chem. Phys. 128,
-244114 (2008); Ciccotti, Kapral and Vanden-Eijnden, ChemPhysChem 6, 1809 (2005)).
+with the weights c of the mapping. The mean of such an F_I at fixed sites is minus the gradient of
+the potential of mean force, where b is the same for all atoms that rigid bonds tie together, so
+that the forces of these bonds cancel (Noid et al., J. Chem. Phys. 128, 244114 (2008); Ciccotti,
+Kapral and Vanden-Eijnden, ChemPhysChem 6, 1809 (2005); Kraemer et al., J. Phys. Chem. Lett. 14,
+3970 (2023)). The plain sum over the atoms of a site, b = 1, is such a choice for centres of mass of
+atoms that no other site has, and over all atoms of a molecule for its only site.
 """
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array, csr_matrix
+from scipy.sparse.csgraph import connected_components
 
+from remcg.boxes import many
 from remcg.errors import InputError
+from remcg.mapping.whole import map_positions
 from remcg.trajectory import has_forces, read_forces
 
-MASS_WEIGHTED = 1e-6  # relative deviation of weights from those of the masses
+VALID = 1e-6  # deviation of sum_i b_Ii c_Ji from 1 or 0
 
 
-def open_forces(trajectory, state, force_field, cutoff, topology, sites):
+def open_forces(trajectory, state, force_field, cutoff, topology, sites, selection=None):
     """The source of forces of one state: its trajectory where that has them, else OpenMM.
+
+    Which bonds were rigid is known where OpenMM computes the forces. A trajectory does not tell;
+    there a molecule whose plain sums are not valid has its bonds to hydrogen taken as rigid.
 
     Parameters
     ----------
@@ -30,20 +38,22 @@ def open_forces(trajectory, state, force_field, cutoff, topology, sites):
         nm, real-space cut-off where forces are computed.
     topology : mdtraj.Topology
     sites : remcg.mapping.Sites
+    selection : remcg.trajectory.Selection, optional
+        Frames that are used.
 
     Returns
     -------
     callable
         From the positions (n_frames, n_atoms, 3) of the next frames, molecules whole, and their
-        boxes (n_frames, 3) to the forces on the sites (n_frames, n_sites, 3), kJ/mol/nm.
+        boxes, (n_frames, 3) or (n_frames, 3, 3), to the forces on the sites (n_frames, n_sites, 3),
+        kJ/mol/nm.
     """
-    operator = force_operator(topology, sites)
     if all(has_forces(path) for path in trajectory):
-        recorded = read_forces(trajectory, topology, state)
+        operator = force_operator(topology, sites)
+        recorded = read_forces(trajectory, topology, state, selection=selection)
         return lambda positions, boxes: _mapped(operator, _next(recorded, len(positions), state))
     if force_field:
-        computed = _Computed(topology, force_field, cutoff, operator)
-        return lambda positions, boxes: _mapped(operator, computed(positions, boxes))
+        return _Computed(topology, force_field, cutoff, sites)
     names = ", ".join(path.name for path in trajectory if not has_forces(path))
     raise InputError(
         f"{state}: force matching needs atomistic forces, but {names} has none and there is no "
@@ -52,47 +62,98 @@ def open_forces(trajectory, state, force_field, cutoff, topology, sites):
     )
 
 
-def force_operator(topology, sites):
-    """Matrix of ones, (n_sites, n_atoms): whose forces add up to that of a site.
+def force_operator(topology, sites, rigid=None):
+    """Matrix b, (n_sites, n_atoms), that makes forces on sites of those on atoms.
 
-    The only site of a molecule takes all of its atoms; several must be the centres of mass of
-    atoms that none of the others has.
+    Parameters
+    ----------
+    topology : mdtraj.Topology
+    sites : remcg.mapping.Sites
+    rigid : array_like of int, shape (n, 2), optional
+        Pairs of atoms at fixed distances; by default those bonded to hydrogen, but only in
+        molecules whose plain sums of forces are not valid.
+
+    Returns
+    -------
+    csr_matrix
+        The only site of a molecule has ones for all of its atoms. Several have ones for their
+        atoms where that is valid, else the least b (the sum of its squares) that is.
+
+    Raises
+    ------
+    InputError
+        Where no b is valid, since rigid bonds tie sites together.
     """
-    of_molecule = [np.flatnonzero(sites.molecule == m) for m in range(len(sites.atoms))]
-    masses = np.array([atom.element.mass if atom.element else 0.0 for atom in topology.atoms])
-    rows, columns = [], []
-    for atoms, members in zip(sites.atoms, of_molecule):
-        for site in members:
-            owned = atoms if len(members) == 1 else _owned(sites, site, members, masses, topology)
-            rows += [site] * len(owned)
-            columns += list(owned)
+    assumed = rigid is None
+    pairs = np.asarray(_bonds_to_hydrogen(topology) if assumed else rigid, np.int64).reshape(-1, 2)
+    tied = csr_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(topology.n_atoms,) * 2)
+    groups = connected_components(tied, directed=False)[1]
+    rows, columns, values, known = [], [], [], {}
+    for members, atoms in zip(_members(sites.molecule), sites.atoms):
+        weights = sites.matrix[members][:, atoms].toarray()
+        _, pattern = np.unique(groups[atoms], return_inverse=True)
+        key = weights.shape, weights.tobytes(), pattern.tobytes()
+        if key not in known:
+            known[key] = _block(weights, pattern)
+        if known[key] is None:
+            raise _tied(topology, sites, members, atoms, pattern, assumed)
+        i, k = known[key].nonzero()
+        rows.append(members[i]), columns.append(atoms[k]), values.append(known[key][i, k])
+    joined = [np.concatenate(parts) for parts in (values, rows, columns)]
     shape = len(sites.site_types), topology.n_atoms
-    return csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
+    return csr_matrix((joined[0], (joined[1], joined[2])), shape=shape)
 
 
-def _owned(sites, site, members, masses, topology):
-    """Atoms of one of several sites of a molecule."""
-    row = sites.matrix[site]
-    atoms, weights = row.indices[row.data != 0], row.data[row.data != 0]
-    name = sites.names[sites.site_types[site]]
-    others = sites.matrix[[other for other in members if other != site]]
-    shared = np.intersect1d(atoms, others.indices[others.data != 0])
-    if len(shared):
-        raise InputError(
-            f"force matching: the atom {topology.atom(int(shared[0]))} belongs to the site {name} "
-            "and to another, so its force belongs to none; give each atom to one site"
-        )
-    expected = masses[atoms] / masses[atoms].sum()
-    if np.abs(weights - expected).max() > MASS_WEIGHTED:
-        raise InputError(
-            f"force matching: the site {name} is not the centre of mass of its atoms, so the "
-            "forces of rigid bonds do not cancel in their sum; set weights: mass"
-        )
-    return atoms
+def _members(labels):
+    """Indices of each label 0, 1, ..."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(labels))[:-1])
+
+
+def _block(weights, group):
+    """b of one molecule from its weights (n_sites, n_atoms) and the rigid group of each atom."""
+    plain = np.ones_like(weights) if len(weights) == 1 else (weights != 0).astype(float)
+    belongs = np.eye(group.max() + 1)[group].T
+    sizes = belongs.sum(axis=1)
+    even = (plain @ belongs.T / sizes)[:, group]
+    if np.allclose(even, plain) and _is_valid(plain, weights):
+        return plain
+    moved = belongs @ weights.T  # what a site moves when a rigid group does
+    if np.linalg.matrix_rank(moved) < len(weights):
+        return None
+    scaled = moved.T / sizes
+    return np.linalg.solve(scaled @ moved, scaled)[:, group]
+
+
+def _is_valid(b, weights):
+    return np.abs(b @ weights.T - np.eye(len(weights))).max() < VALID
+
+
+def _tied(topology, sites, members, atoms, group, assumed):
+    """The error of a molecule whose sites cannot move alone."""
+    held = sites.matrix[members][:, atoms].toarray() != 0
+    touched = np.array([[(held[i] & (group == g)).any() for g in group] for i in range(len(held))])
+    k = int(np.argmax(touched.sum(axis=0)))
+    names = [sites.labels[members[i]][1] for i in np.flatnonzero(touched[:, k])]
+    ties = [str(topology.atom(int(atom))) for atom in atoms[group == group[k]]]
+    how = "bonds to hydrogen, taken as rigid," if assumed else "rigid bonds"
+    return InputError(
+        f"force matching: the {how} of {', '.join(ties)} tie the sites {' and '.join(names)} "
+        "together, so that no forces on these sites can be made of those on the atoms; put atoms "
+        "that are bound rigidly in one site"
+    )
+
+
+def _bonds_to_hydrogen(topology):
+    return [
+        (first.index, second.index)
+        for first, second in topology.bonds
+        if "H" in (getattr(first.element, "symbol", ""), getattr(second.element, "symbol", ""))
+    ]
 
 
 def _mapped(operator, forces):
-    return np.stack([operator @ frame for frame in forces])
+    return map_positions(operator, forces)
 
 
 def _next(recorded, n_frames, state):
@@ -106,38 +167,39 @@ def _next(recorded, n_frames, state):
 
 
 class _Computed:
-    """Forces of a force field on every atom; those of constraints are not among them."""
+    """Forces of a force field on sites; those of constraints are not among them."""
 
-    def __init__(self, topology, force_field, cutoff, operator):
-        self.arguments = topology, force_field, cutoff, operator
+    def __init__(self, topology, force_field, cutoff, sites):
+        self.arguments = topology, force_field, cutoff, sites
         self.context = None
 
     def __call__(self, positions, boxes):
         from openmm import unit
 
+        boxes = many(boxes)
         if self.context is None:
             self._open(boxes[0])
         result = np.empty_like(positions)
         for frame, box, forces in zip(positions, boxes, result):
-            self.context.setPeriodicBoxVectors(*np.diag(box))
+            self.context.setPeriodicBoxVectors(*_reduced(box))
             self.context.setPositions(frame)
             state = self.context.getState(getForces=True)
             forces[:] = state.getForces(asNumpy=True).value_in_unit(
                 unit.kilojoule_per_mole / unit.nanometer
             )
         result[:, self.virtual] = 0.0  # already with the atoms that they hang on
-        return result
+        return _mapped(self.operator, result)
 
     def _open(self, box):
         import openmm
 
         from remcg.backmap.sampling import build_system
 
-        topology, force_field, cutoff, operator = self.arguments
+        topology, force_field, cutoff, sites = self.arguments
         atoms = topology.to_openmm()
-        atoms.setUnitCellDimensions(tuple(box))
-        system = build_system(atoms, force_field, min(cutoff, 0.499 * box.min()))
-        _check_constraints(system, operator, topology)
+        atoms.setPeriodicBoxVectors(_reduced(box) * openmm.unit.nanometer)
+        system = build_system(atoms, force_field, min(cutoff, 0.499 * np.diag(box).min()))
+        self.operator = force_operator(topology, sites, _rigid(system))
         count = system.getNumParticles()
         self.virtual = [i for i in range(count) if system.isVirtualSite(i)]
         integrator = openmm.VerletIntegrator(0.001)
@@ -145,15 +207,21 @@ class _Computed:
         self.context = openmm.Context(system, integrator, platform, {"Threads": "1"})
 
 
-def _check_constraints(system, operator, topology):
-    """A rigid bond between sites pulls on both of them, and that force is not known."""
-    owner = np.full(operator.shape[1], -1)
-    entries = operator.tocoo()
-    owner[entries.col] = entries.row
-    for k in range(system.getNumConstraints()):
-        i, j, _ = system.getConstraintParameters(k)
-        if owner[i] != owner[j]:
-            raise InputError(
-                f"force matching: the rigid bond of {topology.atom(i)} and {topology.atom(j)} ends "
-                "in two sites, whose forces would lack its pull; put both atoms in one site"
-            )
+def _rigid(system):
+    """Pairs of atoms that constraints or virtual sites tie together."""
+    count = range(system.getNumConstraints())
+    pairs = [tuple(system.getConstraintParameters(k)[:2]) for k in count]
+    for i in range(system.getNumParticles()):
+        if system.isVirtualSite(i):
+            site = system.getVirtualSite(i)
+            pairs += [(i, site.getParticle(k)) for k in range(site.getNumParticles())]
+    return pairs
+
+
+def _reduced(box):
+    """The same lattice with the vectors that OpenMM takes: off-diagonals at most half an edge."""
+    a, b, c = np.array(box, float)
+    c = c - np.round(c[1] / b[1]) * b
+    c = c - np.round(c[0] / a[0]) * a
+    b = b - np.round(b[0] / a[0]) * a
+    return np.array([a, b, c])

@@ -106,11 +106,45 @@ def _frame_counts(first, second, distance, count, site_types, channel, low, inve
                 counts[c, k] += 1
 
 
-class _PairFinder:
-    """Buffers for the pairs of one frame after another; they grow when they must."""
+@njit(cache=True)
+def _drop_excluded(first, second, distance, count, starts, partners):
+    """Close the gaps that excluded pairs leave; return the number of the others."""
+    kept = 0
+    for p in range(count):
+        i, j = first[p], second[p]
+        is_excluded = False
+        for k in range(starts[i], starts[i + 1]):
+            if partners[k] == j:
+                is_excluded = True
+                break
+        first[kept], second[kept], distance[kept] = i, j, distance[p]
+        kept += not is_excluded
+    return kept
 
-    def __init__(self, r_max):
+
+def _partners(excluded, n_sites):
+    """Excluded pairs by their smaller site: (starts (n_sites + 1,), larger sites)."""
+    pairs = np.sort(np.asarray(excluded, np.int64).reshape(-1, 2), axis=1)
+    if pairs.size and not 0 <= pairs.min() <= pairs.max() < n_sites:
+        raise InputError(
+            f"excluded pairs name the sites {pairs.min()} to {pairs.max()}, but there are"
+            f" {n_sites}; count sites from 0"
+        )
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    starts = np.searchsorted(pairs[:, 0], np.arange(n_sites + 1))
+    return starts, np.ascontiguousarray(pairs[:, 1])
+
+
+class _PairFinder:
+    """Buffers for the pairs of one frame after another; they grow when they must.
+
+    ``excluded``: pairs of sites (n, 2) that are left out.
+    """
+
+    def __init__(self, r_max, excluded=()):
         self.r_max = r_max
+        self.excluded = excluded
+        self.partners = None
         self._allocate(1024)
 
     def _allocate(self, size):
@@ -124,8 +158,15 @@ class _PairFinder:
             buffers = self.first, self.second, self.distance
             count = close_pairs(positions, box, self.r_max, *buffers)
             if count <= len(self.first):
-                return *buffers, count
+                return *buffers, self._kept(count, len(positions))
             self._allocate(int(1.2 * count))
+
+    def _kept(self, count, n_sites):
+        if len(self.excluded) == 0:
+            return count
+        if self.partners is None:
+            self.partners = _partners(self.excluded, n_sites)
+        return _drop_excluded(self.first, self.second, self.distance, count, *self.partners)
 
 
 def _checked(positions, boxes, site_types, r_max):
@@ -158,18 +199,20 @@ def _checked(positions, boxes, site_types, r_max):
     return positions, boxes, site_types
 
 
-def pair_sums(positions, boxes, site_types, site_names, pair_terms):
+def pair_sums(positions, boxes, site_types, site_names, pair_terms, excluded=()):
     """Basis sums of pair terms, phi_k = sum over pairs of B_k(r_ij), minimum image.
 
     Parameters
     ----------
     positions : ndarray, shape (n_frames, n_sites, 3)
         nm, in any periodic image.
-    boxes : ndarray, shape (n_frames, 3)
-        Edges of orthorhombic boxes, nm.
+    boxes : ndarray, shape (n_frames, 3) or (n_frames, 3, 3)
+        Edges of orthorhombic boxes, or lower-triangular rows a, b, c, nm.
     site_types : ndarray, shape (n_sites,)
         Index into ``site_names``.
     pair_terms : list of PairTerm
+    excluded : ndarray, shape (n, 2), optional
+        Pairs of sites on which no term acts, each once.
 
     Returns
     -------
@@ -179,7 +222,7 @@ def pair_sums(positions, boxes, site_types, site_names, pair_terms):
     tables = pair_tables(site_names, pair_terms)
     r_max = max(tables.r_cut, default=0.0)
     positions, boxes, site_types = _checked(positions, boxes, site_types, r_max)
-    find = _PairFinder(r_max)
+    find = _PairFinder(r_max, excluded)
     sums = np.zeros((len(positions), sum(term.n_basis for term in pair_terms)))
     for frame, row in enumerate(sums):
         _frame_sums(*find(positions[frame], boxes[frame]), site_types, tables, row)
@@ -212,12 +255,12 @@ def rdf_norm(site_types, pair_types, edges):
     return n_pairs[:, None] * shells
 
 
-def rdf(positions, boxes, site_types, pair_types, edges, n_blocks):
+def rdf(positions, boxes, site_types, pair_types, edges, n_blocks, excluded=()):
     """Radial distribution functions, averaged over blocks of consecutive frames.
 
     .. math:: g_{ab}(r) = \\langle V n_{ab}(r) \\rangle / (N_{pairs} \\Delta V_{shell})
 
-    with the volume of each frame and N(N-1)/2 or N_a N_b pairs.
+    with the volume of each frame and N(N-1)/2 or N_a N_b pairs, whatever pairs are excluded.
 
     Parameters
     ----------
@@ -229,6 +272,8 @@ def rdf(positions, boxes, site_types, pair_types, edges, n_blocks):
         Equal bins, nm.
     n_blocks : int
         At most the number of frames.
+    excluded : ndarray, shape (n, 2), optional
+        Pairs of sites that are not counted.
 
     Returns
     -------
@@ -242,7 +287,7 @@ def rdf(positions, boxes, site_types, pair_types, edges, n_blocks):
     if not 1 <= n_blocks <= len(positions):
         raise InputError(f"{n_blocks} blocks of {len(positions)} frames; give 1 to that many")
     table = channels(1 + max(site_types.max(), np.max(pair_types)), pair_types)
-    find = _PairFinder(edges[-1])
+    find = _PairFinder(edges[-1], excluded)
     result = np.zeros((n_blocks, len(pair_types), len(edges) - 1))
     for block, frames in enumerate(np.array_split(np.arange(len(positions)), n_blocks)):
         for frame in frames:
@@ -254,7 +299,7 @@ def rdf(positions, boxes, site_types, pair_types, edges, n_blocks):
     return result / rdf_norm(site_types, pair_types, edges)
 
 
-def onset(positions, boxes, site_types, pair_types, count=10):
+def onset(positions, boxes, site_types, pair_types, count=10, excluded=()):
     """Smallest r at which the number of pairs over all frames reaches ``count``.
 
     Looked for up to 1 nm or half the smallest box edge; where that is not enough, up to half the
@@ -266,24 +311,51 @@ def onset(positions, boxes, site_types, pair_types, count=10):
         nm; infinite for a pair of types with fewer than ``count`` pairs.
     """
     half = 0.5 * heights(many(boxes)).min()
-    result = _onset(positions, boxes, site_types, pair_types, count, min(ONSET_RANGE, half))
-    if np.isinf(result).any() and half > ONSET_RANGE:
-        result = _onset(positions, boxes, site_types, pair_types, count, half)
-    return result
+    for r_max in (min(ONSET_RANGE, half), half):
+        closest = Closest(site_types, pair_types, r_max, count, excluded)
+        closest.add(positions, boxes)
+        if not np.isinf(closest.onset).any():
+            break
+    return closest.onset
 
 
-def _onset(positions, boxes, site_types, pair_types, count, r_max):
-    positions, boxes, site_types = _checked(positions, boxes, site_types, r_max)
-    table = channels(1 + max(site_types.max(), np.max(pair_types)), pair_types)
-    find = _PairFinder(r_max)
-    smallest = np.full((len(pair_types), count), np.inf)
-    for frame in range(len(positions)):
-        first, second, distance, n = find(positions[frame], boxes[frame])
-        channel = table[site_types[first[:n]], site_types[second[:n]]]
-        for c in range(len(pair_types)):
-            near = np.concatenate([smallest[c], distance[:n][channel == c]])
-            smallest[c] = np.partition(near, count - 1)[:count]
-    return smallest.max(axis=1)
+class Closest:
+    """The smallest distances of each pair of types, over frames that come in parts.
+
+    Parameters
+    ----------
+    site_types : ndarray, shape (n_sites,)
+    pair_types : list of (int, int)
+    r_max : float
+        nm; pairs beyond are not looked for.
+    count : int
+        How many distances of each pair of types to keep.
+    excluded : ndarray, shape (n, 2), optional
+        Pairs of sites that do not count.
+    """
+
+    def __init__(self, site_types, pair_types, r_max, count=10, excluded=()):
+        self.site_types = np.ascontiguousarray(site_types, np.int64)
+        self.channel = channels(1 + max(self.site_types.max(), np.max(pair_types)), pair_types)
+        self.r_max, self.count, self.excluded = r_max, count, excluded
+        self.smallest = np.full((len(pair_types), count), np.inf)
+
+    @property
+    def onset(self):
+        """Per pair of types, the largest of its ``count`` smallest distances, nm, or infinity."""
+        return self.smallest.max(axis=1)
+
+    def add(self, positions, boxes):
+        """Go through the next frames, as in :func:`pair_sums`."""
+        positions, boxes, types = _checked(positions, boxes, self.site_types, self.r_max)
+        find = _PairFinder(self.r_max, self.excluded)
+        for frame in range(len(positions)):
+            find.r_max = min(self.r_max, self.onset.max())  # farther pairs change nothing
+            first, second, distance, n = find(positions[frame], boxes[frame])
+            channel = self.channel[types[first[:n]], types[second[:n]]]
+            for c, kept in enumerate(self.smallest):
+                near = np.concatenate([kept, distance[:n][channel == c]])
+                self.smallest[c] = np.partition(near, self.count - 1)[: self.count]
 
 
 def rdf_edges(r_cut, width=RDF_WIDTH):

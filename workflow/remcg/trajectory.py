@@ -10,11 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from remcg.errors import InputError
+from remcg.formats import open_frames
 
 CHUNK = 50  # frames
 RIGHT_ANGLE_TOLERANCE = 0.01  # degrees
 VOLUME_TOLERANCE = 1e-3  # relative, between log and trajectory
 LOG_COLUMNS = ("time_ps", "potential_energy_kJ_mol", "volume_nm3", "temperature_K")
+TURNED = 1e-5  # of a box, upper triangle over the largest entry: another convention of vectors
+SAME_TIME = 1e-6  # relative, between a time of the config and one of a frame
+TIMELESS = ("dcd", "gsd", "lammpstrj", "pdb", "xyz")  # formats whose frames have no time
 _XTC_MAGIC = (1995, 2023)
 _XTC_HEADER = 56  # bytes: magic, atoms, step, time, box, atoms
 _XTC_UNCOMPRESSED = 9  # atoms, up to which coordinates are stored as floats
@@ -27,17 +31,83 @@ class Chunk:
     Attributes
     ----------
     positions : ndarray, shape (n_frames, n_atoms, 3), float64, nm
-    boxes : ndarray, shape (n_frames, 3), nm
-        Edges of orthorhombic boxes.
+    boxes : ndarray, shape (n_frames, 3) or (n_frames, 3, 3), nm
+        Edges of orthorhombic boxes; where one is not, rows a, b, c, lower-triangular.
     time : ndarray, shape (n_frames,), ps
     start : int
-        Frames before this chunk.
+        Frames of the trajectory before this chunk.
+    frames : ndarray, shape (n_frames,), optional
+        Numbers of the frames in the trajectory, where some are left out.
     """
 
     positions: np.ndarray
     boxes: np.ndarray
     time: np.ndarray
     start: int
+    frames: np.ndarray = None
+
+    def number(self, frame):
+        """Number in the trajectory of a frame of this chunk."""
+        return self.start + frame if self.frames is None else int(self.frames[frame])
+
+
+class Selection:
+    """Frames of a trajectory that are used: from a time to another, every so many.
+
+    Parameters
+    ----------
+    start, end : float, optional
+        ps, both included.
+    stride : int
+        Every which of the frames between them.
+    """
+
+    def __init__(self, start=None, end=None, stride=1):
+        self.start, self.end, self.stride = start, end, stride
+
+    @classmethod
+    def of(cls, state):
+        """As a state of a config says."""
+        return cls(*(getattr(state, name, default) for name, default in
+                     (("start", None), ("end", None), ("stride", 1))))  # fmt: skip
+
+    @property
+    def by_time(self):
+        return self.start is not None or self.end is not None
+
+    @property
+    def is_active(self):
+        return self.by_time or self.stride > 1
+
+    def filter(self):
+        """A function from the times of the next frames to those that are used, as a mask."""
+        passed = 0
+
+        def chosen(time):
+            nonlocal passed
+            slack = SAME_TIME * np.abs(time)
+            inside = np.ones(len(time), bool)
+            if self.start is not None:
+                inside &= time >= self.start - slack
+            if self.end is not None:
+                inside &= time <= self.end + slack
+            number = passed + np.cumsum(inside) - 1
+            passed += int(inside.sum())
+            return inside & (number % self.stride == 0)
+
+        return chosen
+
+    def of_log(self, log, mapped):
+        """The lines of a log that belong to the frames of a mapped trajectory.
+
+        ``mapped`` is its open file; a log of as many lines as frames stays as it is.
+        """
+        if not log or "frame" not in mapped:
+            return log
+        frames, lines = mapped["frame"][()], len(next(iter(log.values())))
+        if lines == len(frames) or frames[-1] >= lines:
+            return log
+        return {name: column[frames] for name, column in log.items()}
 
 
 def load_topology(path):
@@ -53,7 +123,7 @@ def load_topology(path):
         ) from error
 
 
-def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUNK):
+def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUNK, selection=None):
     """Yield checked chunks of one trajectory in one or several files.
 
     Parameters
@@ -64,30 +134,66 @@ def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUN
         Name of the state, for messages.
     chunk : int
         Frames held in memory.
+    selection : Selection, optional
+        Frames to leave out.
 
     Raises
     ------
     InputError
-        Number of atoms, truncated or corrupt file, coordinates that are not numbers, no box or one
-        that is not orthorhombic, no frame.
+        Number of atoms, truncated or corrupt file, coordinates that are not numbers, no box, no
+        frame.
     """
-    start = 0
+    selection = selection or Selection()
+    start, n_used, chosen, times = 0, 0, selection.filter(), []
     for path in paths:
+        _check_times(path, selection, state)
         for frames in _read_file(path, topology, state, topology_name, chunk):
-            yield _checked(frames, start, path, state)
-            start += len(frames)
+            checked = _checked(frames, start, path, state, topology)
+            start += len(checked.time)
+            times += [checked.time[0], checked.time[-1]]
+            if selection.is_active:
+                checked = _taken(checked, chosen(checked.time))
+            n_used += len(checked.time)
+            if len(checked.time):
+                yield checked
+    if n_used == 0:
+        raise InputError(
+            f"{state}: has no frame between start and end, as its times go from {min(times):g} to "
+            f"{max(times):g} ps; correct start and end"
+        )
+
+
+def _taken(chunk, mask):
+    if mask.all():
+        frames = chunk.start + np.arange(len(mask))
+        return Chunk(chunk.positions, chunk.boxes, chunk.time, chunk.start, frames)
+    frames = chunk.start + np.flatnonzero(mask)
+    return Chunk(chunk.positions[mask], chunk.boxes[mask], chunk.time[mask], chunk.start, frames)
+
+
+def _check_times(path, selection, state):
+    if selection.by_time and _suffix(path) in TIMELESS:
+        raise InputError(
+            f"{state}: has start or end, but {os.path.basename(path)} is of a format without "
+            "times; leave them out, or convert the trajectory to XTC with its times"
+        )
+
+
+def _suffix(path):
+    return str(path).lower().rpartition(".")[2]
 
 
 def _read_file(path, topology, state, topology_name, chunk):
-    import mdtraj
-
+    """Raw chunks of one file; whatever its reader raises becomes an InputError."""
     n_atoms, n_expected = _inspect(path, state)
     if n_atoms is not None and n_atoms != topology.n_atoms:
         raise _other_atoms(path, n_atoms, topology, state, topology_name)
     n_read = 0
     try:
-        for frames in mdtraj.iterload(str(path), top=topology, chunk=chunk):
-            n_read += len(frames)
+        for frames in open_frames(path, topology, chunk):
+            if frames.xyz.shape[1] != topology.n_atoms:
+                raise _other_atoms(path, frames.xyz.shape[1], topology, state, topology_name)
+            n_read += len(frames.xyz)
             yield frames
     except InputError:
         raise
@@ -120,18 +226,20 @@ def has_forces(path):
         return file._check_has_velocities_forces()[1] > 0
 
 
-def read_forces(paths, topology, state, chunk=CHUNK):
+def read_forces(paths, topology, state, chunk=CHUNK, selection=None):
     """Yield the forces of TRR files, shape (n_frames, n_atoms, 3), kJ/mol/nm.
 
-    In the same chunks of frames as :func:`read_frames`, with the same ``chunk``.
+    In the same chunks of frames as :func:`read_frames`, with the same ``chunk`` and ``selection``.
     """
     from mdtraj.formats import TRRTrajectoryFile
 
+    chosen = (selection or Selection()).filter()
     for path in paths:
         with TRRTrajectoryFile(str(path)) as file:
             while True:
                 try:  # mdtraj has no public way to forces
-                    forces = file._read(chunk, None, get_velocities=False, get_forces=True)[-1]
+                    read = file._read(chunk, None, get_velocities=False, get_forces=True)
+                    time, forces = read[1], read[-1]
                 except Exception as error:  # mdtraj's readers raise almost anything
                     raise InputError(
                         f"{state}: the forces of {path} cannot be read ({_one_line(error)}); write "
@@ -145,7 +253,9 @@ def read_forces(paths, topology, state, chunk=CHUNK):
                         f"{state}: {path} has forces that are not numbers; the simulation failed "
                         "there: keep only the frames before, or run it again"
                     )
-                yield forces
+                kept = chosen(np.asarray(time, float))
+                if kept.any():
+                    yield forces[kept]
 
 
 def _other_atoms(path, found, topology, state, topology_name):
@@ -163,7 +273,7 @@ def _inspect(path, state):
         raise InputError(f"{state}: the trajectory {path} is missing; correct the path")
     if os.path.getsize(path) == 0:
         raise InputError(f"{state}: {path} is empty; copy it again")
-    suffix = str(path).lower().rpartition(".")[2]
+    suffix = _suffix(path)
     if suffix == "xtc":
         return walk_xtc(path, state)
     return None, _dcd_frames(path) if suffix == "dcd" else None
@@ -193,28 +303,35 @@ def walk_xtc(path, state):
                     f"{state}: {path} is truncated in frame {n_frames}, {size - at} bytes after "
                     "its start; copy it again, or keep only the frames before"
                 )
-            end, magic, atoms = header
+            end, magic, atoms, box = header
             n_atoms = atoms if n_atoms is None else n_atoms
             if magic not in _XTC_MAGIC or atoms != n_atoms or atoms <= 0:
                 raise InputError(
                     f"{state}: {path} is corrupt at frame {n_frames} (byte {at}), where no XTC "
                     "frame begins; copy it again, or keep only the frames before"
                 )
+            if any(abs(part) > TURNED * max(map(abs, box)) for part in (*box[1:3], box[5])):
+                raise InputError(
+                    f"{state}: {path} has box vectors {box} in frame {n_frames}, but the first must"
+                    " lie along x and the second in the plane of x and y; rotate the system so that"
+                    " they do (any program of GROMACS writes them so)"
+                )
             at, n_frames = end, n_frames + 1
     return n_atoms, n_frames
 
 
 def _xtc_header(stream, at):
-    """(end of the frame, magic number, atoms) of the frame at byte ``at``; None if cut off."""
+    """(end of the frame, magic number, atoms, box) of the frame at byte ``at``; None if cut off."""
     stream.seek(at)
     header = stream.read(_XTC_HEADER)
     if len(header) < _XTC_HEADER:
         return None
     magic, atoms = struct.unpack(">2i", header[:8])
+    box = struct.unpack(">9f", header[16:52])
     if magic not in _XTC_MAGIC or atoms <= 0:
-        return at, magic, atoms
+        return at, magic, atoms, box
     if atoms <= _XTC_UNCOMPRESSED:
-        return at + _XTC_HEADER + 12 * atoms, magic, atoms
+        return at + _XTC_HEADER + 12 * atoms, magic, atoms, box
     stream.seek(at + _XTC_HEADER + 32)  # precision, bounds, smallest index
     layout = ">q" if magic == 2023 else ">i"
     count = stream.read(struct.calcsize(layout))
@@ -222,11 +339,11 @@ def _xtc_header(stream, at):
         return None
     (n_bytes,) = struct.unpack(layout, count)
     if n_bytes < 0:
-        return at, -1, atoms
-    return stream.tell() + 4 * math.ceil(n_bytes / 4), magic, atoms
+        return at, -1, atoms, box
+    return stream.tell() + 4 * math.ceil(n_bytes / 4), magic, atoms, box
 
 
-def _checked(frames, start, path, state):
+def _checked(frames, start, path, state, topology):
     """A chunk in double precision, or an InputError that names the frame."""
     positions = frames.xyz.astype(float)
     bad = ~np.isfinite(positions).all(axis=2)
@@ -234,7 +351,7 @@ def _checked(frames, start, path, state):
         frame, atom = np.argwhere(bad)[0]
         raise InputError(
             f"{state}: {path} has coordinates that are not numbers in frame {start + frame}, atom "
-            f"{atom} ({frames.topology.atom(int(atom))}); the simulation failed there: keep only "
+            f"{atom} ({topology.atom(int(atom))}); the simulation failed there: keep only "
             "the frames before, or run it again"
         )
     boxes = _boxes(frames, start, path, state)
@@ -242,6 +359,7 @@ def _checked(frames, start, path, state):
 
 
 def _boxes(frames, start, path, state):
+    """Edges (n_frames, 3), or where a box is skew rows a, b, c (n_frames, 3, 3)."""
     lengths, angles = frames.unitcell_lengths, frames.unitcell_angles
     usable = lengths is not None and np.isfinite(lengths).all(axis=1) & (lengths > 0).all(axis=1)
     if lengths is None or not usable.all():
@@ -250,15 +368,40 @@ def _boxes(frames, start, path, state):
             f"{state}: {path} has no box in frame {frame}; distances need a periodic box: write "
             "the trajectory with its box"
         )
-    skew = np.abs(angles - 90.0).max(axis=1) > RIGHT_ANGLE_TOLERANCE
-    if skew.any():
-        frame = int(np.argmax(skew))
+    lengths = np.asarray(lengths, float)
+    if not (np.abs(angles - 90.0) > RIGHT_ANGLE_TOLERANCE).any():
+        return lengths
+    vectors = lattice(lengths, np.asarray(angles, float))
+    flat = ~(vectors[:, 2, 2] > 1e-3 * lengths[:, 2])
+    if flat.any():
+        frame = int(np.argmax(flat))
         found = ", ".join(f"{angle:.2f}" for angle in angles[frame])
         raise InputError(
-            f"{state}: {path} has a box with angles {found} degrees in frame {start + frame}; this "
-            "version knows boxes with right angles only: simulate in an orthorhombic box"
+            f"{state}: {path} has a box with angles {found} degrees in frame {start + frame}, "
+            "which has no volume; the file is corrupt there, or was written wrongly"
         )
-    return np.asarray(lengths, float)
+    return vectors
+
+
+def lattice(lengths, angles):
+    """Rows a = (a_x, 0, 0), b = (b_x, b_y, 0), c of boxes, shape (n, 3, 3).
+
+    Parameters
+    ----------
+    lengths, angles : ndarray, shape (n, 3)
+        nm; degrees between b and c, a and c, a and b. Nearly right angles are taken as right.
+    """
+    right = np.abs(angles - 90.0) <= RIGHT_ANGLE_TOLERANCE
+    alpha, beta, gamma = np.where(right, 0.0, np.cos(np.radians(angles))).T
+    sine = np.sqrt(1.0 - gamma**2)
+    a, b, c = lengths.T
+    result = np.zeros((len(lengths), 3, 3))
+    result[:, 0, 0] = a
+    result[:, 1, 0], result[:, 1, 1] = b * gamma, b * sine
+    result[:, 2, 0], result[:, 2, 1] = c * beta, c * (alpha - beta * gamma) / sine
+    square = c**2 - result[:, 2, 0] ** 2 - result[:, 2, 1] ** 2
+    result[:, 2, 2] = np.sqrt(np.maximum(square, 0.0))
+    return result
 
 
 def read_log(path, state):

@@ -1,0 +1,158 @@
+"""Force maps: which sums of atomistic forces are forces on sites, and which cannot be."""
+
+import mdtraj
+import numpy as np
+import pytest
+from mdtraj.formats import TRRTrajectoryFile
+
+import waters
+from remcg import config, mapped_forces, mapping
+from remcg.errors import InputError
+from remcg.io import read_h5
+
+
+def chain(elements, bonds, name="MOL", n_molecules=1):
+    """Molecules of one residue with atoms A1, A2, ..."""
+    topology = mdtraj.Topology()
+    for _ in range(n_molecules):
+        residue = topology.add_residue(name, topology.add_chain())
+        atoms = [
+            topology.add_atom(f"A{i}", mdtraj.element.get_by_symbol(element), residue)
+            for i, element in enumerate(elements, start=1)
+        ]
+        for i, j in bonds:
+            topology.add_bond(atoms[i - 1], atoms[j - 1])
+    return topology
+
+
+CARBONS = chain("CCCC", [(1, 2), (2, 3), (3, 4)], n_molecules=2)
+
+
+def sites_of(topology, **sites):
+    """Sites NAME=(atoms, weights) of the residue MOL."""
+    rules = tuple(mapping.SiteMap(name, name, *each) for name, each in sites.items())
+    return mapping.build_sites(topology, {"MOL": mapping.ResidueMap(rules)})
+
+
+def assert_valid(operator, sites):
+    """sum_i b_Ii c_Ji is 1 for I = J and 0 for others."""
+    np.testing.assert_allclose(
+        (operator @ sites.matrix.T).toarray(), np.eye(sites.n_sites), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("weights", ["mass", "geometric", [1, 3]])
+def test_atoms_of_one_site_only_have_their_forces_added_up(weights):
+    sites = sites_of(CARBONS, A=(["A1", "A2"], weights), B=(["A3", "A4"], weights))
+    operator = mapped_forces.force_operator(CARBONS, sites)
+    np.testing.assert_array_equal(operator.toarray()[0], [1, 1, 0, 0, 0, 0, 0, 0])
+    assert_valid(operator, sites)
+
+
+def test_the_only_site_of_a_molecule_has_the_forces_on_all_of_its_atoms():
+    sites = sites_of(CARBONS, A=(["A2"], "mass"))
+    operator = mapped_forces.force_operator(CARBONS, sites)
+    np.testing.assert_array_equal(operator.toarray()[1], [0, 0, 0, 0, 1, 1, 1, 1])
+    assert_valid(operator, sites)
+
+
+def test_sites_that_share_an_atom_have_a_force_map_too():
+    sites = sites_of(CARBONS, A=(["A1", "A2"], "geometric"), B=(["A2", "A3"], "geometric"))
+    operator = mapped_forces.force_operator(CARBONS, sites)
+    assert_valid(operator, sites)
+    weights = sites.matrix.toarray()
+    np.testing.assert_allclose(operator.toarray(), np.linalg.pinv(weights).T, atol=1e-9)
+
+
+def test_left_out_hydrogens_count_with_the_atom_that_holds_them():
+    topology = chain("CHHCHH", [(1, 2), (1, 3), (1, 4), (4, 5), (4, 6)])
+    sites = sites_of(topology, A=(["A1"], "mass"), B=(["A4"], "mass"))
+    operator = mapped_forces.force_operator(topology, sites)
+    np.testing.assert_allclose(operator.toarray(), [[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
+
+
+def test_known_rigid_bonds_replace_the_assumed_ones():
+    topology = chain("CHCH", [(1, 2), (1, 3), (3, 4)])
+    sites = sites_of(topology, A=(["A1"], "mass"), B=(["A3"], "mass"))
+    operator = mapped_forces.force_operator(topology, sites, rigid=())
+    np.testing.assert_allclose(operator.toarray(), [[1, 0, 0, 0], [0, 0, 1, 0]])
+
+
+def test_forces_of_rigid_bonds_cancel():
+    random = np.random.default_rng(1)
+    sites = sites_of(CARBONS, A=(["A1", "A2", "A3"], "geometric"), B=(["A3", "A4"], [1, 2]))
+    operator = mapped_forces.force_operator(CARBONS, sites, rigid=[(0, 1), (4, 5)])
+    assert_valid(operator, sites)
+    push = random.normal(size=3)
+    forces = np.zeros((8, 3))
+    forces[0], forces[1] = push, -push
+    np.testing.assert_allclose(operator @ forces, 0.0, atol=1e-12)
+
+
+def test_the_mapped_force_is_the_gradient_of_what_the_sites_feel():
+    """A quadratic potential of all atoms: its mean force at fixed sites is known exactly."""
+    random = np.random.default_rng(2)
+    sites = sites_of(
+        chain("CCCC", [(1, 2), (2, 3), (3, 4)]),
+        A=(["A1", "A2"], "geometric"),
+        B=(["A2", "A3", "A4"], [1, 2, 2]),
+    )
+    root = random.normal(size=(4, 4))
+    stiffness = root @ root.T + np.eye(4)
+    weights = sites.matrix.toarray()
+    expected = np.linalg.inv(weights @ np.linalg.inv(stiffness) @ weights.T)
+    # the mean of atoms at fixed sites R is K^-1 M^T (M K^-1 M^T)^-1 R
+    mean = np.linalg.inv(stiffness) @ weights.T @ expected
+    operator = mapped_forces.force_operator(chain("CCCC", [(1, 2), (2, 3), (3, 4)]), sites)
+    np.testing.assert_allclose(operator @ (-stiffness @ mean), -expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "sites",
+    [
+        dict(A=(["A1", "A2"], "geometric"), B=(["A2", "A3"], "geometric")),
+        dict(A=(["A1", "A2"], "mass"), B=(["A3"], "mass")),
+    ],
+    ids=["a shared atom", "a bond between sites"],
+)
+def test_sites_that_rigid_bonds_tie_together_have_no_force_map(sites):
+    topology = chain("OHH", [(1, 2), (1, 3)])
+    built = sites_of(topology, **sites)
+    with pytest.raises(
+        InputError, match=r"bonds to hydrogen, .* MOL0-A1, .* tie the sites A and B"
+    ):
+        mapped_forces.force_operator(topology, built)
+    with pytest.raises(InputError, match=r"the rigid bonds of .* put atoms that are bound rigidly"):
+        mapped_forces.force_operator(topology, built, rigid=[(0, 1), (0, 2)])
+
+
+def test_rigid_water_split_into_sites_is_refused_where_openmm_computes_forces():
+    rules = (mapping.SiteMap("O", "O", ["O"]), mapping.SiteMap("H", "H", ["H1", "H2"]))
+    topology = waters.topology(27)
+    sites = mapping.build_sites(topology, {"HOH": mapping.ResidueMap(rules)})
+    source = mapped_forces.open_forces(["s.xtc"], "s", ["spce.xml"], 0.9, topology, sites)
+    frames, _ = waters.trajectory(n_frames=1)
+    with pytest.raises(InputError, match="the rigid bonds of HOH1-O, HOH1-H1, HOH1-H2 tie"):
+        source(frames.xyz.astype(float), frames.unitcell_lengths)
+
+
+def test_forces_follow_the_selection_of_frames(tmp_path):
+    content = waters.content(rem={"method": "force_matching"})
+    for state in content["states"]:
+        state["trajectory"] = state["trajectory"].replace("xtc", "trr")
+    content["states"][0] |= {"start": 5, "end": 25, "stride": 3}
+    path = waters.write_campaign(tmp_path, content)
+    pushes = np.random.default_rng(3).normal(size=(30, 81, 3)).astype("f4")
+    frames, _ = waters.trajectory()
+    for name in ("cold", "hot", "warm"):
+        with TRRTrajectoryFile(str(tmp_path / f"{name}.trr"), "w") as file:
+            boxes = np.ascontiguousarray(frames.unitcell_vectors, "f4")
+            arguments = frames.time.astype("f4"), np.arange(30, dtype="i4"), boxes
+            file._write(frames.xyz, *arguments, np.zeros(30, "f4"), np.zeros_like(pushes), pushes)
+    campaign = config.load(path)
+    mapping.map_trajectory(campaign, "cold", tmp_path / "m.h5", tmp_path / "m.json")
+    arrays, _ = read_h5(tmp_path / "m.h5")
+    chosen = np.arange(4, 25, 3)
+    np.testing.assert_array_equal(arrays["frame"], chosen)
+    expected = pushes[chosen].reshape(-1, 27, 3, 3).sum(axis=2)
+    np.testing.assert_allclose(arrays["forces"], expected, atol=1e-5)

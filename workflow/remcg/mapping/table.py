@@ -1,0 +1,142 @@
+"""``remcg check``: what a campaign maps to what, before it runs."""
+
+import os
+from collections import Counter
+
+import numpy as np
+
+from remcg.boxes import heights, many
+from remcg.mapping.coverage import bonded_groups, check_cutoff, check_terms
+from remcg.mapping.rules import read_mapping
+from remcg.mapping.sites import sites_of
+from remcg.mapping.warnings import check_temperature, spoken_size
+from remcg.mapping.whole import Unwrapper
+from remcg.trajectory import read_frames, read_log
+
+NAMED = 8  # atoms of a site that are written out
+
+
+def check_campaign(campaign, report=print):
+    """Read all inputs of a campaign but only the first frames, and print a table of them.
+
+    Returns
+    -------
+    int
+        Number of states.
+    """
+    topology, sites = sites_of(campaign.system.topology, campaign.system.mapping)
+    check_terms(campaign, sites)
+    r_cut = max(term.r_cut for term in campaign.pair_terms)
+    unwrap = Unwrapper(topology, sites.atoms)
+    report(f"campaign {campaign.campaign}: {campaign.source}")
+    report(f"topology {campaign.system.topology}: {topology.n_atoms} atoms")
+    report(f"mapping  {campaign.system.mapping}:")
+    for line in describe(topology, read_mapping(campaign.system.mapping), sites):
+        report(f"  {line}")
+    terms = ", ".join(f"{term.name} ({campaign.n_orders(term)} x)" for term in campaign.model.terms)
+    report(f"model    {terms}: {spoken_size(campaign)}, T0 {campaign.reference_temperature:g} K")
+    header = f"{'state':<12}{'use':<7}{'T/K':>7}{'P/bar':>9}  {'box/nm':<22}{'r_cut/nm':>9}"
+    report(f"{header}{'half/nm':>9}  file")
+    for state in campaign.states:
+        _check_state(campaign, state, topology, unwrap, r_cut, report)
+    if campaign.system.force_field and campaign.backmap.frames:
+        _check_force_field(campaign, topology, r_cut)
+    return len(campaign.states)
+
+
+def describe(topology, mapping, sites):
+    """Lines that tell what the sites of each residue are and how they are bonded.
+
+    Parameters
+    ----------
+    topology : mdtraj.Topology
+    mapping : dict
+        As from :func:`remcg.mapping.read_mapping`.
+    sites : remcg.mapping.Sites
+
+    Returns
+    -------
+    list of str
+    """
+    lines = _site_lines(topology, mapping, sites)
+    ignored = Counter(r.name for r in topology.residues if mapping[r.name] is None)
+    lines += [f"{name}: {number} residues are left out" for name, number in ignored.items()]
+    for kind, found in bonded_groups(sites).items():
+        for name, groups in found.items():
+            lines.append(f"{kind:<9}{name:<20}{len(groups):>7}")
+    lines.append(
+        f"{len(sites.atoms)} molecules ({_spoken_sizes(sites)}), {sites.n_sites} sites of "
+        f"{sites.n_atoms} atoms; {sites.null_dimension} of {3 * sites.n_atoms} dimensions of the "
+        "atoms move no site"
+    )
+    return lines
+
+
+def _spoken_sizes(sites):
+    """How many molecules have how many sites."""
+    sizes = Counter(np.bincount(sites.molecule).tolist())
+    if set(sizes) == {1}:
+        return "one site each"
+    return ", ".join(f"{number} of {size} sites" for size, number in sorted(sizes.items()))
+
+
+def _site_lines(topology, mapping, sites):
+    """A table of kinds of sites; those of other atoms or mass have lines of their own."""
+    rules = {
+        (residue, site.name): site
+        for residue, found in mapping.items()
+        for site in (found.sites if found else ())
+    }
+    kinds = Counter()
+    for i, label in enumerate(sites.labels):
+        entries = sites.matrix.indices[sites.matrix.indptr[i] : sites.matrix.indptr[i + 1]]
+        atoms = tuple(topology.atom(int(k)).name for k in entries)
+        kinds[(*label, atoms, round(float(sites.masses[i]), 4))] += 1
+    rows = [("residue", "site", "type", "number", "mass/amu", "weights", "atoms")]
+    for (residue, name, atoms, mass), number in kinds.items():
+        site = rules[residue, name]
+        weights = "given" if isinstance(site.weights, list) else site.weights
+        row = residue, name, site.type, str(number), f"{mass:.4f}", weights, _spoken_atoms(atoms)
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+
+
+def _spoken_atoms(atoms):
+    if len(atoms) <= NAMED:
+        return " ".join(atoms)
+    return f"{' '.join(atoms[:NAMED])} ... ({len(atoms)} atoms)"
+
+
+def _check_state(campaign, state, topology, unwrap, r_cut, report):
+    log = read_log(state.log, state.id) if state.log else {}
+    if "temperature_K" in log:
+        check_temperature(state, log["temperature_K"])
+    firsts = []
+    for path in state.trajectory:
+        frames = read_frames([path], topology, state.id, campaign.system.topology, chunk=1)
+        chunk = next(frames)
+        frames.close()
+        check_cutoff(r_cut, chunk.boxes, 0, state.id)
+        unwrap(chunk, state.id)
+        firsts.append(chunk)
+    box = firsts[0].boxes[0]
+    half = 0.5 * (box if box.ndim == 1 else heights(box)).min()
+    pressure = "NVT" if state.pressure is None else f"{state.pressure:g}"
+    edges = " x ".join(f"{edge:.4f}" for edge in np.linalg.norm(many(box[None])[0], axis=1))
+    names = ", ".join(os.path.basename(path) for path in state.trajectory)
+    shape = "" if box.ndim == 1 else " (triclinic)"
+    report(
+        f"{state.id:<12}{state.use:<7}{state.temperature:>7g}{pressure:>9}  {edges:<22}{r_cut:>9g}"
+        f"{half:>9.4f}  {names}{shape}"
+    )
+
+
+def _check_force_field(campaign, topology, r_cut):
+    """Backmapping comes last and must not be the first to find a fault."""
+    from remcg.backmap.sampling import build_system
+
+    atoms = topology.to_openmm()
+    edge = 4.0 * r_cut  # any box: only whether the force field knows the molecules matters
+    atoms.setUnitCellDimensions((edge, edge, edge))
+    build_system(atoms, campaign.system.force_field, r_cut)
