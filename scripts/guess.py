@@ -16,7 +16,7 @@ with stage(snakemake.log[0]):
         for path, state in zip(snakemake.input.targets, campaign.training)
     ]
     v0 = sum(state.volume / state.n_molecules for state in states) / len(states)
-    model = guess(site_names, found, campaign.reference_temperature, v0, states)
+    model = guess(site_names, found, campaign.reference_temperature, v0, states, campaign.exclude)
     plan = {"verdict": "continue", "stage": "global", "phase": "NVT", "restart": "reference"}
     if campaign.rem.method == "rem":
         plan["effort"] = dict.fromkeys([state.id for state in campaign.training], FAR_SHARE)

@@ -10,8 +10,9 @@ with stage(snakemake.log[0]):
     _, found = terms.read(snakemake.input.terms)
     arrays, attributes = target.compute(
         snakemake.input.sites,
-        [term for term in found if term.kind == "pair"],
+        found,
         next(iter(snakemake.input.energies), None),
         forces=campaign.needs_forces(snakemake.wildcards.state),
+        exclude=campaign.exclude,
     )
     write_h5(snakemake.output[0], arrays, attributes)

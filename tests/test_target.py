@@ -1,6 +1,7 @@
 """Basis sums, distributions and volumes of a mapped trajectory, streamed."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_correlated_frames_count_for_less():
     for i in range(1, 4000):
         noise[i] += 0.8 * noise[i - 1]
     sums = np.column_stack([100 + noise, 1e-3 * rng.standard_normal(4000)])
-    leading = target._leading(sums)
+    leading = target._leading(sums, [SimpleNamespace(kind="pair", n_basis=3)])
     assert leading.shape == (4000, 2)
     # an AR(1) process has g = (1 + a)/(1 - a) = 9; 4 SE of its estimate are about 3.5
     assert target.inefficiency(leading[None]) == pytest.approx(9.0, abs=3.5)

@@ -102,6 +102,7 @@ def mapped(folder, trajectories, names=("AR",)):
         onsets = pairs.onset(positions, boxes, types, kinds)
         files.append(folder / f"{number}.h5")
         arrays = {"positions": positions, "box": boxes, "site_types": types}
+        arrays["masses"] = np.full(tiny.N_SITES, tiny.MASS)
         attributes = {"site_names": json.dumps(list(names)), "n_molecules": tiny.N_SITES}
         write_h5(files[-1], arrays, attributes)
         facts.append(

@@ -1,7 +1,7 @@
-"""The repulsive core of pair terms, where a reference has few pairs or none.
+"""Where a reference has few pairs or groups: the core of pair terms, the ends of bonded ones.
 
 There the data leave a potential open, and a step of the optimiser may leave a hole in the wall:
-sites that fall through it onto one another do not come back.
+sites that fall through it onto one another, or bonds that leave their range, do not come back.
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ from remcg.units import KB
 CORE_SLOPE = 100.0  # kT/nm: least repulsion continued into a core that was never sampled
 CORE_COUNT = 100.0  # basis sums over all frames below which a function belongs to the core
 CORE_SHARE = 0.1  # of the largest basis sum: with more at contact there is no core
+END_RISE = 10.0  # kT per range of a bonded term: least slope at which it goes on outwards
 
 
 def places(basis):
@@ -20,10 +21,12 @@ def places(basis):
 
 
 def with_repulsive_core(model, temperatures, counts):
-    """The model with pair potentials that rise towards contact where the reference is scarce.
+    """The model with potentials that rise towards contact, or outwards, where data are scarce.
 
     Coefficients of core functions are raised (A alone, so that all temperatures rise alike) to
-    those that follow them, and the first, which continues to contact, by CORE_SLOPE more.
+    those that follow them, and the first, which continues to contact, by CORE_SLOPE more. At both
+    ends of a bond and the lower end of an angle the last rises by END_RISE. A harmonic bond is
+    kept from turning over.
 
     Parameters
     ----------
@@ -37,22 +40,45 @@ def with_repulsive_core(model, temperatures, counts):
     -------
     Model
     """
-    parameters = model.parameters
+    parameters, thermal = model.parameters, KB * max(temperatures)
     for term, rows, part in zip(model.terms, model.phi_slices, model.parameter_slices):
-        if term.kind != "pair":
-            continue
-        met = counts[rows]
-        if met[0] >= CORE_SHARE * met.max():
-            continue
         blocks = parameters[part].reshape(term.n_orders, term.n_basis)
         powers = (-np.array([[model.tau(T)] for T in temperatures])) ** np.arange(term.n_orders)
-        x = places(term.basis)
-        n_core = max(int(np.argmax(met >= CORE_COUNT)), 1)
-        for k in reversed(range(n_core)):
-            least = 0.0
-            if k == 0:
-                least = CORE_SLOPE * KB * max(temperatures) * (x[1] - x[0])
-            missing = powers @ (blocks[:, k + 1] - blocks[:, k]) + least
-            blocks[0, k] += max(missing.max(), 0.0)
+        if term.kind == "pair":
+            slope = CORE_SLOPE * KB * max(temperatures)
+            _raise(blocks, powers, counts[rows], places(term.basis), slope)
+        elif term.kind == "bond" and term.form == "harmonic":
+            stiffness = (powers @ blocks[:, 1]).min()
+            blocks[0, 1] += max(END_RISE * thermal - stiffness, 0.0)
+        elif _has_end(term):
+            slope = END_RISE * thermal / (term.basis.high - term.basis.low)
+            x = _bonded_places(term.basis)
+            _raise(blocks, powers, counts[rows], x, slope)
+            if term.kind == "bond":
+                reverse = slice(None, None, -1)
+                _raise(blocks[:, reverse], powers, counts[rows][reverse], -x[reverse], slope)
         parameters[part] = blocks.ravel()
     return model.with_parameters(parameters, **model.extra)
+
+
+def _has_end(term):
+    """Whether the splines of a term go on along a straight line below their range."""
+    return term.kind in ("bond", "angle") and term.form == "spline" and term.basis.low > 0.0
+
+
+def _bonded_places(basis):
+    """Greville places of the functions: of several that are one, the first."""
+    knots = basis.knots
+    places = (knots[1:-3] + knots[2:-2] + knots[3:-1]) / 3.0
+    return places[np.unique(basis.member, return_index=True)[1]]
+
+
+def _raise(blocks, powers, met, x, slope):
+    """Raise the first functions that were scarcely met to the next one, in place."""
+    if met[0] >= CORE_SHARE * met.max():
+        return
+    n_core = max(int(np.argmax(met >= CORE_COUNT)), 1)
+    for k in reversed(range(n_core)):
+        least = slope * (x[1] - x[0]) if k == 0 else 0.0
+        missing = powers @ (blocks[:, k + 1] - blocks[:, k]) + least
+        blocks[0, k] += max(missing.max(), 0.0)

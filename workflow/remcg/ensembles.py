@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from remcg import optimize
-from remcg.guess import StateTarget
+from remcg.guess import BondedTarget, StateTarget
 from remcg.io import read_h5, write_h5
 from remcg.uncertainty import virial_pressure_slopes
 from remcg.units import BAR
@@ -32,7 +32,18 @@ def read_state_target(path, state):
         type_counts=json.loads(attributes["type_counts"]),
         edges=arrays["rdf_fine_edges"],
         rdf=dict(zip(names, arrays["rdf_fine"])),
+        bonded=read_bonded(arrays, attributes),
     )
+
+
+def read_bonded(arrays, attributes):
+    """Bonded distributions of a target file, by "bond A-B" and alike, as BondedTarget."""
+    found = {}
+    for key, n_groups in json.loads(attributes.get("bonded", "{}")).items():
+        name = "bonded_" + key.replace(" ", "_", 1)
+        blocks = arrays[f"{name}_blocks"]
+        found[key] = BondedTarget(arrays[f"{name}_edges"], blocks.mean(axis=0), n_groups)
+    return found
 
 
 def read_training_data(model, states, targets, samples):

@@ -5,9 +5,12 @@ import json
 import h5py
 import numpy as np
 
+from remcg.bonded import Histograms, site_sums
+from remcg.boxes import many, volume
 from remcg.errors import InputError
 from remcg.forces import normal_equations
-from remcg.pairs import pair_sums, rdf, rdf_edges
+from remcg.pairs import rdf, rdf_edges
+from remcg.sample import read_topology
 from remcg.statistics import inefficiency
 from remcg.trajectory import read_log
 
@@ -17,18 +20,21 @@ FINE_WIDTH = 0.002  # nm
 LEADING = 0.5  # basis functions whose mean sum is at least this fraction of the largest
 
 
-def compute(map_file, pair_terms, log=None, forces=False):
-    """Basis sums, RDFs and volumes of a mapped trajectory, streamed.
+def compute(map_file, terms, log=None, forces=False, exclude=()):
+    """Basis sums, RDFs, bonded distributions and volumes of a mapped trajectory, streamed.
 
     Parameters
     ----------
     map_file : path
         As written by :func:`remcg.mapping.map_trajectory`.
-    pair_terms : list of PairTerm
+    terms : list of terms
+        Of the model, in its order; the volume term is passed over.
     log : path, optional
         CSV of the atomistic run; its energies are kept if it has one line per frame.
     forces : bool
         Whether to add up the normal equations of force matching, as means over the frames.
+    exclude : sequence of str
+        Bonded neighbours that pair sums and RDFs leave out: of "1-2", "1-3", "1-4".
 
     Returns
     -------
@@ -38,18 +44,21 @@ def compute(map_file, pair_terms, log=None, forces=False):
     with h5py.File(map_file, "r") as file:
         names = json.loads(file.attrs["site_names"])
         state = str(file.attrs["state"])
-        boxes, types, masses = file["box"][()], file["site_types"][()], file["masses"][()]
+        boxes, topology = file["box"][()], read_topology(file)
+        types, masses = topology.site_types, topology.masses
         n_molecules = int(file.attrs["n_molecules"])
+        mass = float(file.attrs.get("mass_per_molecule", masses.sum() / n_molecules))
         pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
-        arrays = _streamed(file["positions"], boxes, types, names, pairs, pair_terms)
+        arrays, found = _streamed(file["positions"], boxes, topology, names, pairs, terms, exclude)
         if forces:
-            arrays |= _force_sums(file, state, boxes, types, names, pair_terms)
-    arrays["volume"] = boxes.prod(axis=1)
+            of_pairs = [term for term in terms if term.kind == "pair"]
+            arrays |= _force_sums(file, state, boxes, types, names, of_pairs)
+    arrays["volume"] = volume(many(boxes))
     energies = read_log(log, state).get("potential_energy_kJ_mol") if log else None
     if energies is not None and len(energies) == len(boxes):
         arrays["energy"] = energies
     slow = inefficiency(arrays["volume"][None, :, None])
-    fast = inefficiency(_leading(arrays["site_sums"])[None])
+    fast = inefficiency(_leading(arrays["site_sums"], terms)[None])
     counts = np.bincount(types, minlength=len(names))
     return arrays, {
         "n_molecules": n_molecules,
@@ -59,34 +68,41 @@ def compute(map_file, pair_terms, log=None, forces=False):
         "n_eff": float(len(boxes) / max(slow, fast)),
         "pair_names": json.dumps([f"{names[a]}-{names[b]}" for a, b in pairs]),
         "type_counts": json.dumps({name: int(n) for name, n in zip(names, counts)}),
-        "mass_per_molecule": float(masses.sum() / n_molecules),
+        "mass_per_molecule": mass,
         "state": state,
+        **({name: json.dumps(numbers) for name, numbers in found.items() if numbers}),
     }
 
 
-def _streamed(positions, boxes, types, names, pairs, pair_terms):
-    """Sums and distributions, block by block of consecutive frames."""
-    r_max = max(term.basis.r_cut for term in pair_terms)
+def _streamed(positions, boxes, topology, names, pairs, terms, exclude):
+    """Sums and distributions, block by block of consecutive frames; numbers of bonded groups."""
+    types, excluded = topology.site_types, topology.excluded(exclude)
+    terms = [term for term in terms if term.kind != "volume"]
+    r_max = max(term.basis.r_cut for term in terms if term.kind == "pair")
     edges, fine_edges = rdf_edges(r_max), rdf_edges(r_max, FINE_WIDTH)
     blocks = np.array_split(np.arange(len(boxes)), min(N_BLOCKS, len(boxes)))
-    sums = np.empty((len(boxes), sum(term.n_basis for term in pair_terms)))
+    sums = np.empty((len(boxes), sum(term.n_basis for term in terms)))
     rdf_blocks = np.zeros((len(blocks), len(pairs), len(edges) - 1))
     fine = np.zeros((len(pairs), len(fine_edges) - 1))
+    bonded = Histograms(topology, names, len(blocks))
     for b, block in enumerate(blocks):
         for start in range(block[0], block[-1] + 1, CHUNK):
             part = slice(start, min(start + CHUNK, block[-1] + 1))
             frames, n = positions[part], part.stop - part.start
-            sums[part] = pair_sums(frames, boxes[part], types, names, pair_terms)
-            g = rdf(frames, boxes[part], types, pairs, edges, 1)[0]
+            sums[part] = site_sums(frames, boxes[part], topology, names, terms, excluded)
+            g = rdf(frames, boxes[part], types, pairs, edges, 1, excluded)[0]
             rdf_blocks[b] += g * n / len(block)
-            fine += rdf(frames, boxes[part], types, pairs, fine_edges, 1)[0] * n / len(boxes)
-    return {
+            finer = rdf(frames, boxes[part], types, pairs, fine_edges, 1, excluded)[0]
+            fine += finer * n / len(boxes)
+            bonded.add(frames, b)
+    arrays = {
         "site_sums": sums,
         "rdf_edges": edges,
         "rdf_blocks": rdf_blocks,
         "rdf_fine_edges": fine_edges,
         "rdf_fine": fine,
     }
+    return {**arrays, **bonded.arrays()}, bonded.attributes()
 
 
 def _force_sums(file, state, boxes, types, names, pair_terms):
@@ -106,7 +122,9 @@ def _force_sums(file, state, boxes, types, names, pair_terms):
     return {key: value / len(boxes) for key, value in zip(keys, total)}
 
 
-def _leading(sums):
-    """Columns with enough counts for a correlation time to mean something."""
-    means = np.abs(sums.mean(axis=0))
-    return sums[:, means >= LEADING * means.max()]
+def _leading(sums, terms):
+    """Columns with enough counts, among those of their term, to have a correlation time."""
+    sizes = [term.n_basis for term in terms if term.kind != "volume"]
+    parts = np.split(sums, np.cumsum(sizes)[:-1], axis=1)
+    means = [np.abs(part.mean(axis=0)) for part in parts]
+    return sums[:, np.concatenate([mean >= LEADING * mean.max() for mean in means])]

@@ -10,15 +10,20 @@ import h5py
 import numpy as np
 
 from remcg import entropy, optimize
-from remcg.basis import SplineBasis
+from remcg.basis import AngleBasis, BondBasis, SplineBasis
 from remcg.basis_size import ReferenceState, choose_n_basis, inverted
+from remcg.bonded import site_sums
+from remcg.boxes import many, volume
 from remcg.config import LARGEST_BASIS, SMALLEST_BASIS, n_basis_of
 from remcg.errors import InputError
+from remcg.forms import HarmonicBasis
 from remcg.io import read_json, write_json
-from remcg.model import TERMS, Model, PairTerm, VolumeTerm
-from remcg.pairs import pair_sums, rdf
+from remcg.model import FORMS, TERMS, Model, PairTerm, VolumeTerm, canonical
+from remcg.pairs import rdf
+from remcg.sample import read_topology
 from remcg.spectrum import spectrum
 from remcg.statistics import covariance_of_mean
+from remcg.typed import nearest
 
 CHUNK = 50  # frames
 N_BLOCKS = 10
@@ -28,9 +33,14 @@ FINEST = 0.008  # nm between the functions that the candidates are compared with
 FINE = 0.01  # nm between the functions of the largest candidate
 N_CANDIDATES = 60  # about, each larger than the one before it by a constant factor
 BINS_PER_FUNCTION = 4  # of the RDF that is inverted
+MARGIN = 0.05  # of the sampled range of a bonded coordinate, on either side
+NARROWEST = 0.002  # nm or rad: a range below it is that of a constraint
+BONDED_GRID = {"bond": 0.001, "angle": 0.01}  # nm, rad
+NEARLY_OPEN = 0.1  # rad: splines of an angle that begin below it begin at 0
+STRAIGHT = np.pi - 0.05  # rad
 
 
-def model_terms(config, onsets):
+def model_terms(config, onsets, bonded=()):
     """All terms of the model, in the order of the config.
 
     Parameters
@@ -38,19 +48,128 @@ def model_terms(config, onsets):
     config : remcg.config.ModelConfig
     onsets : list of dict
         Per training state, pair name to the smallest sampled r, nm.
+    bonded : list of dict
+        Per training state, "bond A-B" and alike to the sampled range {"low", "high"}, nm or rad.
 
     Returns
     -------
-    list of PairTerm or VolumeTerm
-        r_min is the config's, or the smallest onset rounded down to 0.005 nm; a number of
-        functions that is to be chosen is a provisional one.
+    list of terms
+        r_min of a pair is the config's, or the smallest onset rounded down to 0.005 nm; a number of
+        functions that is to be chosen is a provisional one. The splines of a bond span what all
+        training states sample and MARGIN of it on either side, those of an angle that and all up
+        to pi, rounded outwards to BONDED_GRID.
     """
-    return [
-        _pair_term(term, config.n_orders(term), onsets)
-        if term.kind == "pair"
-        else VolumeTerm(term.order, config.n_orders(term))
-        for term in config.terms
-    ]
+    return [_model_term(term, config.n_orders(term), onsets, bonded) for term in config.terms]
+
+
+def _model_term(term, n_orders, onsets, bonded):
+    if term.kind == "volume":
+        return VolumeTerm(term.order, n_orders)
+    if term.kind == "pair":
+        return _pair_term(term, n_orders, onsets)
+    return TERMS[term.kind](tuple(term.sites), _bonded_basis(term, bonded), n_orders)
+
+
+def _bonded_basis(term, bonded):
+    """Basis of a bonded term, over the range that the training states sample."""
+    key, n_basis = f"{term.kind} {term.name}", term.n_functions
+    found = [item[key] for item in bonded if key in item]
+    if not found:
+        raise InputError(_absent(term, bonded))
+    low, high = min(item["low"] for item in found), max(item["high"] for item in found)
+    if high - low < NARROWEST:
+        raise InputError(
+            f"the {key} has the same value, {low:.4g}, in all frames: it is constrained, and no"
+            " potential follows from it; map atoms that are free to move, or leave the term out"
+        )
+    if term.kind == "dihedral" or (term.kind, term.form) == ("angle", "cosine"):
+        return FORMS[term.kind][term.form](n_basis)
+    low, high = _with_margin(term, low, high)
+    if term.form == "harmonic":
+        return HarmonicBasis(low, high)
+    if term.kind == "angle":
+        return AngleBasis(0.0 if low < NEARLY_OPEN else low, n_basis)
+    return BondBasis(low, high, n_basis)
+
+
+def _with_margin(term, low, high):
+    """Range of the splines: the config's, or the sampled one with its margin, on the grid."""
+    grid, margin = BONDED_GRID[term.kind], MARGIN * (high - low)
+    given = getattr(term, "low", None), getattr(term, "high", None)
+    below = grid * np.floor((low - margin) / grid) if given[0] is None else given[0]
+    above = grid * np.ceil((high + margin) / grid) if given[1] is None else given[1]
+    below = max(below, 0.0 if term.kind == "angle" else grid)
+    if not below < above:
+        raise InputError(
+            f"the {term.kind} {term.name} is sampled from {low:.4g} to {high:.4g}, outside of its"
+            f" range from {below:.4g} to {above:.4g} in the config; correct low and high"
+        )
+    return float(np.round(below, 6)), float(np.round(above, 6))
+
+
+def _absent(term, bonded):
+    """Why a bonded term has nothing to act on."""
+    known = sorted({key for item in bonded for key in item if key.startswith(f"{term.kind} ")})
+    has = ", ".join(key.split(" ", 1)[1] for key in known) or "none"
+    return (
+        f"model.terms: the {term.kind} term {term.name} acts on nothing: the {term.kind}s of the"
+        f" mapped training states are {has}; correct its sites, add the {term.kind} to the mapping,"
+        " or leave the term out"
+    )
+
+
+def check(campaign, facts):
+    """Site types and groups that bonded terms name must exist, alike in all training states.
+
+    Parameters
+    ----------
+    campaign : remcg.config.Campaign
+    facts : sequence of dict
+        Of the training states.
+
+    Returns
+    -------
+    list of str
+        Warnings.
+    """
+    names = facts[0]["site_names"]
+    for state, item in zip(campaign.training, facts):
+        if item["site_names"] != names:
+            raise InputError(
+                f"{state.id} has the site types {', '.join(item['site_names'])}, but"
+                f" {campaign.training[0].id} has {', '.join(names)}; map all states with the same"
+                " site types"
+            )
+    for term in campaign.bonded_terms:
+        for name in term.sites:
+            if name not in names:
+                guess = nearest(name, names)
+                advice = f"did you mean '{guess}'?" if guess else "correct the term"
+                raise InputError(
+                    f"model.terms: the {term.kind} term {term.name} names the site type {name}, but"
+                    f" the mapping has {', '.join(names)}; {advice}"
+                )
+    return _straight(campaign, [item.get("bonded", {}) for item in facts])
+
+
+def _straight(campaign, bonded):
+    """Warnings about dihedrals one of whose angles reaches 180 degrees."""
+    largest = {}
+    for item in bonded:
+        for key, found in item.items():
+            largest[key] = max(largest.get(key, 0.0), found["high"])
+    warnings = []
+    for term in campaign.bonded_terms:
+        if term.kind == "dihedral":
+            angles = {"-".join(canonical(term.sites[k : k + 3])) for k in (0, 1)}
+            for angle in sorted(a for a in angles if largest.get(f"angle {a}", 0.0) > STRAIGHT):
+                degrees = np.degrees(largest[f"angle {angle}"])
+                warnings.append(
+                    f"the angle {angle} reaches {degrees:.0f} degrees, where the dihedral"
+                    f" {term.name} is not defined and its force is cut off; leave the dihedral term"
+                    " out unless this is rare"
+                )
+    return warnings
 
 
 def _pair_term(term, n_orders, onsets):
@@ -94,18 +213,21 @@ def resolve(campaign, map_files, facts):
 
     Returns
     -------
-    terms : list of PairTerm or VolumeTerm
+    terms : list of terms
     sizes : dict
         Pair name to :class:`remcg.basis_size.BasisSize`, for the terms with ``n_basis: auto``.
     """
-    terms = model_terms(campaign.model, [item["onset"] for item in facts])
+    for warning in check(campaign, facts):
+        print(f"warning: {warning}")
+    onsets, bonded = ([item.get(key, {}) for item in facts] for key in ("onset", "bonded"))
+    terms = model_terms(campaign.model, onsets, bonded)
     sizes = {}
     for index, name in ((i, t.name) for i, t in enumerate(campaign.model.terms) if t.is_open):
         _check_frames(name, campaign.training, facts)
         sizes[name] = _size(campaign, index, terms, map_files, facts)
     chosen = [
         replace(term, basis=replace(term.basis, n_basis=sizes[term.name].n_basis))
-        if term.name in sizes
+        if term.kind == "pair" and term.name in sizes
         else term
         for term in terms
     ]
@@ -160,6 +282,7 @@ def _size(campaign, index, terms, map_files, facts):
         campaign.reference_temperature,
         float(np.mean([item["volume_per_molecule"] for item in facts])),
         tuple(np.zeros((term.n_orders, term.n_basis)) for term in terms),
+        exclude=campaign.exclude,
     )
     weights = optimize.weights(campaign.training, [item["n_molecules"] for item in facts])
     references = [
@@ -210,7 +333,7 @@ def _reference_state(map_file, model, index, weight, temperature, has_pair):
     with h5py.File(map_file, "r") as file:
         n_molecules, boxes = int(file.attrs["n_molecules"]), file["box"][()]
         sums, edges, blocks, ideal = _streamed(file, boxes, model, model.terms[index])
-    volumes = boxes.prod(axis=1)
+    volumes = volume(many(boxes))
     phi = model.basis_sums(sums, volumes, n_molecules)[None]
     potential, noise = np.zeros(model.n_phi), np.zeros((model.n_phi, model.n_phi))
     if has_pair:
@@ -223,22 +346,24 @@ def _reference_state(map_file, model, index, weight, temperature, has_pair):
 
 def _streamed(file, boxes, model, term):
     """Basis sums of all frames; edges, g(r) of blocks and pairs of an ideal gas for one term."""
-    names, types = json.loads(file.attrs["site_names"]), file["site_types"][()]
+    names, topology = json.loads(file.attrs["site_names"]), read_topology(file)
+    types, excluded = topology.site_types, topology.excluded(model.exclude)
     pair = tuple(names.index(name) for name in term.sites)
     width = term.basis.spacing / BINS_PER_FUNCTION
     low = term.basis.r_cut - width * int(term.basis.r_cut / width)
     edges = np.linspace(low, term.basis.r_cut, int(term.basis.r_cut / width) + 1)
     frames = np.array_split(np.arange(len(boxes)), N_BLOCKS)
-    sums = np.empty((len(boxes), sum(t.n_basis for t in model.pair_terms)))
+    sums = np.empty((len(boxes), sum(t.n_basis for t in model.site_terms)))
     blocks = np.zeros((N_BLOCKS, len(edges) - 1))
     for b, block in enumerate(frames):
         for start in range(block[0], block[-1] + 1, CHUNK):
             part = slice(start, min(start + CHUNK, block[-1] + 1))
-            chunk = file["positions"][part], boxes[part], types
-            sums[part] = pair_sums(*chunk, names, model.pair_terms)
-            blocks[b] += rdf(*chunk, [pair], edges, 1)[0, 0] * (part.stop - start) / len(block)
+            chunk = file["positions"][part], boxes[part]
+            sums[part] = site_sums(*chunk, topology, names, model.site_terms, excluded)
+            g = rdf(*chunk, types, [pair], edges, 1, excluded)[0, 0]
+            blocks[b] += g * (part.stop - start) / len(block)
     a, b = (np.count_nonzero(types == kind) for kind in pair)
     n_pairs = a * (a - 1) / 2 if pair[0] == pair[1] else a * b
     shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
-    ideal = n_pairs * shells * np.mean(1.0 / boxes.prod(axis=1)) * len(boxes) / N_BLOCKS
+    ideal = n_pairs * shells * np.mean(1.0 / volume(many(boxes))) * len(boxes) / N_BLOCKS
     return sums, edges, blocks, ideal
