@@ -80,14 +80,19 @@ class Recovery:
                 },
                 {"site_names": names, "state": state.id, "n_molecules": n_molecules},
             )
-            pairs = [term for term in self.terms if term.kind == "pair"]
             self.targets.append(self.folder / f"target-{state.id}.h5")
-            write_h5(self.targets[-1], *target.compute(path, pairs))
+            exclude = self.truth.model.exclude
+            write_h5(self.targets[-1], *target.compute(path, self.terms, exclude=exclude))
             found.append(ensembles.read_state_target(self.targets[-1], state))
         reference_temperature = np.mean([state.temperature for state in self.truth.states])
         v0 = float(np.mean([s.volume / s.n_molecules for s in found]))
         self.model = guess(
-            self.truth.model.site_types, self.terms, float(reference_temperature), v0, found
+            self.truth.model.site_types,
+            self.terms,
+            float(reference_temperature),
+            v0,
+            found,
+            self.truth.model.exclude,
         )
         self.starts = [self._fixed(s, state) for s, state in zip(self.truth.starts, found)]
         self.stage, self.history, self.plans = "global", [], []

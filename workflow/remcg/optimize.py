@@ -22,6 +22,7 @@ from remcg.identify import (
     curvature_penalty,
     effective_parameters,
     gradients_of_blocks,
+    labelled,
     shortage,
 )
 from remcg.reweight import covariance_of
@@ -399,7 +400,7 @@ def _agrees(states, data, step, confidence):
 def _tests(model, present, near, free, penalty, confidence):
     """Convergence of all parameters and of each term."""
     blocks = {"all": slice(None)}
-    blocks |= {term.name: part for term, part in zip(model.terms, model.parameter_slices)}
+    blocks |= {label: part for (label, _), part in zip(labelled(model), model.parameter_slices)}
     at = replace(present, gradient=present.gradient + penalty @ present.parameters)
     return convergence(at, near, free, blocks, confidence)
 
