@@ -106,6 +106,11 @@ class State:
     weight: float = option(
         "number", "weight of a training state in the relative entropy", 1.0, low=1e-6, high=1e6
     )
+    topology: Path | None = option(
+        "path",
+        "topology of this state, where it has other molecules; default: that of system",
+        None,
+    )
     start: float | None = option(
         "number", "first time that is used; default: the first frame", None, unit="ps", low=0
     )
@@ -650,6 +655,10 @@ class Campaign:
         """The state with this id."""
         return next(state for state in self.states if state.id == name)
 
+    def topology(self, name):
+        """Topology file of the state with this id."""
+        return self.state(name).topology or self.system.topology
+
     @property
     def reference_temperature(self):
         """T0, K."""
@@ -878,7 +887,8 @@ def _state(content, where, config, check_files):
         find_file(name, f"{where}.trajectory", config, check_files) for name in state.trajectory
     ]
     log = state.log and find_file(state.log, f"{where}.log", config, check_files)
-    return replace(state, trajectory=found, log=log)
+    topology = state.topology and find_file(state.topology, f"{where}.topology", config)
+    return replace(state, trajectory=found, log=log, topology=topology)
 
 
 def _grid(grid):

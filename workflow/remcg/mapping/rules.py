@@ -9,7 +9,7 @@ from remcg.errors import InputError
 from remcg.typed import nearest, refuse_unknown_keys
 
 GROUPS = {"bonds": 2, "angles": 3, "dihedrals": 4}
-_RESIDUE_KEYS = ("sites", "types", "ignore", *GROUPS)
+_RESIDUE_KEYS = ("sites", "types", "masses", "ignore", *GROUPS)
 _SITE_KEYS = ("atoms", "select", "weights")
 
 
@@ -20,11 +20,14 @@ class SiteMap:
     Attributes
     ----------
     name, type : str
+        The type is the name unless the mapping says otherwise.
     atoms : list of str, or None
         Names of the atoms it stands for.
     weights : "mass", "geometric" or list of float
     select : str, optional
         Instead of ``atoms``, an mdtraj selection within the residue.
+    says_type : bool
+        Whether the mapping names the type.
     """
 
     name: str
@@ -32,6 +35,7 @@ class SiteMap:
     atoms: list | None
     weights: str | list = "mass"
     select: str | None = None
+    says_type: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,15 @@ class ResidueMap:
     sites : tuple of SiteMap
     bonds, angles, dihedrals : tuple of tuples of site names, or None
         Groups within the residue; None: as the bonds of its atoms tell.
+    masses : dict, optional
+        Masses (amu) of atoms that are not those of their elements.
     """
 
     sites: tuple
     bonds: tuple | None = None
     angles: tuple | None = None
     dihedrals: tuple | None = None
+    masses: dict | None = None
 
 
 def read_mapping(path):
@@ -60,9 +67,7 @@ def read_mapping(path):
             raise InputError(
                 f"{found}; give HOH: {{sites: {{W: {{atoms: [O, H1, H2]}}}}}} or alike"
             )
-        mapping = {str(name): _residue(str(name), item) for name, item in content.items()}
-        _check_types(content, mapping)
-        return mapping
+        return {str(name): _residue(str(name), item) for name, item in content.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -78,12 +83,34 @@ def _residue(name, item):
     refuse_unknown_keys(types, [str(site) for site in sites], f"{name}.types")
     types = {str(site): str(kind) for site, kind in types.items()}
     built = tuple(
-        _site(f"{name}.sites.{site}", str(site), types.get(str(site), str(site)), rules)
+        _site(f"{name}.sites.{site}", str(site), types.get(str(site)), rules)
         for site, rules in sites.items()
     )
     groups = {key: _groups(f"{name}.{key}", item.get(key), size, built)
               for key, size in GROUPS.items()}  # fmt: skip
-    return ResidueMap(built, **groups)
+    _check_case(name, built)
+    return ResidueMap(built, **groups, masses=_masses(f"{name}.masses", item.get("masses")))
+
+
+def _masses(where, masses):
+    if masses is None:
+        return None
+    if not isinstance(masses, dict):
+        raise InputError(f"{where}: found {masses!r}; give masses of atoms, such as C1: 15.035")
+    for atom, mass in masses.items():
+        if not isinstance(mass, int | float) or isinstance(mass, bool) or not 0 <= mass < np.inf:
+            raise InputError(f"{where}.{atom}: found {mass!r}; give a mass in amu")
+    return {str(atom): float(mass) for atom, mass in masses.items()}
+
+
+def _check_case(name, sites):
+    spellings = {}
+    for site in sites:
+        other = spellings.setdefault(site.type.lower(), site.type)
+        if other != site.type:
+            raise InputError(
+                f"{name}: the types {other} and {site.type} differ only in case; rename one of them"
+            )
 
 
 def _is_ignored(name, item):
@@ -98,6 +125,7 @@ def _is_ignored(name, item):
 
 def _site(where, name, kind, rules):
     refuse_unknown_keys(rules, _SITE_KEYS, where)
+    says_type, kind = kind is not None, kind or name
     if not kind.replace("_", "").isalnum():
         raise InputError(f"{where}: '{kind}' cannot name a site; use letters, digits and '_'")
     atoms, select = rules.get("atoms"), rules.get("select")
@@ -107,7 +135,8 @@ def _site(where, name, kind, rules):
         atoms = _atoms(where, atoms)
     elif not isinstance(select, str) or not select.strip():
         raise InputError(f"{where}.select: found {select!r}; give a selection, such as 'name CA'")
-    return SiteMap(name, kind, atoms, _weights(where, rules.get("weights", "mass"), atoms), select)
+    weights = _weights(where, rules.get("weights", "mass"), atoms)
+    return SiteMap(name, kind, atoms, weights, select, says_type)
 
 
 def _atoms(where, atoms):
@@ -171,25 +200,3 @@ def _check_group(where, group, size, names):
 
 def _spoken(group):
     return f"[{', '.join(group)}]"
-
-
-def _check_types(content, mapping):
-    """Sites of two residues are of one type only where both residues say so."""
-    first = {}
-    for residue, rules in mapping.items():
-        for site in rules.sites if rules else ():
-            said = site.name in {str(key) for key in content[residue].get("types") or {}}
-            kind, other, other_said = first.setdefault(
-                site.type.lower(), (site.type, (residue, site.name), said)
-            )
-            where = f"the sites {other[1]} of {other[0]} and {site.name} of {residue}"
-            if kind != site.type:
-                raise InputError(
-                    f"{where} have the types {kind} and {site.type}, which differ only in case; "
-                    "rename one of them"
-                )
-            if other[0] != residue and not (said and other_said):
-                raise InputError(
-                    f"{where} would both have the type {kind}; where that is meant, say so with "
-                    f"types: {{{site.name}: {kind}}} in both residues, else rename one of them"
-                )

@@ -44,8 +44,8 @@ def map_trajectory(campaign, state, sites_path, facts_path):
         The content of the JSON file.
     """
     state = campaign.state(state)
-    system = campaign.system
-    topology, sites = sites_of(system.topology, system.mapping)
+    source = campaign.topology(state.id)
+    topology, sites = sites_of(source, campaign.system.mapping)
     check_terms(campaign, sites)
     log = read_log(state.log, state.id) if state.log else {}
     selection = Selection.of(state)
@@ -53,9 +53,7 @@ def map_trajectory(campaign, state, sites_path, facts_path):
     with replacing(sites_path) as temporary:
         with h5py.File(temporary, "w") as file:
             _describe(file, sites, state.id)
-            frames = read_frames(
-                state.trajectory, topology, state.id, system.topology, selection=selection
-            )
+            frames = read_frames(state.trajectory, topology, state.id, source, selection=selection)
             for chunk in frames:
                 _append(file, stream(chunk))
             boxes, time = file["box"][()], file["time"][()]
@@ -76,12 +74,12 @@ class _Stream:
     def __init__(self, campaign, state, topology, sites, selection):
         self.campaign, self.state, self.sites = campaign, state, sites
         self.r_cut = max(term.r_cut for term in campaign.pair_terms)
-        self.excluded = sites.topology.excluded(getattr(campaign, "exclude", ()) or ())
+        self.excluded = sites.topology.excluded(campaign.exclude)
         self.unwrap = Unwrapper(topology, sites.atoms)
         self.onset = _Onset(sites, self.r_cut, self.excluded)
         self.bonded = _Ranges(sites)
         self.forces = _forces_of(campaign, state, topology, sites, selection)
-        turned = getattr(campaign.system, "orientations", False)
+        turned = campaign.system.orientations
         self.orientations = Orientations(sites) if turned else None
         self.selected = selection.is_active
 

@@ -153,11 +153,12 @@ def build_sites(topology, mapping):
     mapped = [residue for residue in topology.residues if mapping[residue.name] is not None]
     if not mapped:
         raise InputError("the mapping ignores every residue of the topology; map at least one")
-    held, weighted, owners, residue_of = _entries(mapped, mapping, topology)
+    atom_masses = _atom_masses(topology, mapping)
+    held, weighted, owners, residue_of = _entries(mapped, mapping, topology, atom_masses)
     of_atom = _molecules(topology)
     molecule = _renumbered(of_atom[_first_atoms(held)])
     several = np.bincount(molecule)[molecule] > 1
-    atom_masses = np.array([_mass(atom) for atom in topology.atoms])
+    _check_types(owners, molecule)
     atoms = _atoms_of(of_atom, held, molecule)
     _check_bonds(topology, of_atom, held, several)
     belonging = _belonging(topology, held, several)
@@ -185,8 +186,48 @@ def build_sites(topology, mapping):
     return sites
 
 
-def _mass(atom):
-    return atom.element.mass if atom.element is not None else 0.0
+def _atom_masses(topology, mapping):
+    """Masses of all atoms, amu: of their elements, or as the mapping says."""
+    masses = np.array([atom.element.mass if atom.element else 0.0 for atom in topology.atoms])
+    for residue in topology.residues:
+        given = getattr(mapping[residue.name], "masses", None)
+        if given:
+            places = {atom.name: atom.index for atom in residue.atoms}
+            for name, mass in given.items():
+                if name not in places:
+                    raise InputError(
+                        f"masses: the atom {name} is not in residue {residue}, which has "
+                        f"{', '.join(places)}; correct the name"
+                    )
+                masses[places[name]] = mass
+    return masses
+
+
+def _check_types(owners, molecule):
+    """Sites of residues that are never in one molecule are of one type only if that is said."""
+    residues = {}  # of each type, by name: whether it is said
+    for residue, site in owners:
+        residues.setdefault(site.type, {})[residue.name] = (site.name, site.says_type)
+    names = sorted({residue.name for residue, _ in owners})
+    met = np.array([(molecule[i], names.index(owners[i][0].name)) for i in range(len(owners))])
+    met = csr_array((np.ones(len(met)), tuple(met.T)), shape=(max(molecule) + 1, len(names)))
+    kind = connected_components(met.T @ met, directed=False)[1]
+    spellings = {}
+    for name, users in residues.items():
+        other = spellings.setdefault(name.lower(), name)
+        if other != name:
+            raise InputError(
+                f"the site types {other} and {name} differ only in case; rename one of them"
+            )
+        first = next(iter(users))
+        for residue, (site, said) in users.items():
+            together = kind[names.index(first)] == kind[names.index(residue)]
+            if not together and not (said and users[first][1]):
+                raise InputError(
+                    f"the sites {users[first][0]} of {first} and {site} of {residue}, which are of "
+                    f"different molecules, would both have the type {name}; where that is meant, "
+                    f"say so with types: {{{site}: {name}}} in both residues, else rename one"
+                )
 
 
 def _check_residues(topology, mapping):
@@ -208,7 +249,7 @@ def _check_residues(topology, mapping):
             )
 
 
-def _entries(mapped, mapping, topology):
+def _entries(mapped, mapping, topology, atom_masses):
     """Sites in the order of their residues.
 
     Returns
@@ -225,7 +266,7 @@ def _entries(mapped, mapping, topology):
         key = residue.name, tuple((atom.name, atom.element) for atom in atoms)
         if key not in known:
             sites = mapping[residue.name].sites
-            known[key] = [_chosen(residue, site, topology) for site in sites]
+            known[key] = [_chosen(residue, site, topology, atom_masses) for site in sites]
         for site, (chosen, weights) in zip(mapping[residue.name].sites, known[key]):
             rows += [len(owners)] * len(chosen)
             columns += [atoms[k].index for k in chosen]
@@ -238,7 +279,7 @@ def _entries(mapped, mapping, topology):
     return held, weighted, owners, np.array(residue_of)
 
 
-def _chosen(residue, site, topology):
+def _chosen(residue, site, topology, atom_masses):
     """(places in the residue, normalised weights) of the atoms of a site."""
     atoms = list(residue.atoms)
     named = site.select is None
@@ -247,7 +288,7 @@ def _chosen(residue, site, topology):
     if weights == "geometric":
         weights = [1.0] * len(chosen)
     elif weights == "mass":
-        weights = [_mass(atoms[k]) for k in chosen]
+        weights = [float(atom_masses[atoms[k].index]) for k in chosen]
     if len(weights) != len(chosen):
         raise InputError(
             f"site {site.name}: has {len(weights)} weights, but '{site.select}' selects "

@@ -24,24 +24,31 @@ def check_campaign(campaign, report=print):
     int
         Number of states.
     """
-    topology, sites = sites_of(campaign.system.topology, campaign.system.mapping)
-    check_terms(campaign, sites)
     r_cut = max(term.r_cut for term in campaign.pair_terms)
-    unwrap = Unwrapper(topology, sites.atoms)
     report(f"campaign {campaign.campaign}: {campaign.source}")
-    report(f"topology {campaign.system.topology}: {topology.n_atoms} atoms")
-    report(f"mapping  {campaign.system.mapping}:")
-    for line in describe(topology, read_mapping(campaign.system.mapping), sites):
-        report(f"  {line}")
+    sources = dict.fromkeys(campaign.topology(state.id) for state in campaign.states)
+    mapped = {source: _check_mapping(campaign, source, report) for source in sources}
     terms = ", ".join(f"{term.name} ({campaign.n_orders(term)} x)" for term in campaign.model.terms)
     report(f"model    {terms}: {spoken_size(campaign)}, T0 {campaign.reference_temperature:g} K")
     header = f"{'state':<12}{'use':<7}{'T/K':>7}{'P/bar':>9}  {'box/nm':<22}{'r_cut/nm':>9}"
     report(f"{header}{'half/nm':>9}  file")
     for state in campaign.states:
-        _check_state(campaign, state, topology, unwrap, r_cut, report)
+        _check_state(campaign, state, *mapped[campaign.topology(state.id)], r_cut, report)
     if campaign.system.force_field and campaign.backmap.frames:
-        _check_force_field(campaign, topology, r_cut)
+        for topology, _ in mapped.values():
+            _check_force_field(campaign, topology, r_cut)
     return len(campaign.states)
+
+
+def _check_mapping(campaign, source, report):
+    """Topology and what makes its molecules whole; tells what is mapped to what."""
+    topology, sites = sites_of(source, campaign.system.mapping)
+    check_terms(campaign, sites)
+    report(f"topology {source}: {topology.n_atoms} atoms")
+    report(f"mapping  {campaign.system.mapping}:")
+    for line in describe(topology, read_mapping(campaign.system.mapping), sites):
+        report(f"  {line}")
+    return topology, Unwrapper(topology, sites.atoms)
 
 
 def describe(topology, mapping, sites):
@@ -114,7 +121,7 @@ def _check_state(campaign, state, topology, unwrap, r_cut, report):
         check_temperature(state, log["temperature_K"])
     firsts = []
     for path in state.trajectory:
-        frames = read_frames([path], topology, state.id, campaign.system.topology, chunk=1)
+        frames = read_frames([path], topology, state.id, campaign.topology(state.id), chunk=1)
         chunk = next(frames)
         frames.close()
         check_cutoff(r_cut, chunk.boxes, 0, state.id)
