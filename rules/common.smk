@@ -10,6 +10,8 @@ CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
 TRAINING = [state.id for state in CAMPAIGN.training]
 OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
+BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
+BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
 SETTINGS = CAMPAIGN.to_dict()
 
 

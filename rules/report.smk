@@ -5,7 +5,14 @@ rule report:
         numbers="results/{campaign}/validate/states.json",
         figures=expand(
             "results/{{campaign}}/validate/{name}.png",
-            name=["rdf", "density", "potentials", "convergence"],
+            name=[
+                "rdf",
+                *BONDED_FIGURES[:1],
+                "density",
+                "potentials",
+                *BONDED_FIGURES[1:],
+                "convergence",
+            ],
         ),
         backmapped=backmapped_states(),
         lammps="results/{campaign}/export/lammps",

@@ -9,6 +9,20 @@ rule validate:
         states="results/{campaign}/validate/states.tsv",
         potentials="results/{campaign}/validate/potentials.tsv",
         rdfs=expand("results/{{campaign}}/validate/rdf_{state}.tsv", state=STATES),
+        bonded=expand("results/{{campaign}}/validate/bonded_{state}.tsv", state=BONDED_STATES),
+        bonded_potentials=expand(
+            "results/{{campaign}}/validate/{name}.tsv", name=BONDED_FIGURES[1:]
+        ),
+        distribution_figure=report(
+            expand("results/{{campaign}}/validate/{name}.png", name=BONDED_FIGURES[:1]),
+            caption="../workflow/report/distributions.rst",
+            category="Structure",
+        ),
+        bonded_potential_figure=report(
+            expand("results/{{campaign}}/validate/{name}.png", name=BONDED_FIGURES[1:]),
+            caption="../workflow/report/bonded_potentials.rst",
+            category="Model",
+        ),
         rdf_figure=report(
             "results/{campaign}/validate/rdf.png",
             caption="../workflow/report/rdf.rst",

@@ -102,8 +102,7 @@ def learner(truth, n_basis):
     found = []
     for term in truth.terms:
         if term.kind == "pair":
-            epsilon, sigma = SIZES[term.sites]
-            low = (0.87 if sigma == 1.0 else 0.87 * sigma) * S
+            low = 0.87 * SIZES[term.sites][1] * S
             basis = SplineBasis(low, CUTOFF * S, n_basis["pair"])
         elif term.kind == "bond":
             basis = BondBasis(0.97 * S - 0.08, 0.97 * S + 0.08, n_basis["bond"])

@@ -608,6 +608,14 @@ class Limits:
     density_se: float = option(
         "number", "standard error of the model's density", 0.0015, low=0, high=1
     )
+    bonded_js: float = option(
+        "number",
+        "Jensen-Shannon divergence of a bonded distribution from the reference, relative to that "
+        "of the reference's halves",
+        2.0,
+        low=0,
+        high=1e6,
+    )
     backmap_residual: float = option(
         "number",
         "largest distance between a site and its backmapped atoms' site",

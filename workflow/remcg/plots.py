@@ -29,6 +29,19 @@ STYLE = {
 BLOCK_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
 REFERENCE_COLOR = "0.15"
 MAX_COLUMNS = 5
+X_LABEL = {
+    "pair": "r (nm)",
+    "bond": "r (nm)",
+    "angle": "angle (rad)",
+    "dihedral": "dihedral (rad)",
+    "rg": "radius of gyration (nm)",
+    "end": "end-to-end distance (nm)",
+}
+SHOWN_KT = {
+    "pair": 2.0
+}  # height above the minimum up to which a potential is shown; else BONDED_KT
+BONDED_KT = 8.0
+RADIANS = ("angle", "dihedral")
 
 
 def rdf_figure(path, results):
@@ -60,13 +73,13 @@ def rdf_figure(path, results):
 
 
 def potential_figure(path, curves, reference_temperature, tested=()):
-    """A(r), B(r) (and C(r)) and U(r; T) of every pair, with bands of two standard errors.
+    """A(r), B(r) (and C(r)) and U(r; T) of every curve, with bands of two standard errors.
 
     Parameters
     ----------
     path : path
     curves : dict
-        From :func:`remcg.validate.potential_curves`.
+        From :func:`remcg.validate.potential_curves` or :func:`remcg.validate.bonded_curves`.
     reference_temperature : float
         T0, K.
     tested : collection of float
@@ -77,12 +90,42 @@ def potential_figure(path, curves, reference_temperature, tested=()):
         axes = figure.subplots(len(curves), n_panels, squeeze=False)
         for row, (name, curve) in zip(axes, curves.items()):
             for axis, letter, color in zip(row, _letters(curve), BLOCK_COLORS):
-                _band(axis, curve["r"], *curve[letter], color=color)
+                _band(axis, _abscissa(curve), *curve[letter], color=color)
                 _finish_potential(axis, curve, [curve[letter]], _order_label(letter))
             for axis in row[len(_letters(curve)) : -1]:
                 axis.remove()
             _draw_temperatures(row[-1], curve, tested)
             row[0].set_title(f"{name}, $T_0$ = {reference_temperature:.0f} K", loc="left")
+
+
+def distribution_figure(path, results):
+    """Bonded distributions and shapes of molecules: one row each, one column per state.
+
+    Parameters
+    ----------
+    path : path
+    results : list of StateResult
+        With ``distributions``; states without any are left out.
+    """
+    results = [result for result in results if result.distributions]
+    keys = list(dict.fromkeys(key for result in results for key in result.distributions))
+    n_columns = min(len(results), MAX_COLUMNS)
+    n_lines = -(-len(results) // n_columns)  # of each key
+    colors = temperature_colors([result.numbers["temperature_K"] for result in results])
+    with _figure(path, (2.15 * n_columns + 1.0, 2.1 * n_lines * len(keys) + 0.35)) as figure:
+        axes = figure.subplots(n_lines * len(keys), n_columns, squeeze=False)
+        for k, key in enumerate(keys):
+            cells = axes[k * n_lines : (k + 1) * n_lines].ravel()
+            shown = [(a, r) for a, r in zip(cells, results) if key in r.distributions]
+            for axis, result in shown:
+                color = colors[result.numbers["temperature_K"]]
+                _draw_distribution(axis, result, result.distributions[key], color)
+                axis.sharex(shown[0][0])
+            for axis in set(cells) - {axis for axis, _ in shown}:
+                axis.remove()
+            kind, name = key.split(" ", 1)
+            shown[0][0].set_ylabel(f"{name}\np (1/{'rad' if kind in RADIANS else 'nm'})")
+        _distribution_legend(figure, colors)
 
 
 def density_figure(path, numbers):
@@ -201,6 +244,39 @@ def _draw_rdf(top, bottom, result, name, color):
         top.text(0.97, 0.96, label, transform=top.transAxes, ha="right", va="top", fontsize=8)
 
 
+def _draw_distribution(axis, result, item, color):
+    reference, _ = block_mean(item.reference)
+    model, model_se = block_mean(item.model) if len(item.model) > 1 else (item.model[0], 0.0)
+    axis.plot(item.centers, reference, color=REFERENCE_COLOR, lw=2.6, alpha=0.35)
+    axis.fill_between(
+        item.centers, model - 2 * model_se, model + 2 * model_se, color=color, alpha=0.3
+    )
+    axis.plot(item.centers, model, color=color, lw=1.2)
+    axis.set(xlabel=X_LABEL[item.kind], ylim=(0.0, None), yticks=[])
+    axis.set_title(f"{result.numbers['id']}, {result.numbers['use']}", loc="left")
+    entry = _distribution_numbers(result.numbers, item)
+    if entry:
+        label = f"JS {1e3 * entry['js_bits']:.2f}\nfloor {1e3 * entry['noise_floor_js_bits']:.2f}"
+        label += "\n(mbit)"
+        axis.text(0.97, 0.96, label, transform=axis.transAxes, ha="right", va="top", fontsize=7)
+
+
+def _distribution_numbers(numbers, item):
+    if item.is_shape:
+        return numbers.get("chains", {}).get(item.name, {}).get(f"{item.kind}_nm")
+    return numbers.get("bonded", {}).get(item.name)
+
+
+def _distribution_legend(figure, colors):
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, label="reference"),
+        Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+
+
 def _label_rdf_row(group, name):
     group[0][0].set_ylabel(f"g(r), {name}")
     group[0][1].set_ylabel("difference")
@@ -240,22 +316,27 @@ def _draw_temperatures(axis, curve, tested):
     colors = temperature_colors(curve["U"])
     for T, (value, error) in sorted(curve["U"].items()):
         style = {"color": colors[T], "ls": "--" if T in tested else "-"}
-        _band(axis, curve["r"], value, error, label=f"{T:g} K", **style)
+        _band(axis, _abscissa(curve), value, error, label=f"{T:g} K", **style)
     _finish_potential(axis, curve, curve["U"].values(), "U(r; T) (kJ/mol)")
     _legend(axis, "dashed: test" if tested else None)
 
 
 def _finish_potential(axis, curve, estimates, label):
-    """Limits that show what the temperatures reach: the wall is cut at two kT."""
+    """Limits that show what the temperatures reach: the wall is cut at SHOWN_KT."""
     energies = [value for value, _ in curve["U"].values()]
-    reached = np.min(energies, axis=0) < 2.0 * KB * max(curve["U"])
+    kind = curve.get("kind", "pair")
+    reached = np.min(energies, axis=0) < SHOWN_KT.get(kind, BONDED_KT) * KB * max(curve["U"])
     bands = [(value, 0.0 if error is None else 2.0 * error) for value, error in estimates]
     low = min((value - half)[reached].min() for value, half in bands)
     high = max((value + half)[reached].max() for value, half in bands)
     margin = 0.08 * max(high - low, 1e-3)
     axis.set_ylim(low - margin, high + margin)
     axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-    axis.set(xlabel="r (nm)", ylabel=label)
+    axis.set(xlabel=X_LABEL[kind], ylabel=label)
+
+
+def _abscissa(curve):
+    return curve["r"] if "r" in curve else curve["x"]
 
 
 def _draw_both(axis, states, key, scale):

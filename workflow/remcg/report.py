@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remcg.io import write_text
+from remcg.model import TEMPERATURE_ORDERS
 
-LIMITS = {  # the names of validate.limits in the config; densities as fractions
+LIMITS = {  # the names of validate.limits in the config; densities as fractions, JS in noise floors
     "rdf_rmse_train": 0.010,
     "rdf_rmse_test": 0.012,
     "rdf_max_train": 0.05,
@@ -19,6 +20,7 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "density_train": 0.004,
     "density_test": 0.006,
     "density_se": 0.0015,
+    "bonded_js": 2.0,
     "backmap_residual": 1e-6,
 }
 SIGNIFICANT = 3.0  # standard errors
@@ -31,6 +33,7 @@ STATE_KEYS = (
     "pressure_bar",
     "rdf",
     "bonded",
+    "chains",
     "density_kg_m3",
     "compressibility_1_bar",
     "penalty_nats_per_site",
@@ -58,7 +61,7 @@ class Check:
     subject : str
         Id of the state, or "rem".
     quantity, part : str
-        Part is the pair of an RDF, else empty.
+        Part is the pair of an RDF or the site types of a bonded coordinate, else empty.
     value, limit : float
     error : float or None
         Standard error of ``value``.
@@ -179,7 +182,8 @@ def checks(summary, limits=None):
     status = "pass" if converged else "fails"
     found = [Check("rem", "convergence (1 = yes)", "", float(converged), 1.0, None, "", status)]
     for state in summary["states"]:
-        found += _rdf_checks(state, limits) + _density_checks(state, limits)
+        found += _rdf_checks(state, limits) + _bonded_checks(state, limits)
+        found += _density_checks(state, limits)
         residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
         if residual is not None:
             limit = limits["backmap_residual"]
@@ -363,6 +367,19 @@ def _rdf_checks(state, limits):
     return found
 
 
+def _bonded_checks(state, limits):
+    """Divergences in units of those of the reference's halves."""
+    found, limit = [], limits["bonded_js"]
+    for name, entry in state.get("bonded", {}).items():
+        if entry.get("noise_floor_js_bits"):
+            ratio = entry["js_bits"] / entry["noise_floor_js_bits"]
+            status = _status(ratio, limit, 0.0)
+            found.append(
+                Check(state["id"], "bonded JS", name, ratio, limit, None, "floors", status)
+            )
+    return found
+
+
 def _density_checks(state, limits):
     entry = state.get("density_kg_m3", {})
     if not {"reference", "reference_se", "model", "model_se"} <= entry.keys():
@@ -425,13 +442,19 @@ def _timing(summary):
 
 def _built(summary, model):
     """The model in words."""
-    orders = {1: "constant", 2: "linear", 3: "quadratic"}
+    orders = {order: name for name, order in TEMPERATURE_ORDERS.items()}
     terms = []
     for term in model.terms:
         detail = f"order {term.n_basis}"
         if term.kind == "pair":
             detail = f"{term.n_basis} splines up to {term.basis.r_cut:g} nm"
-        name = f"pair {term.name}" if term.kind == "pair" else f"{term.kind} term"
+        elif term.kind != "volume":
+            detail = (
+                f"{term.n_basis} functions"
+                if term.form != "spline"
+                else (f"{term.n_basis} splines")
+            )
+        name = f"{term.kind} term" if term.kind == "volume" else f"{term.kind} {term.name}"
         terms.append(f"{name} ({detail}, {orders[term.n_orders]} in temperature)")
     trained, tested = _temperatures(summary, "train"), _temperatures(summary, "test")
     sites = ", ".join(model.site_types)
@@ -467,7 +490,7 @@ def _failures(failing, checks):
 
 
 def _state_table(summary, checks):
-    header = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+    header = "".join(f"<th>{name}</th>" for name in _columns(summary))
     rows = "\n".join(_state_row(state, summary, checks) for state in summary["states"])
     return f"<table><thead><tr>{header}</tr></thead><tbody>\n{rows}\n</tbody></table>"
 
@@ -490,6 +513,16 @@ _COLUMNS = (
 )
 
 
+def _has_bonded(summary):
+    return any(state.get("bonded") for state in summary["states"])
+
+
+def _columns(summary):
+    at = _COLUMNS.index("max of g(r)") + 1
+    more = ["bonded JS<br>(floors)"] if _has_bonded(summary) else []
+    return [*_COLUMNS[:at], *more, *_COLUMNS[at:]]
+
+
 def _state_row(state, summary, checks):
     status = {}
     for check in checks:
@@ -501,6 +534,7 @@ def _state_row(state, summary, checks):
         (state["use"], None),
         (f"{state['temperature_K']:g}", None),
         *_rdf_cells(state.get("rdf", {})),
+        *([(_bonded_cell(state.get("bonded", {})), "bonded JS")] if _has_bonded(summary) else []),
         *_density_cells(state.get("density_kg_m3", {})),
         *_thermodynamic_cells(state),
         ("" if residual is None else f"{residual:.1e}", "backmapping"),
@@ -516,6 +550,14 @@ def _rdf_cells(rdfs):
     noise = [f"{rdf.get('noise_floor_rmse', 0.0):.4f}" for rdf in rdfs.values()]
     largest = [f"{rdf['max']:.3f}" for rdf in rdfs.values()]
     return [(_lines(rmse), "RDF rmse"), (_lines(noise), None), (_lines(largest), "RDF max")]
+
+
+def _bonded_cell(entries):
+    return _lines(
+        f"{name} {entry['js_bits'] / entry['noise_floor_js_bits']:.2f}"
+        for name, entry in entries.items()
+        if entry.get("noise_floor_js_bits")
+    )
 
 
 def _density_cells(density):

@@ -30,7 +30,7 @@ from remcg.topology import Topology
 
 TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
 BONDED = ("molecule", "bonds", "angles", "dihedrals")
-LEAST_KEPT = 10  # configurations of a predicted replica
+LEAST_KEPT, BONDED_KEPT = 10, 250  # configurations of a predicted replica; with bonded terms
 
 
 def sample(
@@ -224,7 +224,8 @@ def _settings(campaign, is_prediction):
         return chosen.steps, chosen.equilibration, chosen.replicas, chosen.keep
     predict = campaign.predict
     replicas = predict.replicas or chosen.replicas
-    keep = max(LEAST_KEPT, 2 * -(-campaign.backmap.frames // replicas))  # equilibration is cut
+    least = BONDED_KEPT if campaign.bonded_terms else LEAST_KEPT
+    keep = max(least, 2 * -(-campaign.backmap.frames // replicas))  # equilibration is cut
     return predict.steps, predict.equilibration, replicas, keep
 
 

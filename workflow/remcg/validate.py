@@ -1,13 +1,14 @@
 """Comparison of a prediction with its reference: structure, density, compressibility, pressure."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from remcg import uncertainty
+from remcg import distributions, uncertainty
 from remcg.errors import InputError
-from remcg.guess import number_of_pairs
+from remcg.guess import bin_jacobians, number_of_pairs
+from remcg.identify import UNIT, labelled
 from remcg.io import read_h5, write_json, write_text
 from remcg.model import ORDER_LETTERS
 from remcg.statistics import standard_error
@@ -15,6 +16,7 @@ from remcg.units import BAR, KB, KG_M3
 
 G_ONSET = 0.01  # a comparison of RDFs begins where the reference exceeds this
 EDGE_TOLERANCE = 1e-6  # nm, when bin edges are compared with each other or with r_cut
+BONDED_POINTS = 400  # of a bonded potential in tables and figures
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,12 @@ class RdfPair:
 
 @dataclass(frozen=True)
 class StateResult:
-    """One state's numbers as they enter ``summary.json``, and its RDFs for tables and figures."""
+    """One state's numbers as they enter ``summary.json``; its RDFs and bonded distributions for
+    tables and figures."""
 
     numbers: dict
     curves: dict
+    distributions: dict = field(default_factory=dict)
 
 
 def block_mean(blocks):
@@ -118,9 +122,7 @@ def pair_distance_divergence(edges, reference, model, r_cut):
     """
     inside = edges[1:] <= r_cut + EDGE_TOLERANCE
     shells = np.diff(edges**3)[inside]
-    p, q = (_normalised(g[inside] * shells) for g in (reference, model))
-    middle = 0.5 * (p + q)
-    return max(0.0, 0.5 * _kullback_leibler(p, middle) + 0.5 * _kullback_leibler(q, middle))
+    return distributions.jensen_shannon(reference[inside] * shells, model[inside] * shells)
 
 
 def density(volume, n_molecules, mass_per_molecule):
@@ -259,17 +261,61 @@ def potential_curves(model, temperatures, spacing=0.002):
         n_points = round((term.basis.r_cut - term.basis.r_min) / spacing) + 1
         r = np.linspace(term.basis.r_min, term.basis.r_cut, n_points)
         values = term.basis.values(r)
-        orders = {
-            letter: np.kron(row, values)
-            for letter, row in zip(ORDER_LETTERS, np.eye(term.n_orders), strict=False)
-        }
         curves[term.name] = {
             "r": r,
-            **{letter: _linear(model, jacobian, part) for letter, jacobian in orders.items()},
+            **{
+                letter: _linear(model, jacobian, part)
+                for letter, jacobian in _orders(term, values).items()
+            },
             "U": {
                 float(T): _linear(model, values @ model.design(T)[rows, part], part)
                 for T in temperatures
             },
+        }
+    return curves
+
+
+def _orders(term, values):
+    """Jacobians of A, B, ... with respect to the parameters of a term."""
+    return {
+        letter: np.kron(row, values)
+        for letter, row in zip(ORDER_LETTERS, np.eye(term.n_orders), strict=False)
+    }
+
+
+def bonded_curves(model, temperatures, n_points=BONDED_POINTS):
+    """Bonded potentials on a grid over their range, like :func:`potential_curves`.
+
+    A constant acts on nothing, so each curve is less its mean at the Boltzmann probabilities that
+    it has by itself at the mean temperature, and standard errors are those of what is left; U is
+    then shifted to a minimum of zero.
+
+    Returns
+    -------
+    dict
+        Per label {"kind", "x": nm or rad, "A": (value, se), ..., "U": {temperature: (value, se)}}.
+    """
+    curves = {}
+    middle = float(np.mean(temperatures))
+    for (label, term), rows, part in zip(labelled(model), model.phi_slices, model.parameter_slices):
+        if term.kind in ("pair", "volume"):
+            continue
+        edges = np.linspace(term.basis.low, term.basis.high, n_points + 1)
+        x = 0.5 * (edges[1:] + edges[:-1])
+        values = term.basis.values(x)
+        energy = values @ model.theta(middle)[rows] / (KB * middle)
+        weight = bin_jacobians(term.kind, edges) * np.exp(energy.min() - energy)
+        values = values - weight @ values / weight.sum()
+        of_states = {T: values @ model.design(T)[rows, part] for T in map(float, temperatures)}
+        found = {T: _linear(model, jacobian, part) for T, jacobian in of_states.items()}
+        curves[label] = {
+            "kind": term.kind,
+            "x": x,
+            **{
+                letter: _linear(model, jacobian, part)
+                for letter, jacobian in _orders(term, values).items()
+            },
+            "U": {T: (value - value.min(), error) for T, (value, error) in found.items()},
         }
     return curves
 
@@ -293,12 +339,14 @@ def read_state(state_id, use, target_path, sample_path, model):
     target, sample = read_h5(target_path), read_h5(sample_path)
     numbers = compare_state(*target, *sample, model)
     pairs = rdf_pairs(*target, sample[0])
+    bonded = distributions.compare(*target, *sample)
+    numbers |= distributions.numbers(bonded)
     if "covariance" in model.extra:
         errors = parameter_errors(model, json.loads(target[1]["type_counts"]), *sample)
         for key in {"density_kg_m3", "pressure_bar"} & numbers.keys():
             numbers[key]["parameter_se"] = errors[key](numbers[key]["model"])
         pairs = {name: replace(p, parameter_se=errors["rdf"](name, p)) for name, p in pairs.items()}
-    return StateResult({"id": state_id, "use": use, **numbers}, pairs)
+    return StateResult({"id": state_id, "use": use, **numbers}, pairs, bonded)
 
 
 def parameter_errors(model, type_counts, arrays, attributes):
@@ -382,6 +430,37 @@ def write_rdf_table(path, curves):
     write_table(path, header, rows)
 
 
+def write_bonded_table(path, distributions):
+    """``validate/bonded_<state>.tsv``: distributions of both sides with standard errors."""
+    rows = []
+    for item in distributions.values():
+        columns = (item.centers, *block_mean(item.reference), *block_mean(item.model))
+        unit = UNIT.get(item.kind, "nm")
+        rows += [[item.kind, item.name, unit, *row] for row in zip(*columns)]
+    header = ["kind", "name", "unit", "x", "p_reference", "p_reference_se", "p_model", "p_model_se"]
+    write_table(path, header, rows)
+
+
+def write_bonded_potential_table(path, curves):
+    """``validate/bonded_potentials.tsv``: x, A, B (C) and U at each temperature, kJ/mol."""
+    named = {
+        label: {"kind": curve["kind"], "unit": UNIT[curve["kind"]], **_potential_columns(curve)}
+        for label, curve in curves.items()
+    }
+    header = list(dict.fromkeys(column for table in named.values() for column in table))
+    rows = []
+    for label, table in named.items():
+        n = len(table["x"])
+        filled = [
+            [table[column]] * n
+            if isinstance(table.get(column), str)
+            else table.get(column, [""] * n)
+            for column in header
+        ]
+        rows += [[label, *row] for row in zip(*filled)]
+    write_table(path, ["term", *header], rows)
+
+
 def write_potential_table(path, curves):
     """``validate/potentials.tsv``: A, B (C) and U at each temperature, kJ/mol."""
     tables = {name: _potential_columns(curve) for name, curve in curves.items()}
@@ -431,15 +510,6 @@ def _jackknife_variance(values):
     return (len(values) - 1) * values.var()
 
 
-def _normalised(weights):
-    return weights / weights.sum()
-
-
-def _kullback_leibler(p, q):
-    some = p > 0
-    return (p[some] * np.log2(p[some] / q[some])).sum()
-
-
 def _linear(model, jacobian, part):
     value = jacobian @ model.parameters[part]
     if "covariance" not in model.extra:
@@ -452,7 +522,7 @@ def _linear(model, jacobian, part):
 def _potential_columns(curve):
     named = {letter: curve[letter] for letter in ORDER_LETTERS if letter in curve}
     named |= {f"U_{temperature:g}K": item for temperature, item in curve["U"].items()}
-    columns = {"r_nm": curve["r"]}
+    columns = {"r_nm": curve["r"]} if "r" in curve else {"x": curve["x"]}
     for name, (value, error) in named.items():
         columns[name] = value
         if error is not None:
