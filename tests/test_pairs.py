@@ -5,7 +5,7 @@ import naive
 from remcg.basis import SplineBasis
 from remcg.errors import InputError
 from remcg.model import PairTerm
-from remcg.pairs import onset, pair_sums, rdf, rdf_edges
+from remcg.pairs import Closest, onset, pair_sums, rdf, rdf_edges
 
 NAMES = ("A", "B")
 TERMS = [
@@ -87,6 +87,76 @@ def test_onset_is_the_tenth_smallest_distance_of_all_frames(frames):
 def test_onset_of_too_few_pairs_is_infinite():
     positions = np.zeros((3, 2, 3)) + np.array([0.0, 0.3])[:, None]
     assert np.isinf(onset(positions, np.tile(BOX, (3, 1)), [0, 1], [(0, 1)]))[0]
+
+
+SKEW = np.array([[1.5, 0.0, 0.0], [-0.4, 1.6, 0.0], [0.5, 0.6, 1.55]])
+BONDED = [(0, 1), (2, 0), (4, 9), (38, 39), (20, 39), (5, 30)]
+
+
+@pytest.mark.parametrize("box", [BOX, SKEW], ids=["right angles", "skew"])
+def test_excluded_pairs_have_no_basis_sums_in_boxes_of_all_shapes(frames, box):
+    positions, _, types = frames
+    boxes = np.tile(box, (3,) + (1,) * box.ndim)
+    for excluded in ((), BONDED):
+        sums = pair_sums(positions, boxes, types, NAMES, TERMS, excluded)
+        left_out = {tuple(sorted(pair)) for pair in excluded}
+        expected = [naive.pair_sums(x, box, types, NAMES, TERMS, left_out) for x in positions]
+        np.testing.assert_allclose(sums, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("box", [BOX, SKEW], ids=["right angles", "skew"])
+def test_excluded_pairs_are_not_in_the_rdf_but_in_its_norm(frames, box):
+    positions, _, types = frames
+    edges, kinds = rdf_edges(0.6, 0.05), [(0, 0), (0, 1), (1, 1)]
+    boxes = np.tile(box, (3,) + (1,) * box.ndim)
+    found = rdf(positions, boxes, types, kinds, edges, 3, BONDED)
+    without = rdf(positions, boxes, types, kinds, edges, 3)
+    left_out = {tuple(sorted(pair)) for pair in BONDED}
+    for frame, x in enumerate(positions):
+        for c, kind in enumerate(kinds):
+            r = [
+                length for i, j, _, length in naive.pairs(x, box)
+                if (i, j) in left_out and tuple(sorted((types[i], types[j]))) == kind
+            ]  # fmt: skip
+            volume = np.prod(np.diag(box)) if box.ndim == 2 else box.prod()
+            number = 190 if kind[0] == kind[1] else 400
+            shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
+            expected = np.histogram(r, edges)[0] * volume / (number * shells)
+            np.testing.assert_allclose((without - found)[frame, c], expected, atol=1e-9)
+
+
+def test_no_exclusions_change_nothing_at_all(frames):
+    positions, boxes, types = frames
+    empty = np.zeros((0, 2), int)
+    for call in (
+        lambda *more: pair_sums(positions, boxes, types, NAMES, TERMS, *more),
+        lambda *more: rdf(positions, boxes, types, [(0, 1)], rdf_edges(0.6), 1, *more),
+        lambda *more: onset(positions, boxes, types, [(0, 1)], 10, *more),
+    ):
+        np.testing.assert_array_equal(call(), call(empty))
+
+
+def test_excluded_pairs_of_other_sites_are_refused(frames):
+    positions, boxes, types = frames
+    with pytest.raises(InputError, match="excluded pairs name the sites 0 to 40, but there are 40"):
+        pair_sums(positions, boxes, types, NAMES, TERMS, [(0, 40)])
+
+
+def test_the_closest_pairs_do_not_depend_on_how_frames_are_parted(frames):
+    positions, boxes, types = frames
+    kinds = [(0, 0), (0, 1), (1, 1)]
+    whole = Closest(types, kinds, 0.6, 7, BONDED)
+    whole.add(positions, boxes)
+    parts = Closest(types, kinds, 0.6, 7, BONDED)
+    for frame in (2, 0, 1):
+        parts.add(positions[frame : frame + 1], boxes[frame : frame + 1])
+    np.testing.assert_array_equal(np.sort(whole.smallest), np.sort(parts.smallest))
+    left_out = {tuple(sorted(pair)) for pair in BONDED}
+    lengths = [
+        r for x in positions for i, j, _, r in naive.pairs(x, BOX)
+        if types[i] == types[j] == 1 and (i, j) not in left_out
+    ]  # fmt: skip
+    np.testing.assert_allclose(np.sort(whole.smallest[2]), np.sort(lengths)[:7])
 
 
 def test_a_box_smaller_than_twice_the_range_is_refused(frames):

@@ -233,32 +233,6 @@ class Topology:
         return csr_array((np.ones(2 * len(i), bool), ends), shape=(self.n_sites, self.n_sites))
 
 
-def coordinates(positions, groups):
-    """Lengths of bonds, angles, or dihedrals of sites of whole molecules.
-
-    Parameters
-    ----------
-    positions : ndarray, shape (..., n_sites, 3)
-        nm; no periodic images are looked for.
-    groups : ndarray, shape (n, 2), (n, 3) or (n, 4)
-
-    Returns
-    -------
-    ndarray, shape (..., n)
-        nm; 0 to pi rad; -pi to pi rad, 0 for cis (IUPAC).
-    """
-    sites = np.asarray(positions, float)[..., np.asarray(groups, np.int64), :]
-    steps = np.moveaxis(np.diff(sites, axis=-2), -2, 0)
-    if len(steps) == 1:
-        return np.linalg.norm(steps[0], axis=-1)
-    if len(steps) == 2:
-        sine = np.linalg.norm(np.cross(*steps), axis=-1)
-        return np.arctan2(sine, -(steps[0] * steps[1]).sum(axis=-1))
-    first, last = np.cross(steps[0], steps[1]), np.cross(steps[1], steps[2])
-    sine = np.linalg.norm(steps[1], axis=-1) * (steps[0] * last).sum(axis=-1)
-    return np.arctan2(sine, (first * last).sum(axis=-1))
-
-
 def _image_shifts(steps, box):
     """Lattice vectors, as integers, that take steps into the brick a_x, b_y, c_z around zero."""
     steps, shifts = steps.copy(), np.zeros(steps.shape)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from remcg.bonded import groups_of
 from remcg.boxes import heights, many
 from remcg.errors import InputError
 from remcg.model import canonical
@@ -25,7 +26,8 @@ def check_terms(campaign, sites):
                     f"{advice}"
                 )
     _check_all_interact(campaign, sites)
-    found = bonded_groups(sites)
+    groups = groups_of(sites.topology, sites.names)
+    found = {kind: [each.name for each in groups if each.kind == kind] for kind in GROUPS}
     for term in campaign.model.terms:
         if term.kind in GROUPS:
             _check_bonded(campaign, term, found[term.kind])
@@ -65,18 +67,6 @@ def _check_all_bonded(campaign, found):
                 f"{campaign.system.mapping}, so its molecules would fall apart; add a term such as "
                 f"{{kind: bond, sites: [{sites}], ...}}"
             )
-
-
-def bonded_groups(sites):
-    """Per kind, the groups of each canonical tuple of types: {kind: {name: ndarray}}."""
-    result = {}
-    for kind, attribute in GROUPS.items():
-        groups = getattr(sites.topology, attribute)
-        names = np.array(
-            ["-".join(canonical(sites.names[t] for t in row)) for row in sites.site_types[groups]]
-        )
-        result[kind] = {str(name): groups[names == name] for name in np.unique(names)}
-    return result
 
 
 def n_pairs(sites, excluded=()):

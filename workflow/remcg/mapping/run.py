@@ -5,10 +5,10 @@ import json
 import h5py
 import numpy as np
 
+from remcg.bonded import coordinates, groups_of
 from remcg.boxes import volume
 from remcg.io import replacing, write_json
 from remcg.mapping.coverage import (
-    bonded_groups,
     check_cutoff,
     check_terms,
     n_pairs,
@@ -19,7 +19,7 @@ from remcg.mapping.orient import Orientations
 from remcg.mapping.sites import sites_of
 from remcg.mapping.warnings import find_warnings
 from remcg.mapping.whole import Unwrapper, map_positions
-from remcg.topology import GROUPS, coordinates
+from remcg.topology import GROUPS
 from remcg.trajectory import Selection, read_frames, read_log
 from remcg.units import KG_M3
 
@@ -217,11 +217,7 @@ class _Ranges:
     """Smallest and largest coordinate of every type of bond, angle and dihedral."""
 
     def __init__(self, sites):
-        self.groups = {
-            f"{kind} {name}": groups
-            for kind, found in bonded_groups(sites).items()
-            for name, groups in found.items()
-        }
+        self.groups = {each.key: each.sites for each in groups_of(sites.topology, sites.names)}
         self.low = {name: np.inf for name in self.groups}
         self.high = {name: -np.inf for name in self.groups}
         self.bent = _inner_angles(sites.topology)

@@ -5,8 +5,9 @@ from collections import Counter
 
 import numpy as np
 
+from remcg.bonded import groups_of
 from remcg.boxes import heights, many
-from remcg.mapping.coverage import bonded_groups, check_cutoff, check_terms
+from remcg.mapping.coverage import check_cutoff, check_terms
 from remcg.mapping.rules import read_mapping
 from remcg.mapping.sites import sites_of
 from remcg.mapping.warnings import check_temperature, spoken_size
@@ -68,9 +69,8 @@ def describe(topology, mapping, sites):
     lines = _site_lines(topology, mapping, sites)
     ignored = Counter(r.name for r in topology.residues if mapping[r.name] is None)
     lines += [f"{name}: {number} residues are left out" for name, number in ignored.items()]
-    for kind, found in bonded_groups(sites).items():
-        for name, groups in found.items():
-            lines.append(f"{kind:<9}{name:<20}{len(groups):>7}")
+    for each in groups_of(sites.topology, sites.names):
+        lines.append(f"{each.kind:<9}{each.name:<20}{len(each.sites):>7}")
     lines.append(
         f"{len(sites.atoms)} molecules ({_spoken_sizes(sites)}), {sites.n_sites} sites of "
         f"{sites.n_atoms} atoms; {sites.null_dimension} of {3 * sites.n_atoms} dimensions of the "
