@@ -117,7 +117,7 @@ BAD_INPUT = {
         "cold.dcd has coordinates that are not numbers in frame 0, atom 4 (HOH2-H1)",
     ),
     "no box": ({}, remove_box, "cold.xtc has no box in frame 0"),
-    "two sites": ({}, map_two_sites, "HOH: has 2 sites; this version maps each molecule to one"),
+    "other sites": ({}, map_two_sites, "the pair term W-W names the site type W, but the mapping"),
     "atom that is not there": ({}, map_other_atoms, "the atom HX is not in residue HOH1"),
     "log of another temperature": (
         with_state(log="cold.csv", temperature=60),

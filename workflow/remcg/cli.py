@@ -47,6 +47,14 @@ def _parser():
     compare.add_argument("second")
     compare.set_defaults(run=_compare)
 
+    maps = commands.add_parser(
+        "import", help="print a mapping file of VOTCA, OpenMSCG or AceCG as one of remcg"
+    )
+    maps.add_argument("files", nargs="+", help="VOTCA's XML, one per molecule, or a YAML file")
+    maps.add_argument("--topology", help="what the atom numbers of a YAML file count in")
+    maps.add_argument("--output", help="file to write instead of printing")
+    maps.set_defaults(run=_import)
+
     methods = commands.add_parser(
         "methods", help="run a campaign with several methods and compare what they make of it"
     )
@@ -89,6 +97,18 @@ def _compare(options):
     agrees, text = compare(options.first, options.second)
     print(text)
     return 0 if agrees else 1
+
+
+def _import(options):
+    from remcg.import_maps import import_maps
+    from remcg.io import write_text
+
+    text = import_maps(options.files, options.topology)
+    if options.output:
+        write_text(options.output, text)
+    else:
+        print(text, end="")
+    return 0
 
 
 def _methods(options):

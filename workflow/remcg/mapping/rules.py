@@ -62,14 +62,17 @@ def read_mapping(path):
     """Mapping file as {residue name: ResidueMap, or None for a residue that is left out}."""
     content = strict_yaml.read(path)
     try:
-        if not isinstance(content, dict) or not content:
-            found = "is empty" if not content else "does not begin with a residue name"
-            raise InputError(
-                f"{found}; give HOH: {{sites: {{W: {{atoms: [O, H1, H2]}}}}}} or alike"
-            )
-        return {str(name): _residue(str(name), item) for name, item in content.items()}
+        return parse_mapping(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def parse_mapping(content):
+    """What :func:`read_mapping` reads, from the content of the file."""
+    if not isinstance(content, dict) or not content:
+        found = "is empty" if not content else "does not begin with a residue name"
+        raise InputError(f"{found}; give HOH: {{sites: {{W: {{atoms: [O, H1, H2]}}}}}} or alike")
+    return {str(name): _residue(str(name), item) for name, item in content.items()}
 
 
 def _residue(name, item):
