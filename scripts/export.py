@@ -8,6 +8,7 @@ from remcg import export
 from remcg.config import load
 from remcg.io import read_h5
 from remcg.model import Model
+from remcg.sample import read_topology
 from remcg.stage import stage
 
 with stage(snakemake.log[0]):
@@ -21,5 +22,6 @@ with stage(snakemake.log[0]):
         model.site_types,
         np.asarray(arrays["masses"]),
         int(attributes["n_molecules"]),
+        read_topology(arrays),
     )
     export.write_all(Path(snakemake.output.lammps).parent, model, campaign.states, start)

@@ -11,6 +11,7 @@ import openmm
 import pytest
 
 from remcg.basis import SplineBasis
+from remcg.boxes import vectors
 from remcg.export import Start, lammps, write_all, write_lammps, write_openmm, write_tables
 from remcg.export.openmm import build_system
 from remcg.model import Model, PairTerm, VolumeTerm
@@ -108,8 +109,9 @@ def run_lammps(folder, script):
 LAMMPS_FORCES = """
 clear
 units real
-atom_style atomic
+atom_style {style}
 boundary p p p
+box tilt large
 read_data {data}
 include {state}.potential
 thermo_style custom step pe
@@ -119,12 +121,12 @@ write_dump all custom {data}.dump id fx fy fz modify sort id format float %.16g
 """
 
 
-def lammps_forces(folder, starts, states):
+def lammps_forces(folder, starts, states, model=None):
     """Energies and forces of configurations, kJ/mol and kJ/mol/nm, from one LAMMPS process."""
-    script = ""
+    script, style = "", "atomic" if model is None else "molecular"
     for index, (start, state) in enumerate(zip(starts, states)):
-        (folder / f"{index}.data").write_text(lammps.data_file(start))
-        script += LAMMPS_FORCES.format(data=f"{index}.data", state=state.id)
+        (folder / f"{index}.data").write_text(lammps.data_file(start, model))
+        script += LAMMPS_FORCES.format(data=f"{index}.data", state=state.id, style=style)
     lines = run_lammps(folder, script).splitlines()
     energies = [float(line.split()[1]) for line in lines if line.startswith("ENERGY")]
     dumps = [np.loadtxt(folder / f"{i}.data.dump", skiprows=9)[:, 1:] for i in range(len(starts))]
@@ -137,7 +139,7 @@ def openmm_forces(system, start):
         openmm.VerletIntegrator(0.001),
         openmm.Platform.getPlatformByName("Reference"),
     )
-    context.setPeriodicBoxVectors(*np.diag(start.box))
+    context.setPeriodicBoxVectors(*vectors(start.box))
     context.setPositions(start.positions)
     state = context.getState(getEnergy=True, getForces=True)
     return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value

@@ -1,10 +1,12 @@
-"""LAMMPS inputs: one pair table per state, and the volume term in the barostat."""
+"""LAMMPS inputs: tables of pair and bonded terms per state, the volume term in the barostat."""
 
 from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
 
+from remcg.boxes import vectors
+from remcg.export.bonded import grid, groups_of, has_molecules, molecule_of
 from remcg.export.tables import evaluate, term_of_pair
 from remcg.io import write_text
 from remcg.units import BAR
@@ -13,6 +15,7 @@ KCAL = 4.184  # kJ
 ANGSTROM = 10.0  # per nm
 ATM = 1.01325  # bar
 N_TABLE = 40_000
+N_BONDED = {"bond": 20_000, "angle": 18_001, "dihedral": 7200}
 FIRST_RADIUS = 0.1  # of r_min: where a table starts, in the linear core
 DAMPING = (100, 1000)  # of thermostat and barostat, time steps
 
@@ -25,7 +28,7 @@ variable        state index {first}
 variable        steps index 50000
 
 units           real
-atom_style      atomic
+atom_style      {style}
 boundary        p p p
 read_data       start.data
 
@@ -52,7 +55,7 @@ depends on the temperature; `<state>.potential` loads it, `<state>.ensemble` set
 the barostat. The tables contain the core below r_min, where the force is constant; distances below
 {fraction:g} r_min stop LAMMPS. `start.data` is one configuration of {n_sites} sites; for another
 one (or another number of molecules) replace it and export again.
-
+{molecules}
 ## The volume term
 
 The model has, besides pair potentials, an energy of the volume
@@ -74,6 +77,13 @@ LAMMPS takes the kinetic pressure from 3N - 3 degrees of freedom, which lowers t
 kT/V; its k_B and energy-to-pressure factor in `units real` differ from CODATA 2018 by about 1e-6.
 """
 
+MOLECULES = """\
+
+`<state>.bond`, `<state>.angle` and `<state>.dihedral` are the tables of the bonded terms (angles in
+degrees), `start.data` has the groups that they act on; bonds beyond the ends of their table stop
+LAMMPS. `special_bonds` leaves out the pairs that the model excludes ({exclude}). LAMMPS scales
+sites, not molecules: the mean volume is the same.
+"""
 NONE = "This model has no volume term (psi = 0): the barostat is set to the physical pressure."
 OFFSET = """\
 Here psi_2 = 0, so U_V is a constant pressure, and the barostat (`fix npt`) is set to
@@ -101,32 +111,107 @@ def write_lammps(folder, model, states, start, timestep=0.004):
     folder = Path(folder)
     ids = [state.id for state in states]
     steps = 1000.0 * timestep
-    text = INPUT.format(first=ids[0], states=", ".join(ids), timestep=f"{steps:g}")
+    style = "molecular" if has_molecules(start) else "atomic"
+    if np.ndim(start.box) == 2:
+        style += "\nbox             tilt large"
+    text = INPUT.format(first=ids[0], states=", ".join(ids), timestep=f"{steps:g}", style=style)
     write_text(folder / "in.remcg", text)
-    write_text(folder / "start.data", data_file(start))
+    write_text(folder / "start.data", data_file(start, model))
     write_text(folder / "README.md", _readme(model, states, start))
     for state in states:
         table, potential = _tables(model, state, start.site_names)
         write_text(folder / f"{state.id}.table", table)
+        for kind, content, commands in _bonded(model, state, start):
+            write_text(folder / f"{state.id}.{kind}", content)
+            potential += commands
         write_text(folder / f"{state.id}.potential", potential)
         write_text(folder / f"{state.id}.ensemble", _ensemble(model, state, start, steps))
 
 
-def data_file(start):
-    """A configuration as a LAMMPS data file, ``units real``, ``atom_style atomic``."""
-    box = ANGSTROM * np.asarray(start.box, float)
-    positions = np.mod(ANGSTROM * np.asarray(start.positions, float), box)
+def data_file(start, model=None):
+    """A configuration as a LAMMPS data file, ``units real``; ``atom_style molecular`` where
+    molecules have several sites (bonded types are those of ``model``), else ``atomic``."""
+    is_molecular = has_molecules(start)
+    groups = [g for g in groups_of(model, start, 300.0) if len(g.sites)] if is_molecular else []
+    lines = ["remcg", "", f"{len(start.positions)} atoms"]
+    lines += [f"{len(group.sites)} {group.kind}s" for group in groups]
+    lines += [f"{len(start.site_names)} atom types"]
+    lines += [f"{_n_types(group)} {group.kind} types" for group in groups]
+    lines += ["", *_box_lines(start.box), "", "Masses", ""]
     types = np.asarray(start.site_types)
-    lines = ["remcg", "", f"{len(positions)} atoms", f"{len(start.site_names)} atom types", ""]
-    lines += [f"0 {edge!r} {axis}lo {axis}hi" for edge, axis in zip(box.tolist(), "xyz")]
-    lines += ["", "Masses", ""]
     for index, name in enumerate(start.site_names):
         mass = float(np.asarray(start.masses)[types == index].mean()) if index in types else 1.0
         lines.append(f"{index + 1} {mass!r} # {name}")
-    lines += ["", "Atoms # atomic", ""]
-    for index, (kind, x) in enumerate(zip(types.tolist(), positions.tolist())):
-        lines.append(f"{index + 1} {kind + 1} {x[0]!r} {x[1]!r} {x[2]!r}")
+    lines += ["", f"Atoms # {'molecular' if is_molecular else 'atomic'}", ""]
+    molecules = [f"{m + 1} " if is_molecular else "" for m in molecule_of(start).tolist()]
+    for index, (kind, x) in enumerate(zip(types.tolist(), _wrapped(start).tolist())):
+        lines.append(f"{index + 1} {molecules[index]}{kind + 1} {x[0]!r} {x[1]!r} {x[2]!r}")
+    for group in groups:
+        lines += ["", f"{group.kind.capitalize()}s", ""]
+        numbers = np.where(group.term < 0, len(group.terms), group.term) + 1
+        for index, (number, sites) in enumerate(zip(numbers.tolist(), group.sites.tolist())):
+            lines.append(f"{index + 1} {number} {' '.join(str(site + 1) for site in sites)}")
     return "\n".join(lines) + "\n"
+
+
+def _n_types(group):
+    """Bonds without a term are one more type."""
+    return len(group.terms) + bool((group.term < 0).any())
+
+
+def _box_lines(box):
+    box = ANGSTROM * np.asarray(box, float)
+    if box.ndim == 1:
+        return [f"0 {edge!r} {axis}lo {axis}hi" for edge, axis in zip(box.tolist(), "xyz")]
+    lines = [f"0 {box[d, d].item()!r} {axis}lo {axis}hi" for d, axis in enumerate("xyz")]
+    tilts = [box[1, 0].item(), box[2, 0].item(), box[2, 1].item()]
+    return [*lines, f"{tilts[0]!r} {tilts[1]!r} {tilts[2]!r} xy xz yz"]
+
+
+def _wrapped(start):
+    """Positions in the box, Angstrom."""
+    positions = ANGSTROM * np.asarray(start.positions, float)
+    box = ANGSTROM * np.asarray(start.box, float)
+    if box.ndim == 1:
+        return np.mod(positions, box)
+    rows = vectors(box)
+    return np.mod(positions @ np.linalg.inv(rows), 1.0) @ rows
+
+
+def _bonded(model, state, start):
+    """(kind, text of its table file, commands that load it) of each kind of bonded groups."""
+    if not has_molecules(start):
+        return
+    weights = " ".join(f"{float(kind not in model.exclude):g}" for kind in ("1-2", "1-3", "1-4"))
+    commands = f"special_bonds   lj/coul {weights}\n"
+    for group in groups_of(model, start, state.temperature):
+        if not len(group.sites):
+            continue
+        kind, n_rows = group.kind, N_BONDED[group.kind]
+        sections = [f"# remcg, {state.id}, {state.temperature} K; units real"]
+        commands += f"{kind}_style".ljust(16) + f"table spline {n_rows}\n"
+        for number, (term, theta) in enumerate(group.terms, start=1):
+            sections.append(_bonded_section(term, theta, n_rows))
+            commands += f"{kind}_coeff".ljust(16) + f"{number} {state.id}.{kind} {term.name}\n"
+        if (group.term < 0).any():
+            sections.append("\nNONE\nN 2\n\n1 0.001 0 0\n2 1000 0 0\n")
+            commands += f"{kind}_coeff".ljust(16) + f"{_n_types(group)} {state.id}.{kind} NONE\n"
+        yield kind, "\n".join(sections), commands
+        commands = ""
+
+
+def _bonded_section(term, theta, n_rows):
+    """A bonded term: Angstrom or degrees, kcal/mol, minus the slope in these units."""
+    x = grid(term, n_rows)
+    energy, force = evaluate(term.basis, theta, x)
+    scale = ANGSTROM if term.kind == "bond" else np.degrees(1.0)
+    x, energy, force = scale * x, energy / KCAL, force / KCAL / scale
+    options = " DEGREES" if term.kind == "dihedral" else ""
+    if term.kind == "angle":
+        x[-1] = 180.0
+    columns = zip(range(1, n_rows + 1), x, energy, force)
+    rows = [f"{i} {a:.12g} {b:.12g} {c:.12g}" for i, a, b, c in columns]
+    return "\n".join(["", term.name, f"N {n_rows}{options}", "", *rows]) + "\n"
 
 
 def set_pressure(model, temperature, pressure):
@@ -226,6 +311,9 @@ def _readme(model, states, start):
         )
     return README.format(
         first=states[0].id,
+        molecules=MOLECULES.format(exclude=", ".join(model.exclude) or "none")
+        if has_molecules(start)
+        else "",
         fraction=FIRST_RADIUS,
         n_sites=len(start.positions),
         n_molecules=start.n_molecules,

@@ -1,4 +1,4 @@
-"""OpenMM systems: the piecewise cubic pair potential without loss, and the volume term."""
+"""OpenMM systems: the piecewise cubic potentials without loss, and the volume term."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from remcg.boxes import vectors
+from remcg.export.bonded import groups_of, has_molecules, molecule_of, piecewise
 from remcg.export.tables import term_of_pair
 from remcg.io import write_json, write_text
 
@@ -14,6 +16,15 @@ PAIR_ENERGY = (
     "x=t-k; i=k+first(p); k=min(floor(t),last(p)); t=max(r-low(p),0)*inverse(p);"
     "p=pair(type1,type2)"
 )
+BONDED_ENERGY = (
+    "c0(k)+u*(c1(k)+u*(c2(k)+u*c3(k)));"
+    "u=t-k; k=max(0,min(floor(t),last)); t=(x-origin)*inverse; x={coordinate}"
+)
+COORDINATES = {
+    "bond": "distance(p1,p2)",
+    "angle": "angle(p1,p2,p3)",
+    "dihedral": "dihedral(p1,p2,p3,p4)",
+}
 VOLUME_ENERGY = "n_molecules*(psi_1*x+psi_2*(x-1)^2); x=v/(n_molecules*v0)"
 
 README = """\
@@ -28,7 +39,7 @@ nothing of remcg.
 
 The pair potential is a `CustomNonbondedForce` with the coefficients of the piecewise cubic
 polynomials, so nothing is interpolated: on the Reference platform it is the model to rounding.
-
+{molecules}
 ## The volume term
 
     U_V = N [psi_1 v/v0 + psi_2 ((v - v0)/v0)^2],   v = V/N
@@ -41,6 +52,12 @@ so does the potential energy. Its parameters psi_1, psi_2, v0 and n_molecules ar
 | state | T (K) | P (bar) | psi_1 (kJ/mol) | psi_2 (kJ/mol) |
 |---|---|---|---|---|
 {rows}
+"""
+
+MOLECULES = """
+Each bonded term is a `CustomCompoundBondForce` with the coefficients of its piecewise polynomials.
+Pairs that the model excludes ({exclude}) are exclusions. A `HarmonicBondForce` without stiffness
+tells the barostat which sites are one molecule, so that it scales molecules.
 """
 
 SCRIPT = '''\
@@ -130,10 +147,12 @@ def write_openmm(folder, model, states, start, timestep=0.004, friction=1.0):
 def build_system(model, temperature, start):
     """The ``openmm.System`` of the model at one temperature (K)."""
     system = openmm.System()
-    system.setDefaultPeriodicBoxVectors(*np.diag(np.asarray(start.box, float)))
+    system.setDefaultPeriodicBoxVectors(*vectors(start.box))
     for mass in np.asarray(start.masses, float).tolist():
         system.addParticle(mass)
     system.addForce(_pair_force(model, temperature, start))
+    for force in _bonded_forces(model, temperature, start):
+        system.addForce(force)
     if model.volume_term is not None:
         system.addForce(_volume_force(model, temperature, start.n_molecules))
     return system
@@ -175,6 +194,42 @@ def _pair_force(model, temperature, start):
         force.addParticle([float(kind)])
     force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
     force.setCutoffDistance(max(basis.r_cut for basis in bases))
+    if has_molecules(start):
+        for i, j in start.topology.excluded(model.exclude).tolist():
+            force.addExclusion(i, j)
+    return force
+
+
+def _bonded_forces(model, temperature, start):
+    """One force per bonded term, and one without stiffness that tells molecules."""
+    if not has_molecules(start):
+        return
+    molecules = openmm.HarmonicBondForce()
+    for i, j in start.topology.bonds.tolist():
+        molecules.addBond(i, j, 0.1, 0.0)
+    molecules.setUsesPeriodicBoundaryConditions(True)
+    molecules.setName("molecules")
+    yield molecules
+    for group in groups_of(model, start, temperature):
+        for number, (term, theta) in enumerate(group.terms):
+            sites = group.sites[group.term == number]
+            if len(sites):
+                yield _bonded_force(term, theta, sites)
+
+
+def _bonded_force(term, theta, sites):
+    energy = BONDED_ENERGY.format(coordinate=COORDINATES[term.kind])
+    force = openmm.CustomCompoundBondForce(sites.shape[1], energy)
+    origin, spacing, coefficients = piecewise(term, theta)
+    for power, column in enumerate(coefficients.T):
+        force.addTabulatedFunction(f"c{power}", openmm.Discrete1DFunction(column.tolist()))
+    numbers = {"origin": origin, "inverse": 1.0 / spacing, "last": len(coefficients) - 1}
+    for name in numbers:
+        force.addPerBondParameter(name)
+    for group in sites.tolist():
+        force.addBond(group, [float(value) for value in numbers.values()])
+    force.setUsesPeriodicBoundaryConditions(True)
+    force.setName(f"{term.kind} {term.name}")
     return force
 
 
@@ -187,21 +242,36 @@ def _volume_force(model, temperature, n_molecules):
 
 
 def _pdb(start):
-    """Start configuration as a PDB file, one residue per site."""
+    """Start configuration as a PDB file, one residue per molecule."""
     from io import StringIO
 
     topology = app.Topology()
     chain = topology.addChain()
-    for kind in np.asarray(start.site_types).tolist():
+    residues, atoms = {}, []
+    for kind, molecule in zip(np.asarray(start.site_types).tolist(), molecule_of(start).tolist()):
         name = start.site_names[kind]
-        topology.addAtom(name, None, topology.addResidue(name, chain))
-    box = np.asarray(start.box, float)
-    topology.setPeriodicBoxVectors(np.diag(box) * unit.nanometer)
+        if molecule not in residues:
+            residues[molecule] = topology.addResidue("MOL" if has_molecules(start) else name, chain)
+        atoms.append(topology.addAtom(name, None, residues[molecule]))
+    for i, j in start.topology.bonds.tolist() if has_molecules(start) else ():
+        topology.addBond(atoms[i], atoms[j])
+    rows = vectors(start.box)
+    topology.setPeriodicBoxVectors(rows * unit.nanometer)
     stream = StringIO()
-    positions = np.mod(np.asarray(start.positions, float), box) * unit.nanometer
+    positions = _placed(start, rows) * unit.nanometer
     app.PDBFile.writeFile(topology, positions, stream)
     lines = stream.getvalue().splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("REMARK"))  # it has the date
+
+
+def _placed(start, rows):
+    """Positions in the box, where molecules have one site; whole molecules as they are."""
+    positions = np.asarray(start.positions, float)
+    if has_molecules(start):
+        return start.topology.make_whole(positions, start.box)
+    if np.ndim(start.box) == 1:
+        return np.mod(positions, np.asarray(start.box, float))
+    return np.mod(positions @ np.linalg.inv(rows), 1.0) @ rows
 
 
 def _readme(model, states, start):
@@ -216,6 +286,9 @@ def _readme(model, states, start):
         first=states[0].id,
         n_sites=len(start.positions),
         version=openmm.version.version,
+        molecules=MOLECULES.format(exclude=", ".join(model.exclude) or "none")
+        if has_molecules(start)
+        else "",
         n_molecules=start.n_molecules,
         v0=model.v0,
         rows="\n".join(rows),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from remcg.export.bonded import grid
 from remcg.io import write_text
 
 N_ROWS = 1000
@@ -13,8 +14,9 @@ N_ROWS = 1000
 class Start(NamedTuple):
     """A configuration to start from.
 
-    positions (n_sites, 3) nm; box (3,) nm; site_types (n_sites,) indices into site_names; masses
-    (n_sites,) amu; n_molecules: objects that the barostat scales, what the volume term counts.
+    positions (n_sites, 3) nm; box (3,) or (3, 3) nm; site_types (n_sites,) indices into site_names;
+    masses (n_sites,) amu; n_molecules: what the volume term counts; topology: a
+    remcg.topology.Topology, or None where each site is a molecule.
     """
 
     positions: np.ndarray
@@ -23,6 +25,7 @@ class Start(NamedTuple):
     site_names: tuple
     masses: np.ndarray
     n_molecules: int
+    topology: object = None
 
 
 def term_of_pair(model, first, second):
@@ -39,7 +42,8 @@ def evaluate(basis, theta, r):
 
 
 def write_tables(folder, model, states):
-    """Write ``<state>_<pair>.txt``: r (nm), U (kJ/mol), F (kJ/mol/nm) of every pair term.
+    """Write ``<state>_<pair>.txt``: r (nm), U (kJ/mol), F (kJ/mol/nm) of every pair term, and
+    ``<state>_<kind>_<sites>.txt`` of every bonded one: x (nm or rad), U, F per nm or rad.
 
     Parameters
     ----------
@@ -49,11 +53,19 @@ def write_tables(folder, model, states):
     """
     for state in states:
         for term, theta in zip(model.terms, model.term_theta(state.temperature)):
-            if term.kind != "pair":
+            if term.kind == "volume":
                 continue
-            r = np.linspace(0.5 * term.basis.r_min, term.basis.r_cut, N_ROWS)
-            energy, force = evaluate(term.basis, theta, r)
-            rows = [f"{a:.6f} {b:.10e} {c:.10e}" for a, b, c in zip(r, energy, force)]
-            head = f"# {term.name} at {state.temperature} K: r (nm), U (kJ/mol), F (kJ/mol/nm)"
-            name = f"{state.id}_{term.name}.txt"
-            write_text(Path(folder) / name, "\n".join([head, *rows]) + "\n")
+            name, label, x = _grid_of(term)
+            energy, force = evaluate(term.basis, theta, x)
+            rows = [f"{a:.6f} {b:.10e} {c:.10e}" for a, b, c in zip(x, energy, force)]
+            unit = "rad" if term.kind in ("angle", "dihedral") else "nm"
+            head = f"# {label} at {state.temperature} K: "
+            head += f"{'r' if unit == 'nm' else 'x'} ({unit}), U (kJ/mol), F (kJ/mol/{unit})"
+            write_text(Path(folder) / f"{state.id}_{name}.txt", "\n".join([head, *rows]) + "\n")
+
+
+def _grid_of(term):
+    """Name in file names, name in words, and places of a term's table."""
+    if term.kind == "pair":
+        return term.name, term.name, np.linspace(0.5 * term.basis.r_min, term.basis.r_cut, N_ROWS)
+    return f"{term.kind}_{term.name}", f"{term.kind} {term.name}", grid(term, N_ROWS)

@@ -1,0 +1,162 @@
+"""Exported molecules: LAMMPS and OpenMM have the energies and forces of the engine."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import openmm
+import pytest
+
+from naive import short_steps
+from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
+from remcg.engine.replica import Start as EngineStart
+from remcg.export import Start, write_lammps, write_openmm, write_tables
+from remcg.export.openmm import build_system
+from remcg.forms import AngleCosines, DihedralCosines, HarmonicBasis
+from remcg.model import AngleTerm, BondTerm, DihedralTerm, Model, PairTerm, VolumeTerm
+from remcg.topology import Topology
+from test_export import lammps_forces, openmm_forces, run_lammps
+from test_kernels import evaluate
+
+STATES = [
+    SimpleNamespace(id="T280", temperature=280.0, pressure=1.0),
+    SimpleNamespace(id="T340", temperature=340.0, pressure=None),
+]
+BOXES = {
+    "brick": np.array([3.0, 3.1, 3.2]),
+    "skew": np.array([[3.0, 0.0, 0.0], [0.7, 3.1, 0.0], [-0.9, 0.5, 3.2]]),
+}
+EXCLUSIONS = [(), ("1-2",), ("1-2", "1-3"), ("1-2", "1-3", "1-4")]
+
+
+def fitted(basis, function):
+    x = np.linspace(basis.low, basis.high, 400)
+    return np.linalg.lstsq(basis.values(x), function(x), rcond=None)[0]
+
+
+def a_model(exclude=("1-2", "1-3"), forms=False):
+    """Tetramers A-B-B-A: every pair, bonds A-B (and none B-B), angles, a chiral dihedral."""
+    pair = SplineBasis(0.1, 0.8, 24)
+    core = fitted(
+        pair, lambda r: 20.0 * np.exp(-(r - 0.3) / 0.04) - np.exp(-(((r - 0.45) / 0.1) ** 2))
+    )
+    bond = HarmonicBasis(0.2, 0.4) if forms else BondBasis(0.2, 0.4, 12)
+    angle = AngleCosines(4) if forms else AngleBasis(0.8, 12)
+    dihedral = DihedralCosines(6) if forms else PeriodicBasis(16)
+    stretch = fitted(bond, lambda r: 2000.0 * (r - 0.3) ** 2)
+    bend = fitted(angle, lambda x: 20.0 * (np.cos(x) + 0.5) ** 2)
+    twist = fitted(dihedral, lambda x: 3.0 * np.cos(3 * x) + 2.0 * np.sin(x) + np.cos(x))
+    terms = (
+        PairTerm(("A", "A"), pair, 2),
+        BondTerm(("A", "B"), bond, 2),
+        PairTerm(("A", "B"), pair, 1),
+        AngleTerm(("A", "B", "B"), angle, 1),
+        DihedralTerm(("A", "B", "B", "A"), dihedral, 2),
+        PairTerm(("B", "B"), pair, 1),
+        VolumeTerm(1, 1),
+    )
+    rows = [core, stretch, 0.8 * core, bend, twist, 1.1 * core, np.array([2.0])]
+    blocks = [np.array([row, 0.3 * row][: t.n_orders]) for t, row in zip(terms, rows)]
+    return Model(("A", "B"), terms, 310.0, 0.1, tuple(blocks), exclude=exclude)
+
+
+def configuration(box, n_molecules=60, n_single=20, seed=0):
+    """Whole tetramers in random walks, and single sites A among them; none on one another."""
+    rng = np.random.default_rng(seed)
+    rows, placed = np.diag(box) if box.ndim == 1 else box, np.zeros((0, 3))
+    while len(placed) < 4 * n_molecules + n_single:
+        n = 4 if len(placed) < 4 * n_molecules else 1
+        steps = rng.normal(size=(n, 3))
+        steps *= rng.uniform(0.25, 0.36, (n, 1)) / np.linalg.norm(steps, axis=1, keepdims=True)
+        chain = np.cumsum(steps, axis=0) + rng.random(3) @ rows
+        whole = np.concatenate([placed, chain])
+        closest = short_steps(whole, box)[3]
+        if closest.min(initial=1.0) > 0.12:
+            placed = whole
+    bonds = [(4 * m + k, 4 * m + k + 1) for m in range(n_molecules) for k in range(3)]
+    types = [0, 1, 1, 0] * n_molecules + [0] * n_single
+    masses = np.where(np.array(types) == 0, 15.0, 14.0)
+    topology = Topology.from_bonds(types, masses, bonds)
+    start = Start(
+        placed, box, topology.site_types, ("A", "B"), masses, topology.n_molecules, topology
+    )
+    return start, EngineStart(placed, box, None, topology)
+
+
+def assert_same(found, energy, forces):
+    assert found[0] == pytest.approx(energy, rel=1e-6)
+    deviation = np.abs(found[1] - forces).max() / np.sqrt((forces**2).mean())
+    print("forces", deviation)
+    assert deviation <= 1e-5
+
+
+def of_engine(model, temperature, start):
+    """Energy and forces of pair and bonded terms; the kernels' helper knows one temperature."""
+    terms = tuple(
+        VolumeTerm(term.n_basis, 1)
+        if term.kind == "volume"
+        else type(term)(term.sites, term.basis, 1)
+        for term in model.terms
+    )
+    thetas = tuple(theta[None] for theta in model.term_theta(temperature))
+    fixed = Model(model.site_types, terms, 300.0, model.v0, thetas, exclude=model.exclude)
+    found = evaluate(fixed, start)
+    return found.energy, found.forces
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("forms", [False, True])
+def test_lammps_has_the_energies_and_forces_of_the_engine(tmp_path, box, forms):
+    starts, engines = zip(*(configuration(BOXES[box], seed=seed) for seed in range(4)))
+    for exclude in EXCLUSIONS[1::2]:
+        model = a_model(exclude, forms)
+        write_lammps(tmp_path, model, STATES, starts[0])
+        states = [STATES[k % 2] for k in range(len(starts))]
+        found = lammps_forces(tmp_path, starts, states, model)
+        for state, engine, item in zip(states, engines, found):
+            assert_same(item, *of_engine(model, state.temperature, engine))
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("forms", [False, True])
+def test_openmm_has_the_energies_and_forces_of_the_engine(tmp_path, box, forms):
+    for number, exclude in enumerate(EXCLUSIONS):
+        start, engine = configuration(BOXES[box], seed=number)
+        model, state = a_model(exclude, forms), STATES[number % 2]
+        write_openmm(tmp_path, model, STATES, start)
+        system = openmm.XmlSerializer.deserialize((tmp_path / f"{state.id}.xml").read_text())
+        energy, forces = of_engine(model, state.temperature, engine)
+        volume = model.volume_term.basis_sums(engine.volume, start.n_molecules, model.v0)
+        energy += volume @ model.psi(state.temperature)[:1]
+        assert_same(openmm_forces(system, start), energy, forces)
+
+
+def test_the_barostat_of_openmm_scales_molecules():
+    start, _ = configuration(BOXES["brick"])
+    system = build_system(a_model(), 280.0, start)
+    context = openmm.Context(
+        system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    )
+    assert len(context.getMolecules()) == start.n_molecules == 80
+
+
+def test_lammps_runs_the_exported_input(tmp_path):
+    start, _ = configuration(BOXES["brick"])
+    write_lammps(tmp_path, a_model(("1-2", "1-3", "1-4")), STATES, start)
+    script = (
+        (tmp_path / "in.remcg")
+        .read_text()
+        .replace("timestep", "minimize 0 1e-2 200 2000\ntimestep")
+    )
+    script = script.replace("run             ${steps}", "run 20")
+    log = run_lammps(tmp_path, script)
+    assert "Loop time" in log
+    readme = (tmp_path / "README.md").read_text()
+    assert "excludes (1-2, 1-3, 1-4)" in readme
+
+
+def test_plain_tables_of_bonded_terms_have_the_energy_and_its_slope(tmp_path):
+    write_tables(tmp_path, a_model(), STATES)
+    for name in ("bond_A-B", "angle_A-B-B", "dihedral_A-B-B-A"):
+        x, energy, force = np.loadtxt(tmp_path / f"T340_{name}.txt").T
+        middle = (energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
+        assert np.abs(middle + force[1:-1]).max() < 0.02 * np.abs(force).max()
