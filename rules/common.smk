@@ -12,6 +12,7 @@ TRAINING = [state.id for state in CAMPAIGN.training]
 OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
 BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
 BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
+BONDED_EXPORTS = ["gromacs"] if CAMPAIGN.bonded_terms else []
 SETTINGS = CAMPAIGN.to_dict()
 
 
