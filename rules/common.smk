@@ -59,7 +59,7 @@ def reference_log(wildcards):
 
 def reference_start(wildcards):
     """What an atomistic run starts from: molecules for a new box, or the topology."""
-    own = getattr(STATES[wildcards.state], "topology", None)
+    own = STATES[wildcards.state].topology
     return relative(CAMPAIGN.reference.templates or [own or CAMPAIGN.system.topology])
 
 
