@@ -12,6 +12,7 @@ TRAINING = [state.id for state in CAMPAIGN.training]
 OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
 BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
 BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
+BONDED_EXPORTS = ["gromacs"] if CAMPAIGN.bonded_terms else []
 SETTINGS = CAMPAIGN.to_dict()
 
 
@@ -58,7 +59,7 @@ def reference_log(wildcards):
 
 def reference_start(wildcards):
     """What an atomistic run starts from: molecules for a new box, or the topology."""
-    own = getattr(STATES[wildcards.state], "topology", None)
+    own = STATES[wildcards.state].topology
     return relative(CAMPAIGN.reference.templates or [own or CAMPAIGN.system.topology])
 
 

@@ -5,6 +5,8 @@ rule export:
     output:
         lammps=directory("results/{campaign}/export/lammps"),
         openmm=directory("results/{campaign}/export/openmm"),
+        hoomd=directory("results/{campaign}/export/hoomd"),
+        gromacs=directory(expand("results/{{campaign}}/export/{name}", name=BONDED_EXPORTS)),
         tables=directory("results/{campaign}/export/tables"),
     log:
         "logs/{campaign}/export/export.log",

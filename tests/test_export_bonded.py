@@ -9,11 +9,13 @@ import pytest
 from naive import short_steps
 from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
 from remcg.engine.replica import Start as EngineStart
-from remcg.export import Start, write_lammps, write_openmm, write_tables
+from remcg.export import Start, write_all, write_lammps, write_openmm, write_tables
 from remcg.export.openmm import build_system
 from remcg.forms import AngleCosines, DihedralCosines, HarmonicBasis
+from remcg.io import read_json
 from remcg.model import AngleTerm, BondTerm, DihedralTerm, Model, PairTerm, VolumeTerm
 from remcg.topology import Topology
+from remcg.units import BAR
 from test_export import lammps_forces, openmm_forces, run_lammps
 from test_kernels import evaluate
 
@@ -160,3 +162,68 @@ def test_plain_tables_of_bonded_terms_have_the_energy_and_its_slope(tmp_path):
         x, energy, force = np.loadtxt(tmp_path / f"T340_{name}.txt").T
         middle = (energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
         assert np.abs(middle + force[1:-1]).max() < 0.02 * np.abs(force).max()
+
+
+def test_everything_is_written_and_the_scripts_are_python(tmp_path):
+    start, _ = configuration(BOXES["skew"], n_molecules=4, n_single=2)
+    write_all(tmp_path, a_model(), STATES, start)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "gromacs",
+        "hoomd",
+        "lammps",
+        "openmm",
+        "tables",
+    }
+    for name in ("hoomd", "openmm"):
+        compile((tmp_path / name / f"run_{name}.py").read_text(), name, "exec")
+    assert "Untested" in (tmp_path / "hoomd" / "README.md").read_text()
+
+
+def test_gromacs_tables_are_in_degrees_and_their_slopes_too(tmp_path):
+    start, _ = configuration(BOXES["brick"], n_molecules=4, n_single=2)
+    model = a_model()
+    write_all(tmp_path, model, STATES, start)
+    theta = dict(zip([(t.kind, t.name) for t in model.terms], model.term_theta(340.0)))
+    for name, kind, sites, ends in (
+        ("b0", "bond", "A-B", (0.0, 0.8)),
+        ("a0", "angle", "A-B-B", (0.0, 180.0)),
+        ("d0", "dihedral", "A-B-B-A", (-180.0, 180.0)),
+    ):
+        x, energy, force = np.loadtxt(tmp_path / "gromacs" / "T340" / f"table_{name}.xvg").T
+        assert (x[0], x[-1]) == pytest.approx(ends)
+        middle = (energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
+        assert np.abs(middle + force[1:-1]).max() < 0.02 * np.abs(force).max()
+        term = next(t for t in model.terms if (t.kind, t.name) == (kind, sites))
+        at = x[1000] if kind == "bond" else np.radians(x[1000])
+        assert energy[1000] == pytest.approx(term.basis.values(at) @ theta[kind, sites])
+    text = (tmp_path / "gromacs" / "molecules.itp").read_text()
+    assert "CHAIN0 2\n" in text and "\n1 2 8 0 1.0\n" in text and "\n2 3 5\n" in text
+    assert "\n1 2 3 4 8 0 1.0\n" in text and text.count("[ moleculetype ]") == 1
+
+
+def test_hoomd_arrays_hold_every_term_and_group(tmp_path):
+    start, _ = configuration(BOXES["brick"], n_molecules=4, n_single=2)
+    model = a_model()
+    write_all(tmp_path, model, STATES, start)
+    tables, at = (np.load(tmp_path / "hoomd" / f"{name}.npz") for name in ("T280", "start"))
+    info = read_json(tmp_path / "hoomd" / "states.json")
+    assert set(tables) == {
+        "pair A-A",
+        "pair A-B",
+        "pair B-B",
+        "bond A-B",
+        "bond none",
+        "angle A-B-B",
+        "dihedral A-B-B-A",
+    }
+    assert at["bond"].shape == (12, 2) and at["bond_type"].max() == 1
+    assert at["dihedral"].shape == (4, 4)
+    assert info["types"]["bond"] == ["A-B", "none"] and info["exclusions"] == ["bond", "1-3"]
+    expected = BAR + model.psi(280.0)[0] / model.v0
+    assert info["states"]["T280"]["pressure_kJ_mol_nm3"] == pytest.approx(expected)
+    u, f = tables["pair A-A"]
+    grid = info["pairs"]["A-A"]
+    r = np.linspace(grid["r_min"], grid["r_cut"], len(u), endpoint=False)
+    theta = model.term_theta(280.0)[0]
+    np.testing.assert_allclose(u, model.terms[0].basis.values(r) @ theta, rtol=1e-9)
+    np.testing.assert_allclose(f, -model.terms[0].basis.values(r, 1) @ theta, rtol=1e-9)

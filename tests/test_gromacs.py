@@ -36,7 +36,7 @@ def single_point(folder, path, include, cutoff, **options):
     """Potential energy of a configuration, kJ/mol."""
     gromacs.write_input(folder, path, include, cutoff)
     options = gromacs.forces(cutoff) | {"integrator": "md", "nsteps": 0, "nstenergy": 1} | options
-    gromacs.run_stage(folder, "point", options | {"continuation": "no"}, "start")
+    gromacs.run_stage(folder, "point", options | {"continuation": "yes"}, "start")
     return gromacs.energies(folder, "point")[0, 1]
 
 
@@ -107,7 +107,7 @@ PAIR = """
 
 
 @needs_gromacs
-@pytest.mark.parametrize("distance", [0.27, 0.33, 0.5])
+@pytest.mark.parametrize("distance", [0.27, 0.3, 0.5])
 def test_a_mixed_pair_of_opls_has_the_geometric_mean_of_sigma(tmp_path, distance):
     molecules = tmp_path / "pair.itp"
     molecules.write_text(
@@ -136,7 +136,8 @@ def test_a_mixed_pair_of_opls_has_the_geometric_mean_of_sigma(tmp_path, distance
 def test_gromacs_and_openmm_give_the_mixture_the_same_energy(tmp_path):
     path = mixture(tmp_path)
     include = [MIXTURE / "methanol-water.itp"]
-    plain = {"vdw-modifier": "none", "coulomb-modifier": "none", "fourierspacing": 0.06}
+    plain = {"DispCorr": "no", "vdw-modifier": "none", "coulomb-modifier": "none"}
+    plain |= {"fourierspacing": 0.05, "ewald-rtol": 1e-6, "pme-order": 6}
     ours = single_point(tmp_path, path, include, 0.9, **plain)
     rounded = mdtraj.load(str(tmp_path / "start.gro"))
     pdb = app.PDBFile(str(path))
@@ -147,14 +148,17 @@ def test_gromacs_and_openmm_give_the_mixture_the_same_energy(tmp_path):
         nonbondedCutoff=0.9,
         constraints=None,
         rigidWater=True,
-        ewaldErrorTolerance=1e-5,
+        ewaldErrorTolerance=1e-6,
     )
+    for force in system.getForces():
+        if isinstance(force, openmm.NonbondedForce):  # the programs average over other pairs
+            force.setUseDispersionCorrection(False)
     context = openmm.Context(
         system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
     )
     context.setPositions(rounded.xyz[0].astype(float))
     theirs = context.getState(getEnergy=True).getPotentialEnergy()._value
-    assert ours == pytest.approx(theirs, rel=1e-4)
+    assert ours == pytest.approx(theirs, abs=0.01)  # of some -156
 
 
 @needs_gromacs

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import mdtraj
 import numpy as np
 import openmm
@@ -10,6 +12,7 @@ from remcg.config import ROOT
 from remcg.errors import InputError
 from remcg.reference import make_reference, simulate
 from remcg.reference import openmm as reference_openmm
+from remcg.reference.__main__ import main
 
 RESOURCES = ROOT / "resources"
 TOPOLOGY = RESOURCES / "spce" / "topology.pdb"
@@ -227,15 +230,17 @@ def campaign(folder, reference):
     return config.load(path, check_files=False)
 
 
+def water_box(times):
+    """A reference section with a small new box of water."""
+    template = RESOURCES / "methanol-water" / "HOH.pdb"
+    box = f"molecules: {{HOH: 64}}, templates: [{template}], density: 700, cutoff: 0.5"
+    return f"{{{box}, {times}}}"
+
+
 def test_a_reference_of_a_campaign_fills_its_own_box_and_cleans_up(tmp_path):
-    water = RESOURCES / "methanol-water" / "HOH.pdb"
-    chosen = campaign(
-        tmp_path,
-        f"{{molecules: {{HOH: 64}}, templates: [{water}], density: 700, equilibration: 0.1, "
-        "production: 0.2, interval: 0.1, cutoff: 0.5}",
-    )
+    times = "equilibration: 0.1, production: 0.2, interval: 0.1"
     files = [tmp_path / f"a.{suffix}" for suffix in ("xtc", "csv", "pdb")]
-    make_reference(chosen, "a", *files)
+    make_reference(campaign(tmp_path, water_box(times)), "a", *files)
     frames = mdtraj.load(str(files[0]), top=str(files[2]))
     assert frames.n_atoms == 192 and frames.n_frames == 2
     assert not (tmp_path / "a").exists()
@@ -265,3 +270,27 @@ def test_what_does_not_go_together_in_the_reference_section_is_refused(
 def test_no_cut_off_is_spelt_none(tmp_path):
     assert campaign(tmp_path, "{cutoff: none}").reference.cutoff is None
     assert campaign(tmp_path, "{}").reference.cutoff == 0.9
+
+
+@pytest.mark.parametrize("name", ["hexane", "methanol-water", "pentaalanine"])
+def test_the_campaigns_that_come_along_name_what_their_references_are_made_of(name):
+    chosen = config.load(ROOT / "config" / f"{name}.yaml", check_files=False)
+    own = [*chosen.reference.include, *chosen.system.force_field]
+    assert chosen.reference.engine == "openmm" or any(isinstance(path, Path) for path in own)
+    assert {state.use for state in chosen.states} == {"train", "test"}
+    from remcg.mapping import sites_of
+
+    for topology in {state.topology or chosen.system.topology for state in chosen.states}:
+        sites = sites_of(topology, chosen.system.mapping)[1]
+        named = {site for term in chosen.pair_terms for site in term.sites}
+        assert set(sites.names) == named
+
+
+def test_a_reference_is_made_outside_the_workflow(tmp_path, capsys):
+    campaign(tmp_path, water_box("equilibration: 0.01, production: 0.02, interval: 0.01"))
+    arguments = str(tmp_path / "small.yaml"), str(tmp_path / "out")
+    with pytest.raises(SystemExit, match="1"):
+        main([arguments[0], "b", arguments[1]])
+    assert "there is no state b; give one of a" in capsys.readouterr().err
+    main([arguments[0], "a", arguments[1]])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.xtc", "a.csv", "a.pdb"}

@@ -36,9 +36,36 @@ def open_frames(path, topology, chunk):
         return _hdf5(path, chunk)
     if suffix == "gsd":
         return _gsd(path, chunk)
+    if suffix == "xtc":
+        return _xtc(path, chunk)
     import mdtraj
 
     return mdtraj.iterload(str(path), top=topology, chunk=chunk)
+
+
+def _xtc(path, chunk):
+    """What mdtraj decodes, without its Trajectory."""
+    from mdtraj.formats import XTCTrajectoryFile
+
+    with XTCTrajectoryFile(str(path)) as file:
+        while True:
+            xyz, time, _, vectors = file.read(chunk)
+            if len(xyz) == 0:
+                return
+            yield RawFrames(xyz, time, *_cells(vectors))
+
+
+def _cells(vectors):
+    """Lengths and angles (degrees) of box vectors (n, 3, 3), as mdtraj computes them."""
+    from mdtraj.utils import box_vectors_to_lengths_and_angles
+
+    if vectors is None:
+        return None, None
+    if not vectors[:, ~np.eye(3, dtype=bool)].any():
+        lengths = np.diagonal(vectors, axis1=1, axis2=2)
+        return lengths, np.full_like(lengths, 90.0)
+    cells = box_vectors_to_lengths_and_angles(*np.moveaxis(vectors, 1, 0))
+    return np.stack(cells[:3], axis=1), np.stack(cells[3:], axis=1)
 
 
 def _hdf5(path, chunk):

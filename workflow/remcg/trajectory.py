@@ -1,7 +1,7 @@
 """Atomistic trajectories and logs, read in chunks and checked on the way. Units: nm, ps."""
 
 import csv
-import math
+import mmap
 import os
 import re
 import struct
@@ -21,7 +21,9 @@ TURNED = 1e-5  # of a box, upper triangle over the largest entry: another conven
 SAME_TIME = 1e-6  # relative, between a time of the config and one of a frame
 TIMELESS = ("dcd", "gsd", "lammpstrj", "pdb", "xyz")  # formats whose frames have no time
 _XTC_MAGIC = (1995, 2023)
-_XTC_HEADER = 56  # bytes: magic, atoms, step, time, box, atoms
+_XTC_HEADER = struct.Struct(">3i10fi")  # magic, atoms, step, time, box, atoms
+_XTC_BOUNDS = 32  # bytes: precision, bounds, smallest index
+_XTC_COUNTS = {1995: struct.Struct(">i"), 2023: struct.Struct(">q")}  # bytes of coordinates
 _XTC_UNCOMPRESSED = 9  # atoms, up to which coordinates are stored as floats
 
 
@@ -31,7 +33,8 @@ class Chunk:
 
     Attributes
     ----------
-    positions : ndarray, shape (n_frames, n_atoms, 3), float64, nm
+    positions : ndarray, shape (n_frames, n_atoms, 3), nm
+        As precise as the file has them.
     boxes : ndarray, shape (n_frames, 3) or (n_frames, 3, 3), nm
         Edges of orthorhombic boxes; where one is not, rows a, b, c, lower-triangular.
     time : ndarray, shape (n_frames,), ps
@@ -295,10 +298,11 @@ def walk_xtc(path, state):
 
     A reader may end silently where a file was cut off or overwritten; the headers tell.
     """
-    size, at, n_frames, n_atoms = os.path.getsize(path), 0, 0, None
-    with open(path, "rb") as stream:
+    at, n_frames, n_atoms = 0, 0, None
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content:
+        size = len(content)
         while at < size:
-            header = _xtc_header(stream, at)
+            header = _xtc_header(content, at, size)
             if header is None or header[0] > size:
                 raise InputError(
                     f"{state}: {path} is truncated in frame {n_frames}, {size - at} bytes after "
@@ -311,52 +315,55 @@ def walk_xtc(path, state):
                     f"{state}: {path} is corrupt at frame {n_frames} (byte {at}), where no XTC "
                     "frame begins; copy it again, or keep only the frames before"
                 )
-            if any(abs(part) > TURNED * max(map(abs, box)) for part in (*box[1:3], box[5])):
-                raise InputError(
-                    f"{state}: {path} has box vectors {box} in frame {n_frames}, but the first must"
-                    " lie along x and the second in the plane of x and y; rotate the system so that"
-                    " they do (any program of GROMACS writes them so)"
-                )
+            if box[1] or box[2] or box[5]:
+                _check_turn(box, path, n_frames, state)
             at, n_frames = end, n_frames + 1
     return n_atoms, n_frames
 
 
-def _xtc_header(stream, at):
-    """(end of the frame, magic number, atoms, box) of the frame at byte ``at``; None if cut off."""
-    stream.seek(at)
-    header = stream.read(_XTC_HEADER)
-    if len(header) < _XTC_HEADER:
+def _check_turn(box, path, frame, state):
+    """Box vectors must be lower-triangular but for rounding."""
+    if max(abs(box[1]), abs(box[2]), abs(box[5])) > TURNED * max(map(abs, box)):
+        raise InputError(
+            f"{state}: {path} has box vectors {box} in frame {frame}, but the first must lie along "
+            "x and the second in the plane of x and y; rotate the system so that they do (any "
+            "program of GROMACS writes them so)"
+        )
+
+
+def _xtc_header(content, at, size):
+    """(end, magic number, atoms, box) of the frame at byte ``at``; None if cut off."""
+    if at + _XTC_HEADER.size > size:
         return None
-    magic, atoms = struct.unpack(">2i", header[:8])
-    box = struct.unpack(">9f", header[16:52])
+    header = _XTC_HEADER.unpack_from(content, at)
+    magic, atoms, box = header[0], header[1], header[4:13]
+    after = at + _XTC_HEADER.size
     if magic not in _XTC_MAGIC or atoms <= 0:
         return at, magic, atoms, box
     if atoms <= _XTC_UNCOMPRESSED:
-        return at + _XTC_HEADER + 12 * atoms, magic, atoms, box
-    stream.seek(at + _XTC_HEADER + 32)  # precision, bounds, smallest index
-    layout = ">q" if magic == 2023 else ">i"
-    count = stream.read(struct.calcsize(layout))
-    if len(count) < struct.calcsize(layout):
+        return after + 12 * atoms, magic, atoms, box
+    count = _XTC_COUNTS[magic]
+    after += _XTC_BOUNDS
+    if after + count.size > size:
         return None
-    (n_bytes,) = struct.unpack(layout, count)
+    (n_bytes,) = count.unpack_from(content, after)
     if n_bytes < 0:
         return at, -1, atoms, box
-    return stream.tell() + 4 * math.ceil(n_bytes / 4), magic, atoms, box
+    return after + count.size + (n_bytes + 3) // 4 * 4, magic, atoms, box
 
 
 def _checked(frames, start, path, state, topology):
-    """A chunk in double precision, or an InputError that names the frame."""
-    positions = frames.xyz.astype(float)
-    bad = ~np.isfinite(positions).all(axis=2)
-    if bad.any():
-        frame, atom = np.argwhere(bad)[0]
+    """A chunk without nonsense, or an InputError that names the frame."""
+    finite = np.isfinite(frames.xyz)
+    if not finite.all():
+        frame, atom, _ = np.argwhere(~finite)[0]
         raise InputError(
             f"{state}: {path} has coordinates that are not numbers in frame {start + frame}, atom "
-            f"{atom} ({topology.atom(int(atom))}); the simulation failed there: keep only "
-            "the frames before, or run it again"
+            f"{atom} ({topology.atom(int(atom))}); the simulation failed there: keep only the "
+            "frames before, or run it again"
         )
     boxes = _boxes(frames, start, path, state)
-    return Chunk(positions, boxes, np.asarray(frames.time, float), start)
+    return Chunk(frames.xyz, boxes, np.asarray(frames.time, float), start)
 
 
 def _boxes(frames, start, path, state):

@@ -2,10 +2,21 @@
 
 from pathlib import Path
 
+from remcg.export.bonded import has_molecules
+from remcg.export.gromacs import write_gromacs
+from remcg.export.hoomd import write_hoomd
 from remcg.export.lammps import write_lammps
 from remcg.export.tables import Start, write_tables
 
-__all__ = ["Start", "write_all", "write_lammps", "write_openmm", "write_tables"]
+__all__ = [
+    "Start",
+    "write_all",
+    "write_gromacs",
+    "write_hoomd",
+    "write_lammps",
+    "write_openmm",
+    "write_tables",
+]
 
 
 def write_openmm(folder, model, states, start, **options):
@@ -16,8 +27,12 @@ def write_openmm(folder, model, states, start, **options):
 
 
 def write_all(folder, model, states, start, **options):
-    """Write ``lammps/``, ``openmm/`` and ``tables/`` below ``folder``."""
+    """Write ``lammps/``, ``openmm/``, ``hoomd/``, ``tables/`` and, where the model has bonded
+    terms, ``gromacs/`` below ``folder``."""
     folder = Path(folder)
     write_lammps(folder / "lammps", model, states, start, **options)
     write_openmm(folder / "openmm", model, states, start, **options)
+    write_hoomd(folder / "hoomd", model, states, start, **options)
     write_tables(folder / "tables", model, states)
+    if model.bonded_terms and has_molecules(start):
+        write_gromacs(folder / "gromacs", model, states, start)

@@ -6,9 +6,10 @@ from remcg.mapping.run import map_trajectory
 from remcg.mapping.sites import Sites, build_sites, operator, sites_of
 from remcg.mapping.table import check_campaign, describe
 from remcg.mapping.warnings import find_warnings
-from remcg.mapping.whole import Unwrapper, map_positions
+from remcg.mapping.whole import Mapper, Unwrapper, map_positions
 
 __all__ = [
+    "Mapper",
     "ResidueMap",
     "SiteMap",
     "Sites",

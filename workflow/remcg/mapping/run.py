@@ -18,7 +18,7 @@ from remcg.mapping.coverage import (
 from remcg.mapping.orient import Orientations
 from remcg.mapping.sites import sites_of
 from remcg.mapping.warnings import find_warnings
-from remcg.mapping.whole import Unwrapper, map_positions
+from remcg.mapping.whole import Mapper
 from remcg.topology import GROUPS
 from remcg.trajectory import Selection, read_frames, read_log
 from remcg.units import KG_M3
@@ -75,26 +75,25 @@ class _Stream:
         self.campaign, self.state, self.sites = campaign, state, sites
         self.r_cut = max(term.r_cut for term in campaign.pair_terms)
         self.excluded = sites.topology.excluded(campaign.exclude)
-        self.unwrap = Unwrapper(topology, sites.atoms)
         self.onset = _Onset(sites, self.r_cut, self.excluded)
         self.bonded = _Ranges(sites)
         self.forces = _forces_of(campaign, state, topology, sites, selection)
         turned = campaign.system.orientations
         self.orientations = Orientations(sites) if turned else None
+        self.map = Mapper(topology, sites, bool(self.forces or self.orientations))
         self.selected = selection.is_active
 
     def __call__(self, chunk):
         """Datasets of the map file and what they get from a chunk."""
         check_cutoff(self.r_cut, chunk.boxes, chunk.number(0), self.state.id)
-        atoms = self.unwrap(chunk, self.state.id)
-        positions = map_positions(self.sites.matrix, atoms)
+        positions = self.map(chunk, self.state.id)
         self.onset.add(positions, chunk.boxes)
         self.bonded.add(positions)
         result = {"positions": positions, "box": chunk.boxes, "time": chunk.time}
         if self.forces:
-            result["forces"] = self.forces(atoms, chunk.boxes)
+            result["forces"] = self.forces(self.map.atoms, chunk.boxes)
         if self.orientations:
-            result["frames"] = self.orientations(atoms)
+            result["frames"] = self.orientations(self.map.atoms)
         if self.selected:
             result["frame"] = np.array([chunk.number(k) for k in range(len(chunk.time))])
         return result

@@ -67,7 +67,7 @@ def _start(campaign, state):
         seed = derived_seed(campaign.seed, "box", state.id)
         fixed = state.pressure is None
         return pdb_text(*fill(templates, settings.molecules, settings.density, seed, fixed))
-    path = Path(getattr(state, "topology", None) or campaign.system.topology)
+    path = Path(state.topology or campaign.system.topology)
     if path.suffix.lower() != ".pdb":
         raise InputError(
             f"reference: a run starts from a PDB file with a box, but the topology is {path}; give "

@@ -212,10 +212,11 @@ def run_stage(work, name, options, previous, threads=1):
     if not (work / f"{name}.tpr").is_file():
         text = "".join(f"{key} = {value}\n" for key, value in options.items())
         write_text(work / f"{name}.mdp", text)
+        has_velocities = options.get("continuation") == "yes" and previous != "start"
         gmx(
             work,
             *("grompp", "-f", f"{name}.mdp", "-c", f"{previous}.gro", "-p", "topology.top"),
-            *("-t", f"{previous}.cpt") if options.get("continuation") == "yes" else (),
+            *("-t", f"{previous}.cpt") if has_velocities else (),
             *("-po", f"{name}.out.mdp", "-o", f"{name}.partial.tpr"),
         )
         os.replace(work / f"{name}.partial.tpr", work / f"{name}.tpr")
@@ -230,12 +231,14 @@ def run_stage(work, name, options, previous, threads=1):
 
 def _check_end(work, name, options):
     """A run that was told to stop ends like one that is over, with fewer steps."""
-    title = (work / f"{name}.gro").read_text().splitlines()[0]
-    step = re.search(r"step=\s*(\d+)", title)
-    if options["integrator"] == "md" and step and int(step[1]) < options["nsteps"]:
+    if options["integrator"] != "md":
+        return
+    log = (work / f"{name}.log").read_text(errors="replace")
+    last = re.findall(r"^ +Step +Time *\n +(\d+) ", log, re.MULTILINE)[-1:]
+    if not last or int(last[0]) < options["nsteps"]:
         raise InputError(
-            f"the stage {name} of the reference stopped at step {step[1]} of {options['nsteps']}; "
-            "run the same command again to go on from there"
+            f"the stage {name} of the reference stopped at step {last[0] if last else 0} of "
+            f"{options['nsteps']}; run the same command again to go on from there"
         )
 
 
@@ -265,11 +268,12 @@ def gmx(work, *arguments, text=""):
 
 
 def _reason(output):
-    """What GROMACS says between its headline and its signature."""
+    """What GROMACS says between its headlines and its signature; it counts errors at the end."""
     text = output.read_text(errors="replace")
-    found = re.split(r"(?:Fatal error|ERROR \d+|Error in user input|WARNING \d+)", text)
-    words = " ".join(found[-1].split("For more information")[0].split())
-    return words.strip(" :").removesuffix("-")[:600] or "no reason given"
+    headline = r"(?:Fatal error|ERROR \d+[^:\n]*|Error in user input|WARNING \d+[^:\n]*):?\n"
+    found = [part.split("\n\n")[0] for part in re.split(headline, text)[1:]]
+    words = " ".join(" ".join(found or [text[-600:]]).split())
+    return words[:600].strip(" -")
 
 
 def _write_frames(work, trajectory, interval, n_frames):

@@ -1,0 +1,302 @@
+"""Speed and memory of the mapping beside numpy and mdtraj, on one core.
+
+make bench NAME=map ARGS="--only memory"
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache, partial
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import yaml
+from benchtools import table
+from benchtools.timing import FULL, QUICK, SINGLE_THREAD, Stopwatch, in_turn, middle, pinned
+
+from remcg import mapping
+from remcg.config import ROOT
+from remcg.io import read_json
+from remcg.trajectory import CHUNK, read_frames
+
+NAME = "map"
+TRAJECTORY = ROOT / "resources" / "spce" / "T280.xtc"
+TOPOLOGY = ROOT / "resources" / "spce" / "topology.pdb"
+MAPPING = ROOT / "config" / "mappings" / "water-1site.yaml"
+N_FRAMES = 100  # in memory
+N_HEXANES, HEXANE = 150, 20  # molecules, atoms of each
+SITES = (7, 6, 7)  # atoms of the sites of a hexane
+COPIES = 2  # of the box of water in each direction
+R_CUT = 0.9  # nm
+
+
+@cache
+def water(n_copies):
+    """Topology and sites of 512 n_copies^3 waters."""
+    top = mdtraj.load_topology(str(TOPOLOGY))
+    whole = top
+    for _ in range(n_copies**3 - 1):
+        whole = whole.join(top)
+    return whole, mapping.build_sites(whole, mapping.read_mapping(MAPPING))
+
+
+def hexanes():
+    """Topology and sites of hexanes of three sites with all atoms."""
+    topology = mdtraj.Topology()
+    names = [f"C{i}" for i in range(1, HEXANE + 1)]
+    for _ in range(N_HEXANES):
+        residue = topology.add_residue("HEX", topology.add_chain())
+        atoms = [topology.add_atom(name, mdtraj.element.carbon, residue) for name in names]
+        for first, second in pairwise(atoms):
+            topology.add_bond(first, second)
+    edges = np.cumsum([0, *SITES])
+    rules = tuple(
+        mapping.SiteMap(name, name, names[low:high])
+        for name, low, high in zip("ABC", edges, edges[1:])
+    )
+    return topology, mapping.build_sites(topology, {"HEX": mapping.ResidueMap(rules)})
+
+
+def _timed(function, pace, n_frames):
+    """Frames per CPU second of calls of ``function``."""
+    watch, calls = Stopwatch(), 0
+    while watch.cpu < pace.seconds or calls < 1:
+        function()
+        calls += 1
+    return watch.timing(calls * n_frames)
+
+
+def _race(functions, pace, n_frames):
+    """Median rates (frames per second) of functions that are called in turn."""
+    for function in functions.values():
+        function()
+    measures = {
+        name: partial(_timed, function, pace, n_frames) for name, function in functions.items()
+    }
+    return {name: middle(each) for name, each in in_turn(measures, pace.rounds).items()}
+
+
+def _in_memory(case, sites, pace):
+    """Rows of sites of frames in memory, beside weights, products and ``add.reduceat``."""
+    matrix = sites.matrix
+    positions = np.random.default_rng(1).uniform(0.0, 3.0, (N_FRAMES, matrix.shape[1], 3))
+    starts, weights = matrix.indptr[:-1].astype(np.int64), matrix.data[:, None]
+    # every atom is in one site and sites are in the order of the atoms: nothing to gather
+    assert np.array_equal(matrix.indices, np.arange(matrix.shape[1]))
+
+    def reduceat():
+        return np.add.reduceat(positions * weights, starts, axis=1)
+
+    def ours():
+        return mapping.map_positions(matrix, positions)
+
+    np.testing.assert_allclose(ours(), reduceat(), atol=1e-12)
+    rates = _race({"ours": ours, "numpy": reduceat}, pace, N_FRAMES)
+    ratio = rates["ours"] / rates["numpy"]
+    peer = f"numpy {version('numpy')}, add.reduceat"
+    return [table.row(case, rates["ours"], rates["numpy"], peer, "frames/s", ratio, ">=", 1.0)]
+
+
+def memory_water(pace):
+    case = f"frames in memory, 512 waters of one site, {N_FRAMES} frames"
+    return _in_memory(case, water(1)[1], pace), {}
+
+
+def memory_hexane(pace):
+    case = f"frames in memory, {N_HEXANES} hexanes of three sites, {N_FRAMES} frames"
+    return _in_memory(case, hexanes()[1], pace), {}
+
+
+def _enlarged(folder, n_copies):
+    """An XTC of copies of the box of water, a quarter of its frames."""
+    topology, _ = water(n_copies)
+    path = Path(folder) / "large.xtc"
+    frames = mdtraj.load(str(TRAJECTORY), top=str(TOPOLOGY))[::4]
+    edges, shifts = frames.unitcell_lengths[:, None], np.ndindex(*(n_copies,) * 3)
+    xyz = np.concatenate([frames.xyz + np.array(shift) * edges for shift in shifts], axis=1)
+    large = mdtraj.Trajectory(xyz, topology, frames.time)
+    large.unitcell_lengths = frames.unitcell_lengths * n_copies
+    large.unitcell_angles = frames.unitcell_angles
+    large.save_xtc(str(path))
+    return path
+
+
+def _reading(case, path, topology, sites, pace):
+    """Row of the time to read and map a file beside that of reading it."""
+    mapped = mapping.Mapper(topology, sites)
+
+    def alone():
+        return sum(len(chunk) for chunk in mdtraj.iterload(str(path), top=topology, chunk=CHUNK))
+
+    def ours():
+        for chunk in read_frames([path], topology, "state"):
+            mapped(chunk, "state")
+
+    rates = _race({"ours": ours, "mdtraj": alone}, pace, alone())
+    ratio = rates["mdtraj"] / rates["ours"]
+    peer = f"mdtraj {version('mdtraj')}, iterload alone"
+    units = rates["ours"], rates["mdtraj"], peer, "frames/s"
+    return table.row(case, *units, ratio, "<=", 1.2)
+
+
+def reading(pace):
+    """Time with the mapping over time without it."""
+    case = "XTC of {} waters: time to read and map over time to read"
+    rows = [_reading(case.format(512), TRAJECTORY, *water(1), pace)]
+    if pace is FULL:
+        with tempfile.TemporaryDirectory() as folder:
+            path = _enlarged(folder, COPIES)
+            rows.append(_reading(case.format(512 * COPIES**3), path, *water(COPIES), pace))
+    return rows, {}
+
+
+def _campaign(folder, n_repeats):
+    """A config whose state reads the trajectory several times."""
+    content = {
+        "campaign": "bench",
+        "system": {"topology": str(TOPOLOGY), "mapping": str(MAPPING)},
+        "states": [
+            {"id": "cold", "temperature": 280, "trajectory": [str(TRAJECTORY)] * n_repeats},
+        ],
+        "model": {
+            "temperature": "constant",
+            "terms": [{"kind": "pair", "sites": ["W", "W"], "r_cut": R_CUT, "n_basis": 34}],
+        },
+    }
+    path = Path(folder) / f"campaign-{n_repeats}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def stage(pace):
+    """The whole stage, with onset and file, beside reading alone."""
+    from remcg import config
+
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = config.load(_campaign(folder, 1))
+        output = Path(folder) / "map.h5"
+        topology, _ = water(1)
+
+        def ours():
+            mapping.map_trajectory(campaign, "cold", output, output.with_suffix(".json"))
+
+        def alone():
+            chunks = mdtraj.iterload(str(TRAJECTORY), top=topology, chunk=CHUNK)
+            return sum(len(chunk) for chunk in chunks)
+
+        sys.stdout.flush()
+        with open(os.devnull, "w") as nowhere:
+            shown, sys.stdout = sys.stdout, nowhere  # its warnings
+            try:
+                rates = _race({"ours": ours, "mdtraj": alone}, pace, alone())
+            finally:
+                sys.stdout = shown
+    case = "the whole stage (topology, onset, map file), 512 waters: time over time to read"
+    peer = f"mdtraj {version('mdtraj')}, iterload alone"
+    ratio = rates["mdtraj"] / rates["ours"]
+    return [table.row(case, rates["ours"], rates["mdtraj"], peer, "frames/s", ratio)], {}
+
+
+def _peak(folder, n_repeats):
+    """Peak memory (MiB) of a process that maps the trajectory so many times."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchtools.peak",
+        _campaign(folder, n_repeats),
+        "cold",
+        folder,
+    ]
+    done = subprocess.run(
+        list(map(str, command)), cwd=Path(__file__).parent, env=os.environ | SINGLE_THREAD,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
+    return float(done.stdout.split()[-1])
+
+
+def memory(pace):
+    """Peak of the stage for a trajectory and for one four times as long."""
+    many = 8 if pace is FULL else 4
+    with tempfile.TemporaryDirectory() as folder:
+        short, long = (_peak(folder, n) for n in (many // 4, many))
+    case = f"peak memory of the stage, {many} trajectories in a row"
+    peer = f"remcg, {many // 4} of them"
+    return [table.row(case, long, short, peer, "MiB", long / short, "<=", 1.05)], {}
+
+
+CASES = {
+    "memory-water": memory_water,
+    "memory-hexane": memory_hexane,
+    "reading": reading,
+    "stage": stage,
+    "memory": memory,
+}
+_ALL_CORES = os.sched_getaffinity(0)
+
+
+def run(names, pace):
+    """Rows and details of some cases, on one core; a case that fails is told and left out."""
+    rows, details, failed = [], {}, []
+    with pinned({max(_ALL_CORES)}):
+        for name in names:
+            begin = time.monotonic()
+            print(f"{name} ...", flush=True)
+            try:
+                more, details[name] = CASES[name](pace)
+            except Exception as error:
+                failed.append(name)
+                print(f"  failed: {type(error).__name__}: {error}", flush=True)
+                continue
+            rows += more
+            print(f"  {time.monotonic() - begin:.0f} s", flush=True)
+    return rows, details, failed
+
+
+def _versions():
+    names = ("mdtraj", "numba", "numpy")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
+
+
+def _arguments(argv):
+    parser = argparse.ArgumentParser(prog="bench/map.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="does it run? figures mean nothing")
+    parser.add_argument("--only", choices=CASES, action="append", help="a case; may be repeated")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="result file (default: bench/results/map.json after a full run of all cases)",
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="run nothing, show bench/results/map.json"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = _arguments(argv)
+    output, results = arguments.output, table.RESULTS / f"{NAME}.json"
+    if arguments.markdown:
+        print(table.markdown(read_json(results)))
+        return 0
+    if not (output or arguments.quick or arguments.only):
+        output = results
+    print(table.machine())
+    rows, details, failed = run(arguments.only or list(CASES), QUICK if arguments.quick else FULL)
+    print()
+    table.show(rows)
+    if output:
+        table.write(output, NAME, rows, details=details, versions=_versions())
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
