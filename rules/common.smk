@@ -140,19 +140,26 @@ def all_records(wildcards):
 
 
 def nearest_training_state(wildcards):
-    """The training state next in temperature: a prediction starts where it ended."""
-    temperature = STATES[wildcards.state].temperature
-    return min(CAMPAIGN.training, key=lambda s: abs(s.temperature - temperature)).id
+    """The training state next in temperature, of the same molecules where there is one."""
+    topology, temperature = CAMPAIGN.topology(wildcards.state), STATES[wildcards.state].temperature
+    alike = [s for s in CAMPAIGN.training if CAMPAIGN.topology(s.id) == topology]
+    return min(alike or CAMPAIGN.training, key=lambda s: abs(s.temperature - temperature)).id
 
 
 def nearest_samples(wildcards):
-    k = numbered(last_iteration() - 1)
+    """Where a prediction starts: samples of the same molecules, or the state's own reference."""
     state = nearest_training_state(wildcards)
+    if CAMPAIGN.topology(state) != CAMPAIGN.topology(wildcards.state):
+        return results("map/{s}.h5", s=wildcards.state)
+    k = numbered(last_iteration() - 1)
     return results("rem/iter-{k}/sample/{s}.h5", k=k, s=state)
 
 
 def template_trajectory(wildcards):
-    return relative(STATES[nearest_training_state(wildcards)].trajectory)
+    state = nearest_training_state(wildcards)
+    if CAMPAIGN.topology(state) != CAMPAIGN.topology(wildcards.state):
+        state = wildcards.state
+    return relative(STATES[state].trajectory)
 
 
 def of_all_states(pattern):

@@ -454,3 +454,42 @@ def test_the_guess_of_sampled_chains_is_their_potential_within_its_noise(tetrame
         x = np.linspace(*ranges[term.kind], 100)
         step = term.basis.values(x) @ theta - POTENTIALS[term.kind](x)
         assert np.std(step) < 0.06 * KB * 300.0
+
+
+def test_the_basis_of_a_pair_is_chosen_beside_bonded_terms_and_without_excluded_pairs(tmp_path):
+    """Chains that do not interact: few functions, whatever the intramolecular distances are."""
+    found, names = chains.topology(40), ("A", "B")
+    states = [SimpleNamespace(id=f"T{T:g}", temperature=T, weight=1.0) for T in (280.0, 320.0)]
+    files, facts = [], []
+    for k, state in enumerate(states):
+        positions, boxes = chains.frames(POTENTIALS, state.temperature, 300, 40, 3, 4.0, seed=k)
+        files.append(chains.write_map(tmp_path / f"{k}.h5", positions, boxes, found, names))
+        bonded_facts = {}
+        for group in bonded.groups_of(found, names):
+            x = bonded.coordinates(positions, group.sites)
+            bonded_facts[group.key] = {"low": x.min(), "high": x.max(), "n": len(group.sites)}
+        facts.append(
+            {
+                "site_names": list(names),
+                "n_frames": 300,
+                "n_molecules": 40,
+                "volume_per_molecule": 64.0 / 40,
+                "onset": {"A-A": 0.02, "A-B": 0.02},
+                "bonded": bonded_facts,
+            }
+        )
+    pair = PairTermConfig(kind="pair", sites=["A", "B"], r_cut=1.0, n_basis="auto", r_min=0.02)
+    angle = AngleTermConfig(kind="angle", sites=["A", "B", "A"])
+    model = ModelConfig(terms=[pair, bond(), angle], temperature="constant")
+    campaign = SimpleNamespace(
+        model=model,
+        training=states,
+        bonded_terms=model.terms[1:],
+        exclude=model.excluded,
+        reference_temperature=300.0,
+    )
+    chosen, sizes = terms.resolve(campaign, files, facts)
+    assert model.excluded == ("1-2", "1-3") and list(sizes) == ["A-B"]
+    assert chosen[0].n_basis <= 8 and [t.n_basis for t in chosen[1:]] == [16, 16]
+    terms.write(tmp_path / "terms.json", list(names), chosen)
+    assert terms.read(tmp_path / "terms.json") == (list(names), chosen)

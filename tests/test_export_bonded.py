@@ -1,10 +1,13 @@
 """Exported molecules: LAMMPS and OpenMM have the energies and forces of the engine."""
 
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 import openmm
 import pytest
+from mdtraj.formats import TRRTrajectoryFile
 
 from naive import short_steps
 from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
@@ -227,3 +230,73 @@ def test_hoomd_arrays_hold_every_term_and_group(tmp_path):
     theta = model.term_theta(280.0)[0]
     np.testing.assert_allclose(u, model.terms[0].basis.values(r) @ theta, rtol=1e-9)
     np.testing.assert_allclose(f, -model.terms[0].basis.values(r, 1) @ theta, rtol=1e-9)
+
+
+TOPOLOGY = """[ defaults ]
+1 1 no 1.0 1.0
+[ atomtypes ]
+A 15.0 0.0 A 0.0 0.0
+B 14.0 0.0 A 0.0 0.0
+#include "molecules.itp"
+[ system ]
+chains
+[ molecules ]
+CHAIN0 {n_molecules}
+"""
+RUN = """integrator = md
+nsteps = 0
+nstfout = 1
+nstenergy = 1
+nstcalcenergy = 1
+cutoff-scheme = Verlet
+rvdw = 0.8
+rcoulomb = 0.8
+"""
+
+
+def write_gro(path, start):
+    """Coordinates with enough decimals not to be rounded."""
+    lines = ["chains", str(len(start.positions))]
+    for k, (kind, x) in enumerate(zip(start.site_types, start.positions)):
+        name, molecule = start.site_names[kind], start.topology.molecule[k] + 1
+        place = "".join(f"{value:15.9f}" for value in x)
+        lines.append(f"{molecule:5d}{'CHAIN0'[:5]:<5s}{name:>5s}{k + 1:5d}{place}")
+    lines.append(" ".join(f"{edge:.9f}" for edge in start.box))
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.skipif(not shutil.which("gmx"), reason="GROMACS is not installed")
+@pytest.mark.parametrize("forms", [False, True])
+def test_gromacs_has_the_bonded_forces_of_the_engine(tmp_path, forms):
+    """To the single precision of its common builds; the tables are read with mdrun -tableb."""
+    start, engine = configuration(BOXES["brick"], n_molecules=20, n_single=0, seed=5)
+    model = a_model(("1-2", "1-3", "1-4"), forms)
+    write_all(tmp_path, model, STATES[:1], start)
+    folder = tmp_path / "gromacs"
+    (folder / "topol.top").write_text(TOPOLOGY.format(n_molecules=20))
+    (folder / "run.mdp").write_text(RUN)
+    write_gro(folder / "conf.gro", start)
+    tables = [f"T280/table_{name}.xvg" for name in ("b0", "a0", "d0")]
+    for command in (
+        ["grompp", "-f", "run.mdp", "-c", "conf.gro", "-p", "topol.top", "-o", "run.tpr"],
+        ["mdrun", "-s", "run.tpr", "-deffnm", "run", "-nt", "1", "-tableb", *tables],
+    ):
+        command = ["gmx", "-quiet", "-nobackup", *command]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    with TRRTrajectoryFile(str(folder / "run.trr")) as file:
+        found = file._read(1, None, get_velocities=False, get_forces=True)[-1][0]
+    bonded = Model(
+        model.site_types,
+        model.terms,
+        model.reference_temperature,
+        model.v0,
+        tuple(
+            block * (term.kind not in ("pair", "volume"))
+            for term, block in zip(model.terms, model.coefficients)
+        ),
+    )
+    _, forces = of_engine(bonded, 280.0, engine)
+    deviation = np.abs(found - forces).max() / np.sqrt((forces**2).mean())
+    print("forces of GROMACS", deviation)
+    assert deviation < 2e-4

@@ -1,5 +1,7 @@
 """The guess is exact for a dilute gas, where g(r) = exp(-U/kT)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,22 @@ def test_the_volume_term_makes_up_for_the_missing_pressure():
             state.volume, 1000, state.temperature
         )
         assert total == pytest.approx(state.pressure, rel=1e-9)
+
+
+def test_a_state_without_a_pair_says_nothing_about_it():
+    states = [dilute(270.0), dilute(330.0)]
+    without = replace(states[0], temperature=300.0, rdf={"A-A": np.zeros_like(R)})
+    found = [guess(("A",), TERMS[:1], 300.0, 80.0, s) for s in (states, [*states, without])]
+    assert np.array_equal(found[0].parameters, found[1].parameters)
+
+
+def test_pairs_of_one_molecule_alone_begin_with_their_core():
+    """Its g(r) is high by far, because its sites are bonded."""
+    states = [replace(dilute(T, onset=0.4), n_molecules=1) for T in (270.0, 330.0)]
+    states = [replace(s, rdf={"A-A": 1e4 * s.rdf["A-A"]}) for s in states]
+    model = guess(("A",), TERMS[:1], 300.0, 80.0, states)
+    theta = model.term_theta(300.0)[0]
+    beyond = BASIS.values(np.linspace(0.45, 0.9, 50)) @ theta
+    assert np.abs(beyond).max() < 0.1 * KB * 300.0
+    core = BASIS.values(np.array([0.1, 0.2, 0.3, 0.35])) @ theta
+    assert np.all(np.diff(core) < -2.0 * KB * 300.0)

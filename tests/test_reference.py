@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import jsonschema
 import mdtraj
 import numpy as np
 import openmm
 import pandas as pd
 import pytest
+import yaml
 from openmm import app, unit
 
 from remcg import config
@@ -284,6 +286,12 @@ def test_the_campaigns_that_come_along_name_what_their_references_are_made_of(na
         sites = sites_of(topology, chosen.system.mapping)[1]
         named = {site for term in chosen.pair_terms for site in term.sites}
         assert set(sites.names) == named
+
+
+def test_the_schema_accepts_the_campaigns_that_come_along():
+    validator = jsonschema.Draft202012Validator(config.schema())
+    for path in sorted((ROOT / "config").glob("*.yaml")):
+        assert not list(validator.iter_errors(yaml.safe_load(path.read_text()))), path.name
 
 
 def test_a_reference_is_made_outside_the_workflow(tmp_path, capsys):

@@ -317,3 +317,14 @@ def test_the_table_tells_what_maps_to_what():
     assert "bond     A-B                       4" in text
     assert "angle    A-B-A                     2" in text
     assert "2 molecules (2 of 3 sites), 6 sites of 12 atoms; 18 of 36 dimensions" in text
+
+
+def test_the_mapping_in_the_documentation_is_legal():
+    text = (Path(__file__).parents[1] / "config" / "README.md").read_text()
+    block = text[text.index("```yaml\nHEX:") :]
+    rules = read(block[len("```yaml\n") : block.index("```", 3)])
+    assert list(rules) == ["HEX", "HXU", "NA"] and rules["NA"] is None
+    names = ["C3", "H31", "H32", "C4", "H41", "H42", "C5"]
+    top = molecules.topology([("HEX", names)], [(i, i + 1) for i in range(6)])
+    found = [top.atom(k).name for k in top.select(rules["HEX"].sites[1].select)]
+    assert found == names[:-1]

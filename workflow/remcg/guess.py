@@ -98,7 +98,9 @@ def guess(site_types, terms, reference_temperature, v0, states, exclude=()):
 
     fitted to all states at once, each bin weighted by the error of its ln p. Where nothing was
     sampled a pair continues along a repulsive tangent, a bond and the lower end of an angle along
-    rising parabolas, and a gap between two wells is filled up to the energy of half a count.
+    rising parabolas, and a gap between two wells is filled up to the energy of half a count. Pairs
+    of one molecule alone have nothing but this core: the distances within it follow from its bonds
+    as much as from its pairs.
 
     Parameters
     ----------
@@ -126,7 +128,8 @@ def guess(site_types, terms, reference_temperature, v0, states, exclude=()):
     parameters = np.zeros(model.n_params)
     for term, part in zip(model.terms, model.parameter_slices):
         if term.kind == "pair":
-            curves = [(s.temperature, *_mean_force_potential(term, s)) for s in states]
+            met = [s for s in states if _counts(term, s)[1].any()]
+            curves = [(s.temperature, *_mean_force_potential(term, s)) for s in met]
             parameters[part] = fitted(term, model, curves)
         elif term.kind != "volume":
             parameters[part] = _bonded_parameters(term, model, states)
@@ -215,7 +218,10 @@ def fitted(term, model, curves, has_constant=False):
 
 
 def _mean_force_potential(term, state):
-    """Distances, -kT ln g and weights, with the core continued where nothing was sampled."""
+    """Distances, -kT ln g and weights, with the core continued where nothing was sampled.
+
+    Of a molecule alone, whose g is that of its own sites, the potential is zero beyond the core.
+    """
     thermal = KB * state.temperature
     r, counts = _counts(term, state)
     inside = (r > term.basis.r_min) & (r < term.basis.r_cut)
@@ -223,7 +229,8 @@ def _mean_force_potential(term, state):
     sampled = counts >= min(MIN_COUNT, counts.max())  # a sparse pair has its best bins at least
     first = int(np.argmax(sampled))
     potential = np.zeros_like(r)
-    potential[sampled] = -thermal * np.log(g[sampled])
+    if state.n_molecules > 1:
+        potential[sampled] = -thermal * np.log(g[sampled])
     slope = np.polyfit(r[sampled][:5], potential[sampled][:5], 1)[0] if sampled.sum() > 1 else 0.0
     slope = min(slope, -CORE_SLOPE * thermal)
     potential[:first] = potential[first] + slope * (r[:first] - r[first])

@@ -1,6 +1,7 @@
 """Molecules in one piece across the boundaries of the box, and the sites of many frames."""
 
-import math
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,11 +15,74 @@ INDEX = np.uint32  # kernels need not ask whether it counts from the end
 LONGEST_BOND = 0.5  # nm; a longer one means a corrupt frame or another topology
 
 
-class Unwrapper:
-    """Makes molecules whole across the boundaries of orthorhombic and triclinic boxes.
+class Walks(NamedTuple):
+    """Molecules as arrays for the kernel.
 
-    Each molecule is walked from its first atom along its bonds. Atoms that no bond reaches are
-    placed next to the first atom.
+    root: first atom of each; child, parent, bonded: atoms that are reached one after the other, the
+    atoms before them, and whether the two are bonded; start, column, weight: the rows of the
+    mapping, as of a csr_matrix.
+    """
+
+    root: np.ndarray
+    child: np.ndarray
+    parent: np.ndarray
+    bonded: np.ndarray
+    start: np.ndarray
+    column: np.ndarray
+    weight: np.ndarray
+
+
+class Mapper:
+    """Molecules in one piece, and their sites, chunk by chunk.
+
+    Boxes are orthorhombic or triclinic. Each molecule is walked from its first atom along its
+    bonds; atoms that no bond reaches are placed next to the first atom.
+
+    Parameters
+    ----------
+    topology : mdtraj.Topology
+    sites : remcg.mapping.Sites
+    keep_atoms : bool
+        Whether :attr:`atoms` is to hold the atoms of whole molecules.
+
+    Attributes
+    ----------
+    atoms : ndarray, shape (n_frames, n_atoms, 3), or None
+        Of the last chunk, nm; the next one overwrites it.
+    """
+
+    def __init__(self, topology, sites, keep_atoms=False):
+        self.topology, self.keep_atoms, self.atoms = topology, keep_atoms, None
+        self.walks = _walks(topology, sites.atoms, sites.matrix)
+        self._buffers = np.empty((0, 0, 3)), np.empty((0, 0, 3))
+
+    def __call__(self, chunk, state):
+        """Positions of the sites (n_frames, n_sites, 3), nm; the next call overwrites them."""
+        n_frames, n_atoms, _ = chunk.positions.shape
+        if len(self._buffers[0]) < n_frames:
+            sites = np.empty((n_frames, len(self.walks.start) - 1, 3))
+            self._buffers = sites, np.empty((n_frames if self.keep_atoms else 0, n_atoms, 3))
+        sites, atoms = (buffer[:n_frames] for buffer in self._buffers)
+        given = np.ascontiguousarray(chunk.positions)
+        frame, k, square = _map_frames(given, many(chunk.boxes), self.walks, atoms, sites)
+        if square > 0.0:
+            raise self._torn(square**0.5, chunk.number(frame), k, state)
+        self.atoms = atoms if self.keep_atoms else None
+        return sites
+
+    def _torn(self, length, frame, k, state):
+        """The error of step ``k``, along a bond that is too long."""
+        ends = self.walks.parent[k], self.walks.child[k]
+        atoms = " and ".join(str(self.topology.atom(int(atom))) for atom in ends)
+        return InputError(
+            f"{state}: in frame {frame} the bonded atoms {atoms} are {length:.3g} nm apart (more "
+            f"than {LONGEST_BOND:g} nm); the trajectory is corrupt there, or the topology lists "
+            "its atoms in another order"
+        )
+
+
+class Unwrapper:
+    """Makes molecules whole, as :class:`Mapper` does, without sites.
 
     Parameters
     ----------
@@ -28,68 +92,27 @@ class Unwrapper:
     """
 
     def __init__(self, topology, molecules):
-        self.topology = topology
-        neighbours = {}
-        for bond in topology.bonds:
-            a, b = bond[0].index, bond[1].index
-            neighbours.setdefault(a, []).append(b)
-            neighbours.setdefault(b, []).append(a)
-        steps = [_walk([int(atom) for atom in atoms], neighbours) for atoms in molecules]
-        # child, parent, whether they are bonded; every parent comes before its children
-        self.steps = np.array([step for each in steps for step in each], INDEX).reshape(-1, 3)
+        none = SimpleNamespace(atoms=molecules, matrix=csr_matrix((0, topology.n_atoms)))
+        self._map = Mapper(topology, none, keep_atoms=True)
 
     def __call__(self, chunk, state):
         """Positions of a chunk of frames, shape (n_frames, n_atoms, 3), nm, molecules whole."""
-        whole = np.empty(chunk.positions.shape)
-        sites = np.empty((len(whole), 0, 3))
-        self._run(csr_matrix((0, whole.shape[1])), chunk, whole, sites, state)
-        return whole
-
-    def _run(self, matrix, chunk, whole, sites, state):
-        """Fill whole atoms, of each frame or of the last one only, and sites."""
-        given = np.ascontiguousarray(chunk.positions)
-        rows = _rows(matrix)
-        worst = _map_frames(given, many(chunk.boxes), self.steps, *rows, whole, sites)
-        if worst[0] > LONGEST_BOND:
-            length, frame, k = worst[0], int(worst[1]), int(worst[2])
-            child, parent, _ = self.steps[k]
-            atoms = " and ".join(str(self.topology.atom(int(i))) for i in (parent, child))
-            raise InputError(
-                f"{state}: in frame {chunk.number(frame)} the bonded atoms {atoms} are "
-                f"{length:.3g} nm apart (more than {LONGEST_BOND:g} nm); the trajectory is "
-                "corrupt there, or the topology lists its atoms in another order"
-            )
+        self._map(chunk, state)
+        return self._map.atoms.copy()
 
 
-class Mapper:
-    """Sites of whole molecules, chunk by chunk; its arrays are overwritten by the next chunk.
-
-    Parameters
-    ----------
-    topology : mdtraj.Topology
-    sites : remcg.mapping.Sites
-    keep_atoms : bool
-        Whether :attr:`atoms` is to hold the atoms of whole molecules.
-    """
-
-    def __init__(self, topology, sites, keep_atoms=False):
-        self.unwrap = Unwrapper(topology, sites.atoms)
-        self.matrix = sites.matrix
-        self.keep_atoms = keep_atoms
-        self._atoms = np.empty((1, 0, 3))
-        self._sites = np.empty((0, 0, 3))
-        self.atoms = None
-
-    def __call__(self, chunk, state):
-        """Positions of the sites (n_frames, n_sites, 3), nm."""
-        n_frames, n_atoms, _ = chunk.positions.shape
-        if len(self._sites) < n_frames or self._atoms.shape[1] != n_atoms:
-            self._sites = np.empty((n_frames, self.matrix.shape[0], 3))
-            self._atoms = np.empty((n_frames if self.keep_atoms else 1, n_atoms, 3))
-        sites = self._sites[:n_frames]
-        self.unwrap._run(self.matrix, chunk, self._atoms, sites, state)
-        self.atoms = self._atoms[:n_frames] if self.keep_atoms else None
-        return sites
+def _walks(topology, molecules, matrix):
+    """Gather the walks through molecules and the rows of a mapping."""
+    neighbours = {}
+    for bond in topology.bonds:
+        a, b = bond[0].index, bond[1].index
+        neighbours.setdefault(a, []).append(b)
+        neighbours.setdefault(b, []).append(a)
+    walks = [_walk([int(atom) for atom in atoms], neighbours) for atoms in molecules]
+    steps = np.array([step for walk in walks for step in walk], int).reshape(-1, 3)
+    arrays = [atoms[0] for atoms in molecules], *steps.T, matrix.indptr, matrix.indices
+    arrays = [np.ascontiguousarray(each, INDEX) for each in arrays]
+    return Walks(*arrays, matrix.data)
 
 
 def _walk(atoms, neighbours):
@@ -113,55 +136,49 @@ def _walk(atoms, neighbours):
     return steps
 
 
-@njit(cache=True)
-def _map_frames(given, boxes, steps, starts, columns, weights, whole, sites):
-    """Make molecules whole and map them; (length, frame, step) of the longest bond.
+@njit(cache=True, error_model="numpy")
+def _map_frames(given, boxes, walks, kept, sites):
+    """Make molecules whole and map them; (frame, step, length squared) of the longest bond.
 
-    ``whole`` holds the atoms of every frame, or of one frame after the other.
+    The length is 0 where no bond is too long. Atoms are kept where ``kept`` has room for them.
+    There are no calls and views inside: they would take longer than the work.
     """
-    worst = np.zeros(3)
-    longest = 0.0
+    root, child, parent, bonded = walks.root, walks.child, walks.parent, walks.bonded
+    start, column, weight = walks.start, walks.column, walks.weight
+    atoms, longest, where, which = np.empty(given.shape[1:]), 0.0, 0, 0
     for f in range(given.shape[0]):
-        atoms = whole[f if whole.shape[0] > 1 else 0]
-        for i in range(atoms.shape[0]):
+        if kept.shape[0] > 0:
+            atoms[:] = given[f]
+        edge_x, edge_y, edge_z = boxes[f, 0, 0], boxes[f, 1, 1], boxes[f, 2, 2]
+        shear_yx, shear_zx, shear_zy = boxes[f, 1, 0], boxes[f, 2, 0], boxes[f, 2, 1]
+        # shorter steps are in the same image: what a division would tell more slowly
+        near_x, near_y, near_z = NEAR * edge_x, NEAR * edge_y, NEAR * edge_z
+        for k in range(root.shape[0]):
             for d in range(3):
-                atoms[i, d] = given[f, i, d]
-        found, k = _make_whole(atoms, boxes[f], steps)
-        if found > longest:
-            longest = found
-            worst[1], worst[2] = f, k
-        _multiply(starts, columns, weights, atoms, sites[f])
-    worst[0] = math.sqrt(longest)
-    return worst
-
-
-@njit(cache=True)
-def _make_whole(atoms, box, steps):
-    """Shift the atoms of a frame in place, step by step; longest bond, squared, and its step."""
-    edge_x, edge_y, edge_z = box[0, 0], box[1, 1], box[2, 2]
-    # shorter steps are in the same image: what a division would tell more slowly
-    near_x, near_y, near_z = NEAR * edge_x, NEAR * edge_y, NEAR * edge_z
-    longest, which = 0.0, 0
-    for k in range(steps.shape[0]):
-        child, parent = steps[k, 0], steps[k, 1]
-        dx = atoms[child, 0] - atoms[parent, 0]
-        dy = atoms[child, 1] - atoms[parent, 1]
-        dz = atoms[child, 2] - atoms[parent, 2]
-        if abs(dz) > near_z:
-            n = np.rint(dz / edge_z)
-            dx, dy, dz = dx - n * box[2, 0], dy - n * box[2, 1], dz - n * edge_z
-        if abs(dy) > near_y:
-            n = np.rint(dy / edge_y)
-            dx, dy = dx - n * box[1, 0], dy - n * edge_y
-        if abs(dx) > near_x:
-            dx -= np.rint(dx / edge_x) * edge_x
-        square = dx * dx + dy * dy + dz * dz
-        if square > longest and steps[k, 2] == 1:
-            longest, which = square, k
-        atoms[child, 0] = atoms[parent, 0] + dx
-        atoms[child, 1] = atoms[parent, 1] + dy
-        atoms[child, 2] = atoms[parent, 2] + dz
-    return longest, which
+                atoms[root[k], d] = given[f, root[k], d]
+        for k in range(child.shape[0]):
+            i, j = child[k], parent[k]
+            x, y, z = atoms[j, 0], atoms[j, 1], atoms[j, 2]
+            dx, dy, dz = given[f, i, 0] - x, given[f, i, 1] - y, given[f, i, 2] - z
+            if (abs(dx) > near_x) | (abs(dy) > near_y) | (abs(dz) > near_z):
+                n = np.rint(dz / edge_z)
+                dx, dy, dz = dx - n * shear_zx, dy - n * shear_zy, dz - n * edge_z
+                n = np.rint(dy / edge_y)
+                dx, dy = dx - n * shear_yx, dy - n * edge_y
+                dx -= np.rint(dx / edge_x) * edge_x
+            square = dx * dx + dy * dy + dz * dz
+            if square > LONGEST_BOND**2 and square > longest and bonded[k]:
+                longest, where, which = square, f, k
+            atoms[i, 0], atoms[i, 1], atoms[i, 2] = x + dx, y + dy, z + dz
+        for row in range(sites.shape[1]):
+            x = y = z = 0.0
+            for k in range(start[row], start[row + 1]):
+                i, w = column[k], weight[k]
+                x, y, z = x + w * atoms[i, 0], y + w * atoms[i, 1], z + w * atoms[i, 2]
+            sites[f, row, 0], sites[f, row, 1], sites[f, row, 2] = x, y, z
+        if kept.shape[0] > 0:
+            kept[f] = atoms
+    return where, which, longest
 
 
 def map_positions(matrix, positions):
@@ -183,27 +200,20 @@ def map_positions(matrix, positions):
             " give (n_frames, n_atoms, 3)"
         )
     result = np.empty((len(positions), matrix.shape[0], 3))
-    _multiply_all(*_rows(matrix), positions, result)
+    starts, columns = matrix.indptr.astype(INDEX), matrix.indices.astype(INDEX)
+    _multiply(starts, columns, matrix.data, positions, result)
     return result
 
 
-def _rows(matrix):
-    return matrix.indptr.astype(INDEX), matrix.indices.astype(INDEX), matrix.data
-
-
 @njit(cache=True)
-def _multiply_all(starts, columns, weights, positions, result):
+def _multiply(starts, columns, weights, positions, result):
     for f in range(positions.shape[0]):
-        _multiply(starts, columns, weights, positions[f], result[f])
-
-
-@njit(cache=True)
-def _multiply(starts, columns, weights, atoms, sites):
-    for i in range(sites.shape[0]):
-        x = y = z = 0.0
-        for k in range(starts[i], starts[i + 1]):
-            atom, weight = columns[k], weights[k]
-            x += weight * atoms[atom, 0]
-            y += weight * atoms[atom, 1]
-            z += weight * atoms[atom, 2]
-        sites[i, 0], sites[i, 1], sites[i, 2] = x, y, z
+        atoms, sites = positions[f], result[f]
+        for i in range(sites.shape[0]):
+            x = y = z = 0.0
+            for k in range(starts[i], starts[i + 1]):
+                atom, weight = columns[k], weights[k]
+                x += weight * atoms[atom, 0]
+                y += weight * atoms[atom, 1]
+                z += weight * atoms[atom, 2]
+            sites[i, 0], sites[i, 1], sites[i, 2] = x, y, z
