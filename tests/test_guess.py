@@ -72,7 +72,7 @@ def test_a_state_without_a_pair_says_nothing_about_it():
 
 @pytest.mark.parametrize(("n_frames", "factor"), [(10**4, 1e4), (1, 50.0)])
 def test_pairs_of_one_molecule_alone_begin_with_their_core(n_frames, factor):
-    """Its g(r) is high by far, because its sites are bonded, or sparse, as there are few of them."""
+    """Its g(r) is high by far as its sites are bonded, or sparse as there are few of them."""
     states = [replace(dilute(T, onset=0.4), n_molecules=1) for T in (270.0, 330.0)]
     states = [replace(s, n_frames=n_frames, rdf={"A-A": factor * s.rdf["A-A"]}) for s in states]
     model = guess(("A",), TERMS[:1], 300.0, 80.0, states)
