@@ -70,10 +70,11 @@ def test_a_state_without_a_pair_says_nothing_about_it():
     assert np.array_equal(found[0].parameters, found[1].parameters)
 
 
-def test_pairs_of_one_molecule_alone_begin_with_their_core():
-    """Its g(r) is high by far, because its sites are bonded."""
+@pytest.mark.parametrize(("n_frames", "factor"), [(10**4, 1e4), (1, 50.0)])
+def test_pairs_of_one_molecule_alone_begin_with_their_core(n_frames, factor):
+    """Its g(r) is high by far as its sites are bonded, or sparse as there are few of them."""
     states = [replace(dilute(T, onset=0.4), n_molecules=1) for T in (270.0, 330.0)]
-    states = [replace(s, rdf={"A-A": 1e4 * s.rdf["A-A"]}) for s in states]
+    states = [replace(s, n_frames=n_frames, rdf={"A-A": factor * s.rdf["A-A"]}) for s in states]
     model = guess(("A",), TERMS[:1], 300.0, 80.0, states)
     theta = model.term_theta(300.0)[0]
     beyond = BASIS.values(np.linspace(0.45, 0.9, 50)) @ theta

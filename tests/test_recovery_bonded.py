@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+import chains
 import lennard_jones as lj
 from recovery import Recovery, Settings, Truth, potential_error, quiet, state
 from remcg.basis import AngleBasis, BondBasis, PeriodicBasis, SplineBasis
@@ -226,3 +227,27 @@ def test_every_term_of_a_melt_is_recovered_within_its_errors_and_3_percent(tmp_p
     for (a, b), (epsilon, _) in SIZES.items():
         if f"{a}-{b}" in of_pairs:  # of the well depth
             assert of_pairs[f"{a}-{b}"] * KB * truth.states[0].temperature < 0.03 * epsilon
+
+
+@pytest.mark.verify
+def test_the_terms_of_one_chain_alone_are_recovered_within_their_errors(tmp_path):
+    """Seven sites in a vacuum: its pairs begin without attraction and are met rarely."""
+    kind = "BAAAAAB"
+    model, n = true_model(kind), len(kind)
+    rng = np.random.default_rng(0)
+    positions = chains.built(
+        np.full(n - 1, 0.97 * S), np.full(n - 2, 2.0), rng.uniform(-3.0, 3.0, n - 3)
+    )
+    bonds = [(k, k + 1) for k in range(n - 1)]
+    types = [model.site_types.index(name) for name in kind]
+    topology = Topology.from_bonds(types, np.full(n, lj.MASS), bonds)
+    start = Start(positions + 2.0, np.full(3, 6.0), None, topology)
+    states = [state(f"T{k}", t * lj.KELVIN) for k, t in enumerate(TEMPERATURES)]
+    truth = Truth(model, states, [start] * 2, STEP, FRICTION)
+    settings = Settings(4000, 200, 400_000, 5000, sample_interval=100)
+    n_basis = {"pair": 16, "bond": 10, "angle": 12, "dihedral": 14}
+    recovery, of_bonded, _ = recovered(tmp_path, truth, n_basis, settings, 6)
+    print(json.dumps(of_bonded, indent=1))
+    assert all(plan["stage"] == "local" for plan in recovery.plans)
+    for found in of_bonded.values():
+        assert found["share"] < 0.15 and found["z_rms"] < 3.0

@@ -227,6 +227,8 @@ def _mean_force_potential(term, state):
     inside = (r > term.basis.r_min) & (r < term.basis.r_cut)
     r, counts, g = r[inside], counts[inside] * state.n_frames, state.rdf[term.name][inside]
     sampled = counts >= min(MIN_COUNT, counts.max())  # a sparse pair has its best bins at least
+    if state.n_molecules == 1:
+        sampled = np.cumsum(counts) >= min(MIN_COUNT, counts.sum())
     first = int(np.argmax(sampled))
     potential = np.zeros_like(r)
     if state.n_molecules > 1:

@@ -18,12 +18,10 @@ LONGEST_BOND = 0.5  # nm; a longer one means a corrupt frame or another topology
 class Walks(NamedTuple):
     """Molecules as arrays for the kernel.
 
-    root: first atom of each; child, parent, bonded: atoms that are reached one after the other, the
-    atoms before them, and whether the two are bonded; start, column, weight: the rows of the
-    mapping, as of a csr_matrix.
+    child, parent, bonded: atoms that are reached one after the other, the atoms before them, and
+    whether the two are bonded; start, column, weight: the rows of the mapping, as of a csr_matrix.
     """
 
-    root: np.ndarray
     child: np.ndarray
     parent: np.ndarray
     bonded: np.ndarray
@@ -63,7 +61,7 @@ class Mapper:
             sites = np.empty((n_frames, len(self.walks.start) - 1, 3))
             self._buffers = sites, np.empty((n_frames if self.keep_atoms else 0, n_atoms, 3))
         sites, atoms = (buffer[:n_frames] for buffer in self._buffers)
-        given = np.ascontiguousarray(chunk.positions)
+        given = np.ascontiguousarray(chunk.positions).reshape(n_frames, -1)
         frame, k, square = _map_frames(given, many(chunk.boxes), self.walks, atoms, sites)
         if square > 0.0:
             raise self._torn(square**0.5, chunk.number(frame), k, state)
@@ -110,7 +108,7 @@ def _walks(topology, molecules, matrix):
         neighbours.setdefault(b, []).append(a)
     walks = [_walk([int(atom) for atom in atoms], neighbours) for atoms in molecules]
     steps = np.array([step for walk in walks for step in walk], int).reshape(-1, 3)
-    arrays = [atoms[0] for atoms in molecules], *steps.T, matrix.indptr, matrix.indices
+    arrays = *steps.T, matrix.indptr, matrix.indices
     arrays = [np.ascontiguousarray(each, INDEX) for each in arrays]
     return Walks(*arrays, matrix.data)
 
@@ -141,35 +139,36 @@ def _map_frames(given, boxes, walks, kept, sites):
     """Make molecules whole and map them; (frame, step, length squared) of the longest bond.
 
     The length is 0 where no bond is too long. Atoms are kept where ``kept`` has room for them.
-    There are no calls and views inside: they would take longer than the work.
+    ``given`` has all numbers of a frame in a row, which is copied faster. There are no calls and
+    views inside: they would take longer than the work.
     """
-    root, child, parent, bonded = walks.root, walks.child, walks.parent, walks.bonded
+    child, parent, bonded = walks.child, walks.parent, walks.bonded
     start, column, weight = walks.start, walks.column, walks.weight
-    atoms, longest, where, which = np.empty(given.shape[1:]), 0.0, 0, 0
+    numbers, longest, where, which = np.empty(given.shape[1]), 0.0, 0, 0
+    atoms = numbers.reshape(-1, 3)
     for f in range(given.shape[0]):
-        if kept.shape[0] > 0:
-            atoms[:] = given[f]
+        for k in range(given.shape[1]):
+            numbers[k] = given[f, k]
         edge_x, edge_y, edge_z = boxes[f, 0, 0], boxes[f, 1, 1], boxes[f, 2, 2]
         shear_yx, shear_zx, shear_zy = boxes[f, 1, 0], boxes[f, 2, 0], boxes[f, 2, 1]
-        # shorter steps are in the same image: what a division would tell more slowly
-        near_x, near_y, near_z = NEAR * edge_x, NEAR * edge_y, NEAR * edge_z
-        for k in range(root.shape[0]):
-            for d in range(3):
-                atoms[root[k], d] = given[f, root[k], d]
+        # a step that is shorter is neither too long nor to another image
+        limit = min(LONGEST_BOND, NEAR * min(edge_x, edge_y, edge_z)) ** 2
         for k in range(child.shape[0]):
             i, j = child[k], parent[k]
-            x, y, z = atoms[j, 0], atoms[j, 1], atoms[j, 2]
-            dx, dy, dz = given[f, i, 0] - x, given[f, i, 1] - y, given[f, i, 2] - z
-            if (abs(dx) > near_x) | (abs(dy) > near_y) | (abs(dz) > near_z):
-                n = np.rint(dz / edge_z)
-                dx, dy, dz = dx - n * shear_zx, dy - n * shear_zy, dz - n * edge_z
-                n = np.rint(dy / edge_y)
-                dx, dy = dx - n * shear_yx, dy - n * edge_y
-                dx -= np.rint(dx / edge_x) * edge_x
+            dx, dy = atoms[i, 0] - atoms[j, 0], atoms[i, 1] - atoms[j, 1]
+            dz = atoms[i, 2] - atoms[j, 2]
+            if dx * dx + dy * dy + dz * dz < limit:
+                continue
+            n = np.rint(dz / edge_z)
+            dx, dy, dz = dx - n * shear_zx, dy - n * shear_zy, dz - n * edge_z
+            n = np.rint(dy / edge_y)
+            dx, dy = dx - n * shear_yx, dy - n * edge_y
+            dx -= np.rint(dx / edge_x) * edge_x
             square = dx * dx + dy * dy + dz * dz
             if square > LONGEST_BOND**2 and square > longest and bonded[k]:
                 longest, where, which = square, f, k
-            atoms[i, 0], atoms[i, 1], atoms[i, 2] = x + dx, y + dy, z + dz
+            atoms[i, 0], atoms[i, 1] = atoms[j, 0] + dx, atoms[j, 1] + dy
+            atoms[i, 2] = atoms[j, 2] + dz
         for row in range(sites.shape[1]):
             x = y = z = 0.0
             for k in range(start[row], start[row + 1]):
