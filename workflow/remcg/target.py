@@ -12,7 +12,7 @@ from remcg.forces import normal_equations
 from remcg.pairs import rdf, rdf_edges
 from remcg.sample import read_topology
 from remcg.statistics import inefficiency
-from remcg.trajectory import read_log
+from remcg.trajectory import log_of_frames, read_log
 
 CHUNK = 50  # frames
 N_BLOCKS = 10
@@ -53,8 +53,9 @@ def compute(map_file, terms, log=None, forces=False, exclude=()):
         if forces:
             of_pairs = [term for term in terms if term.kind == "pair"]
             arrays |= _force_sums(file, state, boxes, types, names, of_pairs)
+        lines = log_of_frames(read_log(log, state), file) if log else {}
     arrays["volume"] = volume(many(boxes))
-    energies = read_log(log, state).get("potential_energy_kJ_mol") if log else None
+    energies = lines.get("potential_energy_kJ_mol")
     if energies is not None and len(energies) == len(boxes):
         arrays["energy"] = energies
     slow = inefficiency(arrays["volume"][None, :, None])

@@ -100,18 +100,6 @@ class Selection:
 
         return chosen
 
-    def of_log(self, log, mapped):
-        """The lines of a log that belong to the frames of a mapped trajectory.
-
-        ``mapped`` is its open file; a log of as many lines as frames stays as it is.
-        """
-        if not log or "frame" not in mapped:
-            return log
-        frames, lines = mapped["frame"][()], len(next(iter(log.values())))
-        if lines == len(frames) or frames[-1] >= lines:
-            return log
-        return {name: column[frames] for name, column in log.items()}
-
 
 def load_topology(path):
     """Topology of any file that mdtraj reads, with its bonds."""
@@ -445,6 +433,20 @@ def _column(rows, at, name, path, state):
                 "line or leave the log out"
             )
     return values
+
+
+def log_of_frames(log, mapped):
+    """The lines of a log that belong to the frames of a mapped trajectory.
+
+    ``mapped`` is its open file, which says in ``frame`` what frames of the trajectory were used; a
+    log of as many lines as these stays as it is.
+    """
+    if not log or "frame" not in mapped:
+        return log
+    frames, lines = mapped["frame"][()], len(next(iter(log.values())))
+    if lines == len(frames) or frames[-1] >= lines:
+        return log
+    return {name: column[frames] for name, column in log.items()}
 
 
 def check_log(log, volumes, state):
