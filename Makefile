@@ -11,7 +11,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py)
+KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py workflow/remcg/mapping/whole.py)
 
 # The programs of the environment come first, also for what a test or a rule starts.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -52,6 +52,10 @@ def trajectories(wildcards):
     return relative(STATES[wildcards.state].trajectory)
 
 
+def topology(wildcards):
+    return os.path.relpath(CAMPAIGN.topology(wildcards.state))
+
+
 def reference_log(wildcards):
     log = STATES[wildcards.state].log
     return relative([log] if log else [])

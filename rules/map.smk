@@ -2,7 +2,7 @@ rule map:
     input:
         trajectory=trajectories,
         energies=reference_log,
-        topology=os.path.relpath(CAMPAIGN.system.topology),
+        topology=topology,
         mapping=os.path.relpath(CAMPAIGN.system.mapping),
     output:
         sites="results/{campaign}/map/{state}.h5",
@@ -16,6 +16,7 @@ rule map:
     params:
         settings=settings("model"),
         state=state_settings,
+        orientations=SETTINGS["system"]["orientations"],
         forces=(
             [TRAINING, SETTINGS["system"]["force_field"], SETTINGS["reference"]["cutoff"]]
             if SETTINGS["rem"]["method"] == "force_matching"

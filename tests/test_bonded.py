@@ -111,6 +111,18 @@ def test_molecules_are_named_by_their_runs_of_sites():
     assert bonded.chains_of(chains.topology(2, (0, 1)), NAMES) == []
 
 
+def test_a_linear_molecule_is_named_along_its_bonds_whatever_the_order_of_its_sites():
+    topology = Topology.from_bonds([0, 0, 1], np.ones(3), [(0, 2), (2, 1)])
+    (kind,) = bonded.chains_of(topology, NAMES)
+    assert kind.name == "A-B-A" and kind.ends == (0, 1)
+
+
+def test_a_molecule_that_no_bonds_connect_has_no_ends():
+    topology = Topology([0, 0, 1], np.ones(3), np.zeros(3, int), bonds=[(0, 1)])
+    (kind,) = bonded.chains_of(topology, NAMES)
+    assert kind.name == "A2-B" and kind.ends is None
+
+
 def test_the_ends_of_a_branched_molecule_are_most_bonds_apart():
     topology = Topology.from_bonds(np.zeros(5), np.ones(5), [(0, 1), (0, 2), (2, 3), (2, 4)])
     (kind,) = bonded.chains_of(topology, NAMES)

@@ -11,11 +11,13 @@ import yaml
 import molecules
 import naive
 import waters
-from remcg import config, mapping, trajectory
+from remcg import config, mapping, target, trajectory
+from remcg.basis import SplineBasis
 from remcg.errors import InputError
 from remcg.io import read_h5
 from remcg.mapping.orient import TURNS, Orientations, nearest_axes
 from remcg.mapping.run import _append
+from remcg.model import PairTerm
 from remcg.sample import read_topology
 
 CUBE = np.diag([2.4, 2.6, 2.5])
@@ -184,6 +186,9 @@ def test_start_end_and_stride_choose_frames_and_lines_of_the_log(tmp_path):
     np.testing.assert_array_equal(arrays["frame"], [2, 5, 8])
     assert facts["n_frames"] == 3
     assert not any("lines" in warning for warning in facts["warnings"])
+    term = PairTerm(("A", "A"), SplineBasis(0.2, 0.8, 8), 1)
+    found, _ = target.compute(tmp_path / "m.h5", [term], tmp_path / "cold.csv")
+    np.testing.assert_array_equal(found["energy"], [102, 105, 108])
 
 
 def test_times_beyond_the_trajectory_are_refused(tmp_path):

@@ -269,8 +269,22 @@ def test_sites_that_listed_bonds_leave_alone_are_refused():
 
 def test_sites_at_the_same_place_are_refused():
     same = {"A": ["C1", "C2"], "B": ["C2", "C1"]}
+    apart = molecules.carbons(1, 2, name="ONE").join(molecules.carbons(2))
     with pytest.raises(InputError, match=r"positions of its sites \(A, B\) depend on each other"):
-        built(molecules.carbons(2), with_residues(CHN=same))
+        built(apart, with_residues(ONE={"X": ["C1"]}, CHN=same))
+
+
+def test_a_ring_of_shared_atoms_has_the_rank_of_its_matrix():
+    """No atom is in one site alone: rank cannot be read off."""
+    for n, rank in ((4, 3), (5, 5)):
+        atoms = [f"C{i}" for i in range(n)]
+        top = molecules.topology([("RNG", atoms)], [(i, (i + 1) % n) for i in range(n)])
+        sites = {f"S{i}": [atoms[i], atoms[(i + 1) % n]] for i in range(n)}
+        if rank == n:
+            assert built(top, with_residues(RNG=sites)).rank == n
+        else:
+            with pytest.raises(InputError, match="depend on each other"):
+                built(top, with_residues(RNG=sites))
 
 
 def test_sites_of_different_molecules_share_a_type_only_on_purpose():

@@ -128,37 +128,49 @@ def _bonded_sums(positions, sites, basis):
 
 
 def chains_of(topology, site_names):
-    """Kinds of molecules with a shape, by the site types along their sites, as a list of Chains."""
+    """Kinds of molecules with a shape, as Chains; linear ones are named along the chain."""
     order = np.argsort(topology.molecule, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(topology.molecule))[:-1])
     kinds = {}
     for sites in members:
         if len(sites) >= LEAST_CHAIN:
             kinds.setdefault(tuple(topology.site_types[sites].tolist()), []).append(sites)
-    return [
-        Chains(chain_name(kind, site_names), np.array(sites), _ends(topology, sites[0]))
-        for kind, sites in kinds.items()
-    ]
+    found = []
+    for sites in kinds.values():
+        steps = _steps(topology, sites[0])
+        names = [site_names[k] for k in topology.site_types[_along(sites[0], steps)]]
+        found.append(Chains(chain_name(names), np.array(sites), _ends(steps)))
+    return found
 
 
-def chain_name(types, site_names):
+def chain_name(names):
     """A-B2-A for a molecule of the sites A, B, B, A."""
-    runs = [(site_names[kind], len(list(run))) for kind, run in groupby(types)]
+    runs = [(name, len(list(run))) for name, run in groupby(names)]
     return "-".join(name if n == 1 else f"{name}{n}" for name, n in runs)
 
 
-def _ends(topology, sites):
-    """Places in ``sites`` of the first two that are most bonds apart."""
+def _steps(topology, sites):
+    """Numbers of bonds between the sites of a molecule, (n, n); infinite where none connect."""
     place = {site: k for k, site in enumerate(sites.tolist())}
-    bonds = [b for b in topology.bonds.tolist() if b[0] in place]
-    if not bonds:
-        return None
-    i, j = np.array([[place[a], place[b]] for a, b in bonds]).T
+    bonds = [[place[a], place[b]] for a, b in topology.bonds.tolist() if a in place]
+    i, j = np.array(bonds, np.int64).reshape(-1, 2).T
     graph = csr_array((np.ones(len(i)), (i, j)), shape=(len(sites),) * 2)
-    steps = shortest_path(graph, directed=False, unweighted=True)
+    return shortest_path(graph, directed=False, unweighted=True)
+
+
+def _ends(steps):
+    """Places of the first two sites that are most bonds apart."""
     if np.isinf(steps).any():
         return None
     return tuple(int(k) for k in np.unravel_index(np.argmax(steps), steps.shape))
+
+
+def _along(sites, steps):
+    """Sites of a linear molecule from end to end; of any other as they are."""
+    ends = _ends(steps)
+    if ends is None or steps[ends] != len(sites) - 1:
+        return sites
+    return sites[np.argsort(steps[ends[0]])]
 
 
 def shapes(positions, chains, masses):

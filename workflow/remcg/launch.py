@@ -455,9 +455,13 @@ def check_new_inputs(campaign):
     """Read the head of every input, unless all were mapped since they and the config changed."""
     folder = Path("results", campaign.campaign, "map")
     facts = [folder / f"{state.id}.json" for state in campaign.states]
-    inputs = [campaign.source, campaign.system.topology, campaign.system.mapping]
+    inputs = [campaign.source, campaign.system.mapping]
     for state in campaign.states:
-        inputs += [*state.trajectory, *([state.log] if state.log else [])]
+        inputs += [
+            campaign.topology(state.id),
+            *state.trajectory,
+            *([state.log] if state.log else []),
+        ]
     latest = max(path.stat().st_mtime for path in inputs)
     if all(path.exists() and path.stat().st_mtime >= latest for path in facts):
         return

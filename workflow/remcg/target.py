@@ -12,7 +12,7 @@ from remcg.forces import normal_equations
 from remcg.pairs import rdf, rdf_edges
 from remcg.sample import read_topology
 from remcg.statistics import inefficiency
-from remcg.trajectory import at_frames, read_log, while_sampled
+from remcg.trajectory import at_frames, log_of_frames, read_log, while_sampled
 
 CHUNK = 50  # frames
 N_BLOCKS = 10
@@ -55,8 +55,9 @@ def compute(map_file, terms, log=None, forces=False, exclude=()):
         if forces:
             of_pairs = [term for term in terms if term.kind == "pair"]
             arrays |= _force_sums(file, state, boxes, types, names, of_pairs)
+        lines = log_of_frames(read_log(log, state), file) if log else {}
     arrays["volume"] = volume(many(boxes))
-    arrays |= _logged(read_log(log, state), time) if log else {}
+    arrays |= _logged(lines, time) if lines else {}
     slow = inefficiency(arrays["volume"][None, :, None])
     fast = inefficiency(_leading(arrays["site_sums"], terms)[None])
     counts = np.bincount(types, minlength=len(names))

@@ -101,18 +101,6 @@ class Selection:
 
         return chosen
 
-    def of_log(self, log, mapped):
-        """The lines of a log that belong to the frames of a mapped trajectory.
-
-        ``mapped`` is its open file; a log that tells the times of the frames stays as it is.
-        """
-        if not log or "frame" not in mapped or at_frames(log, mapped["time"][()]) is not None:
-            return log
-        frames, lines = mapped["frame"][()], len(next(iter(log.values())))
-        if lines == len(frames) or frames[-1] >= lines:
-            return log
-        return {name: column[frames] for name, column in log.items()}
-
 
 def load_topology(path):
     """Topology of any file that mdtraj reads, with its bonds."""
@@ -486,6 +474,20 @@ def while_sampled(log, time):
     start, end = time[0] - (time[1] - time[0]), time[-1]
     lines = (log["time_ps"] > start + TIME_TOLERANCE) & (log["time_ps"] < end + TIME_TOLERANCE)
     return {name: values[lines] for name, values in log.items()}
+
+
+def log_of_frames(log, mapped):
+    """The lines of a log that belong to the frames of a mapped trajectory.
+
+    ``mapped`` is its open file, which says in ``frame`` what frames of the trajectory were used; a
+    log in which they are found by number or time (:func:`at_frames`) stays as it is.
+    """
+    if not log or "frame" not in mapped or at_frames(log, mapped["time"][()]) is not None:
+        return log
+    frames, lines = mapped["frame"][()], len(next(iter(log.values())))
+    if lines == len(frames) or frames[-1] >= lines:
+        return log
+    return {name: column[frames] for name, column in log.items()}
 
 
 def check_log(log, volumes, time, state):

@@ -1,13 +1,18 @@
 """``python -m remcg.warmup``: compile the kernels into their cache before they are needed."""
 
+from types import SimpleNamespace
+
 import numpy as np
+from scipy.sparse import identity
 
 from remcg import pairs
 from remcg.basis import SplineBasis
 from remcg.engine.replica import Start
+from remcg.mapping import Mapper
 from remcg.model import Model, PairTerm, VolumeTerm
 from remcg.sample import sample
 from remcg.topology import Topology
+from remcg.trajectory import Chunk
 
 N_SIDE = 4
 EDGE = 2.0  # nm
@@ -31,9 +36,25 @@ def warm_up():
             rdf_edges=edges, keep=1,
         )  # fmt: skip
     frames, boxes = positions[None], np.full((1, 3), EDGE)
-    pairs.pair_sums(frames, boxes, types, ("W",), model.pair_terms)
+    _warm_up_mapping(frames, boxes)
+    pairs.pair_sums(frames, boxes, types, ("W",), model.pair_terms, excluded=[(0, 1)])
     pairs.rdf(frames, boxes, types, [(0, 0)], edges, 1)
     pairs.onset(frames, boxes, types, [(0, 0)])
+
+
+def _warm_up_mapping(frames, boxes):
+    """Map single atoms to themselves, as precise as most trajectories are."""
+    import mdtraj
+
+    n_atoms, atoms = frames.shape[1], mdtraj.Topology()
+    residue = atoms.add_residue("AR", atoms.add_chain())
+    for _ in range(n_atoms):
+        atoms.add_atom("AR", mdtraj.element.argon, residue)
+    sites = SimpleNamespace(
+        atoms=list(np.arange(n_atoms)[:, None]), matrix=identity(n_atoms, "d", "csr")
+    )
+    chunk = Chunk(frames.astype(np.float32), boxes, np.zeros(1), 0)
+    Mapper(atoms, sites)(chunk, "warm-up")
 
 
 if __name__ == "__main__":

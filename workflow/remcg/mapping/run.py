@@ -20,7 +20,7 @@ from remcg.mapping.sites import sites_of
 from remcg.mapping.warnings import find_warnings
 from remcg.mapping.whole import Mapper
 from remcg.topology import GROUPS
-from remcg.trajectory import Selection, read_frames, read_log
+from remcg.trajectory import Selection, log_of_frames, read_frames, read_log
 from remcg.units import KG_M3
 
 ONSET_COUNT = 10
@@ -57,7 +57,7 @@ def map_trajectory(campaign, state, sites_path, facts_path):
             for chunk in frames:
                 _append(file, stream(chunk))
             boxes, time = file["box"][()], file["time"][()]
-            log = selection.of_log(log, file)
+            log = log_of_frames(log, file)
     volumes = volume(boxes) if boxes.ndim == 3 else boxes.prod(axis=1)
     facts = _facts(sites, stream, volumes)
     facts["warnings"] = pairs_without_term(campaign, sites, stream.excluded) + stream.warnings()

@@ -75,16 +75,21 @@ class Sites:
     @cached_property
     def rank(self):
         """Rank of :attr:`matrix`: how many sites are independent of each other."""
-        single = np.bincount(self.molecule)[self.molecule] == 1
-        ranks, total = {}, int(np.count_nonzero(single))
-        for rows in _members(self.molecule):
-            if len(rows) > 1:
-                block = _dense(self.matrix[rows])
-                key = block.shape, block.tobytes()
-                if key not in ranks:
-                    ranks[key] = int(np.linalg.matrix_rank(block))
-                total += ranks[key]
-        return total
+        return self.n_sites - sum(missing for _, missing in self.dependent)
+
+    @cached_property
+    def dependent(self):
+        """Sites of one molecule that depend on each other: [(sites, how many too many)]."""
+        rows = _entangled(self.matrix)
+        found = []
+        for members in _members(self.molecule[rows]):
+            members = rows[members]
+            missing = 0
+            if len(members):
+                missing = len(members) - np.linalg.matrix_rank(_dense(self.matrix[members]))
+            if missing:
+                found.append((members, int(missing)))
+        return found
 
     @property
     def null_dimension(self):
@@ -106,6 +111,22 @@ class Sites:
                 entries.data == 0, 0.0, entries.data**2 / self.atom_masses[entries.col]
             )
             return 1.0 / np.bincount(entries.row, parts, self.n_sites)
+
+
+def _entangled(matrix):
+    """Rows that may depend on each other: none has an element that is alone in its column.
+
+    A row with such an element is independent of all others and is left out, one after the other.
+    """
+    left, rest = np.arange(matrix.shape[0]), matrix.copy()
+    rest.eliminate_zeros()
+    while True:
+        alone = np.bincount(rest.indices, minlength=rest.shape[1])[rest.indices] == 1
+        row = np.repeat(np.arange(len(left)), np.diff(rest.indptr))
+        free = np.bincount(row, alone, len(left)) > 0
+        if not free.any():
+            return left
+        left, rest = left[~free], rest[~free]
 
 
 def _dense(rows):
@@ -493,14 +514,11 @@ def _check_whole(bonds, molecule, owners):
 
 def _check_rank(sites):
     """Sites that are not independent have no probability density together."""
-    if sites.rank == sites.n_sites:
-        return
-    for rows in _members(sites.molecule):
-        block = _dense(sites.matrix[rows])
-        if len(rows) > 1 and np.linalg.matrix_rank(block) < len(rows):
-            names = ", ".join(sites.labels[row][1] for row in rows[:8])
-            raise InputError(
-                f"residue {sites.labels[rows[0]][0]}: the positions of its sites ({names}) depend "
-                "on each other, as where two have the same atoms and weights; give each site atoms "
-                "of its own"
-            )
+    if sites.dependent:
+        rows, _ = sites.dependent[0]
+        names = ", ".join(sites.labels[row][1] for row in rows[:8])
+        raise InputError(
+            f"residue {sites.labels[rows[0]][0]}: the positions of its sites ({names}) depend on "
+            "each other, as where two have the same atoms and weights; give each site atoms of its "
+            "own"
+        )
