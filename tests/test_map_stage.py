@@ -178,7 +178,7 @@ def test_a_cutoff_beyond_half_the_height_of_a_skew_box_is_refused(tmp_path):
 
 
 def test_start_end_and_stride_choose_frames_and_lines_of_the_log(tmp_path):
-    lines = "\n".join(f"{k},{100 + k}" for k in range(N_FRAMES))
+    lines = "\n".join(f"{k + 1},{100 + k}" for k in range(N_FRAMES))
     (tmp_path / "cold.csv").write_text("time_ps,potential_energy_kJ_mol\n" + lines + "\n")
     state = {"start": 3, "end": 10.5, "stride": 3, "log": "cold.csv"}
     facts, arrays, _, _ = mapped(tmp_path, state=state)
