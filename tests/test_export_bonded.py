@@ -111,7 +111,7 @@ def of_engine(model, temperature, start):
 @pytest.mark.parametrize("box", BOXES)
 @pytest.mark.parametrize("forms", [False, True])
 def test_lammps_has_the_energies_and_forces_of_the_engine(tmp_path, box, forms):
-    starts, engines = zip(*(configuration(BOXES[box], seed=seed) for seed in range(4)))
+    starts, engines = zip(*(configuration(BOXES[box], seed=seed) for seed in range(2)))
     for exclude in EXCLUSIONS[1::2]:
         model = a_model(exclude, forms)
         write_lammps(tmp_path, model, STATES, starts[0])

@@ -136,6 +136,38 @@ def test_rigid_water_split_into_sites_is_refused_where_openmm_computes_forces():
         source(frames.xyz.astype(float), frames.unitcell_lengths)
 
 
+def test_forces_in_a_skew_box_are_minus_the_slope_of_the_energy():
+    import openmm
+    from openmm import app, unit
+
+    box = np.array([[2.0, 0.0, 0.0], [-0.6, 2.1, 0.0], [1.2, 0.9, 1.9]])
+    topology, random = waters.topology(8), np.random.default_rng(6)
+    lattice = np.stack(np.meshgrid(*[[0.1, 0.6]] * 3), axis=-1).reshape(-1, 1, 3) @ box
+    start = (lattice + waters.GEOMETRY + random.normal(0.0, 0.02, (8, 1, 3))).reshape(-1, 3)
+    rules = mapping.ResidueMap((mapping.SiteMap("W", "W", ["O", "H1", "H2"]),))
+    sites = mapping.build_sites(topology, {"HOH": rules})
+    source = mapped_forces.open_forces(["s.xtc"], "s", ["spce.xml"], 0.9, topology, sites)
+    found = source(start[None], box[None])[0]
+    atoms = topology.to_openmm()
+    reduced = np.array([box[0], box[1], box[2] - box[0]])  # the same lattice as OpenMM wants it
+    atoms.setPeriodicBoxVectors(reduced * unit.nanometer)
+    system = app.ForceField("spce.xml").createSystem(
+        atoms, nonbondedMethod=app.PME, nonbondedCutoff=0.9, rigidWater=True
+    )
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPeriodicBoxVectors(*reduced)
+    energies = []
+    for step in (1e-4, -1e-4):
+        moved = start.copy()
+        moved[6:9, 2] += step
+        context.setPositions(moved)
+        energy = context.getState(getEnergy=True).getPotentialEnergy()
+        energies.append(energy.value_in_unit(unit.kilojoule_per_mole))
+    slope = (energies[0] - energies[1]) / 2e-4
+    assert found[2, 2] == pytest.approx(-slope, rel=5e-3, abs=0.5)
+
+
 def test_forces_follow_the_selection_of_frames(tmp_path):
     content = waters.content(rem={"method": "force_matching"})
     for state in content["states"]:

@@ -342,3 +342,23 @@ def test_the_mapping_in_the_documentation_is_legal():
     top = molecules.topology([("HEX", names)], [(i, i + 1) for i in range(6)])
     found = [top.atom(k).name for k in top.select(rules["HEX"].sites[1].select)]
     assert found == names[:-1]
+
+
+SHIPPED = {  # topology, mapping: numbers of molecules, sites, bonds, angles, dihedrals
+    ("hexane/topology", "hexane-3site"): (150, 450, 300, 150, 0),
+    ("hexane-trappe/topology", "hexane-trappe-3site"): (150, 450, 300, 150, 0),
+    ("methanol-water/x25", "methanol-water-1site"): (512, 512, 0, 0, 0),
+    ("pentaalanine/topology", "pentaalanine-1site"): (1, 7, 6, 5, 4),
+    ("spce/topology", "water-1site"): (512, 512, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize(("topology", "rules"), SHIPPED)
+def test_the_shipped_mappings_fit_their_topologies(topology, rules):
+    root = Path(__file__).parents[1]
+    path = root / "resources" / f"{topology}.pdb"
+    read, sites = mapping.sites_of(path, root / "config" / "mappings" / f"{rules}.yaml")
+    groups = (len(each) for each in (sites.bonds, sites.angles, sites.dihedrals))
+    assert (len(sites.atoms), sites.n_sites, *groups) == SHIPPED[topology, rules]
+    assert sites.masses.sum() == pytest.approx(sites.atom_masses.sum())
+    assert sites.rank == sites.n_sites and sites.n_atoms == read.n_atoms

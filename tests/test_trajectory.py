@@ -44,13 +44,22 @@ def test_files_of_one_state_follow_each_other(xtc, frames):
     assert [chunk.start for chunk in chunks] == [0, 8, 12, 20]
 
 
-@pytest.mark.parametrize("suffix", ["trr", "dcd"])
+@pytest.mark.parametrize("suffix", ["trr", "dcd", "nc", "lammpstrj"])
+@pytest.mark.filterwarnings("ignore:.*netCDF4")
 def test_other_formats_are_read_alike(frames, tmp_path, suffix):
     path = tmp_path / f"cold.{suffix}"
     frames.save(str(path))
-    chunks = read(path, frames.topology)
+    chunks = read(path, frames.topology, chunk=5)
     positions = np.concatenate([chunk.positions for chunk in chunks])
-    np.testing.assert_allclose(positions, frames.xyz, atol=1e-5)
+    # a LAMMPS dump has three decimals in Å
+    np.testing.assert_allclose(positions, frames.xyz, atol=6e-5)
+    boxes = np.concatenate([chunk.boxes for chunk in chunks])
+    np.testing.assert_allclose(boxes, frames.unitcell_lengths, atol=6e-5)
+
+
+def test_chunks_of_large_systems_are_shorter(xtc, frames, monkeypatch):
+    monkeypatch.setattr(trajectory, "CHUNK_ATOMS", 3 * N_MOLECULES * 4 + 1)
+    assert [len(chunk.time) for chunk in read(xtc, frames.topology)] == [4, 4, 4]
 
 
 def test_the_headers_of_an_xtc_tell_its_atoms_and_frames(xtc):
@@ -175,6 +184,7 @@ def skewed(frames, vectors=SKEW):
 
 
 @pytest.mark.parametrize("suffix", ["xtc", "trr", "dcd", "nc", "lammpstrj"])
+@pytest.mark.filterwarnings("ignore:.*netCDF4")
 def test_a_skew_box_is_read_as_lower_triangular_vectors(frames, tmp_path, suffix):
     path = tmp_path / f"cold.{suffix}"
     skewed(frames).save(str(path))

@@ -13,6 +13,7 @@ from remcg.errors import InputError
 from remcg.formats import open_frames
 
 CHUNK = 50  # frames
+CHUNK_ATOMS = 2_000_000  # in the frames of a chunk, which is shorter for large systems
 RIGHT_ANGLE_TOLERANCE = 0.01  # degrees
 VOLUME_TOLERANCE = 1e-3  # relative, between log and trajectory
 TIME_TOLERANCE = 1e-3  # ps, between a frame and its line in the log
@@ -115,7 +116,7 @@ def load_topology(path):
         ) from error
 
 
-def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUNK, selection=None):
+def read_frames(paths, topology, state, topology_name="the topology", chunk=None, selection=None):
     """Yield checked chunks of one trajectory in one or several files.
 
     Parameters
@@ -124,10 +125,10 @@ def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUN
     topology : mdtraj.Topology
     state : str
         Name of the state, for messages.
-    chunk : int
+    chunk : int, optional
         Frames held in memory.
     selection : Selection, optional
-        Frames to leave out.
+        Frames that are used; default: all.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUN
         Number of atoms, truncated or corrupt file, coordinates that are not numbers, no box, no
         frame.
     """
-    selection = selection or Selection()
+    selection, chunk = selection or Selection(), chunk or _frames_at_once(topology)
     start, n_used, chosen, times = 0, 0, selection.filter(), []
     for path in paths:
         _check_times(path, selection, state)
@@ -153,6 +154,10 @@ def read_frames(paths, topology, state, topology_name="the topology", chunk=CHUN
             f"{state}: has no frame between start and end, as its times go from {min(times):g} to "
             f"{max(times):g} ps; correct start and end"
         )
+
+
+def _frames_at_once(topology):
+    return max(1, min(CHUNK, CHUNK_ATOMS // topology.n_atoms))
 
 
 def _taken(chunk, mask):
@@ -218,14 +223,14 @@ def has_forces(path):
         return file._check_has_velocities_forces()[1] > 0
 
 
-def read_forces(paths, topology, state, chunk=CHUNK, selection=None):
+def read_forces(paths, topology, state, chunk=None, selection=None):
     """Yield the forces of TRR files, shape (n_frames, n_atoms, 3), kJ/mol/nm.
 
     In the same chunks of frames as :func:`read_frames`, with the same ``chunk`` and ``selection``.
     """
     from mdtraj.formats import TRRTrajectoryFile
 
-    chosen = (selection or Selection()).filter()
+    chosen, chunk = (selection or Selection()).filter(), chunk or _frames_at_once(topology)
     for path in paths:
         with TRRTrajectoryFile(str(path)) as file:
             while True:
