@@ -257,3 +257,23 @@ def test_weights_are_per_molecule_and_sum_to_one():
         weight: float
 
     np.testing.assert_allclose(optimize.weights([State(1.0), State(1.0)], [100, 300]), [0.75, 0.25])
+
+
+@pytest.mark.parametrize("stage, n_free", [("global", 4), ("local", 3)])
+def test_a_function_that_the_model_never_meets_is_left_alone_near_the_minimum(stage, n_free):
+    """Its variance in the model is nothing, which a Newton step would divide by."""
+    rng = np.random.default_rng(21)
+    term = PairTerm(("A", "A"), SplineBasis(0.3, 0.6, 4), 1)
+    model = Model(("A",), (term,), 300.0, 1.0, (np.array([[30.0, 3.0, 1.0, 0.5]]),))
+    reference, phi = rng.gamma(4.0, 1.0, (1, 2000, 4)), rng.gamma(4.0, 1.0, (2, 1000, 4))
+    reference[..., 0] = np.arange(2000) < 30
+    phi[..., 0] = 0.0
+    volume = np.ones((2, 1000))
+    data = optimize.StateData(
+        "s", 300.0, None, 1.0, 10, reference, np.ones((1, 2000)), phi, volume, volume, np.zeros(4)
+    )
+    following, _, plan = optimize.update(model, [data], stage, [], 20.0, 0.99)
+    assert plan["n_free"] == n_free
+    assert plan["full_step_kl"] < 1.0 and "phase_change" not in plan
+    if stage == "local":
+        assert following.parameters[0] == pytest.approx(30.0)

@@ -156,8 +156,8 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     """
     has_been_local = any(o.stage == "local" for o in history)
     chosen = {name: chosen[name] for name in CHOSEN if chosen and has_been_local and name in chosen}
-    present, free = observe(model, data, stage), _sampled(model, data)
     is_local = stage == "local"
+    present, free = observe(model, data, stage), _sampled(model, data, is_local)
     if not is_local:
         free[volumes.parameters_of(model)] = False
     if is_local and volumes.have_left(data):
@@ -476,11 +476,14 @@ def _batches(data):
     return np.array([d.phi.shape[1] // per_replica for d in data]), n_replicas * per_replica
 
 
-def _sampled(model, data):
-    """Parameters whose basis functions were met in the reference or by the model."""
+def _sampled(model, data, is_local):
+    """Parameters whose basis functions the model has met or, in the global stage, the reference.
+
+    In the local stage the metric is that of the model's samples alone, which must know a function.
+    """
     met = np.zeros(model.n_phi, bool)
     for d in data:
-        for phi in (d.reference_phi, d.phi):
+        for phi in (d.phi,) if is_local else (d.reference_phi, d.phi):
             met |= phi.sum(axis=(0, 1)) >= MIN_COUNT
     volume_moves = any(d.volume.std() > 1e-9 * d.volume.mean() for d in data)
     parts = []
