@@ -1,7 +1,7 @@
 rule backmap:
     input:
         sites="results/{campaign}/predict/{state}.h5",
-        topology=os.path.relpath(CAMPAIGN.system.topology),
+        topology=topology,
         mapping=os.path.relpath(CAMPAIGN.system.mapping),
         templates=template_trajectory,
         target="results/{campaign}/target/{state}.h5",

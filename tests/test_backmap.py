@@ -7,7 +7,8 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
+from scipy.sparse import block_diag, csr_matrix
+from scipy.spatial.transform import Rotation
 
 from remcg import backmap
 from remcg.backmap import checks, sampling
@@ -207,6 +208,20 @@ def test_orientations_are_uniform_and_proper():
     assert np.linalg.det(arms) == pytest.approx(1.0)
     assert np.abs(arms.mean(axis=0)).max() < 4.5 * np.sqrt(1 / 3 / n)
     assert np.abs((arms**2).mean(axis=0) - 1 / 3).max() < 4.5 * np.sqrt(4 / 45 / n)
+
+
+def test_a_molecule_of_several_sites_is_turned_onto_them_without_being_mirrored():
+    """Its own shape, wherever it is and however it lies, comes back exactly."""
+    rng, n = np.random.default_rng(12), 20
+    shape = rng.normal(size=(5, 3))
+    weights = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 1.0, 0, 0], [0, 0, 0, 0.3, 0.7]])
+    projector = Projector(block_diag([weights] * n), np.ones(5 * n))
+    turns = Rotation.random(n, rng).as_matrix()
+    there = np.einsum("mij,aj->mai", turns, shape) + rng.uniform(0, 5, (n, 1, 3))
+    sites = projector.map(there.reshape(-1, 3))
+    template = np.tile(shape, (n, 1))[None]
+    x = place(template, ["X"] * n, molecules_of(n, 5), sites, projector, rng)
+    np.testing.assert_allclose(x.reshape(n, 5, 3), there, atol=1e-10)
 
 
 def test_broken_molecules_are_made_whole():

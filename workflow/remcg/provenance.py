@@ -26,6 +26,8 @@ def input_hashes(campaign):
     states = [item for item in settings["states"] if item["use"] == "train"]
     for item, state in zip(states, campaign.training):
         names |= dict(zip(item["trajectory"], state.trajectory))
+        if state.topology:
+            names[item["topology"]] = state.topology
         if state.log:
             names[item["log"]] = state.log
     shaping = {
@@ -33,7 +35,7 @@ def input_hashes(campaign):
         "model": settings["model"],
         "sample": _without(settings["sample"], "ranks"),
         "rem": _without(settings["rem"], "max_iterations"),
-        "states": [_without(item, "trajectory", "log", "use") for item in states],
+        "states": [_without(item, "trajectory", "topology", "log", "use") for item in states],
     }
     text = json.dumps(shaping, sort_keys=True)
     return {

@@ -70,10 +70,11 @@ def make_whole(positions, boxes, molecules):
 
 
 def place(templates, species, molecules, sites, projector, rng):
-    """Random conformers in random orientations whose sites are exactly where they should be.
+    """Random conformers whose sites are exactly where they should be.
 
     Each molecule takes its shape from a random molecule of its own species in a random template
-    frame, turned by a proper rotation uniform over SO(3).
+    frame, turned by a proper rotation uniform over SO(3), and with several sites then by the one
+    that brings these nearest to where they should be (:func:`turned_onto`).
 
     Parameters
     ----------
@@ -92,25 +93,65 @@ def place(templates, species, molecules, sites, projector, rng):
     -------
     ndarray, shape (n_atoms, 3), nm
     """
-    positions = np.zeros(templates.shape[1:])
+    positions, rows = np.zeros(templates.shape[1:]), _sites_of(molecules, projector)
     for kind in dict.fromkeys(species):
-        atoms = np.array([m for m, name in zip(molecules, species) if name == kind])
+        chosen = [k for k, name in enumerate(species) if name == kind]
+        atoms = np.array([molecules[k] for k in chosen])
         frame = rng.integers(len(templates), size=len(atoms))
         donor = rng.integers(len(atoms), size=len(atoms))
         shapes = templates[frame[:, None], atoms[donor]]
         shapes = shapes - shapes.mean(axis=1, keepdims=True)
         turns = Rotation.random(len(atoms), rng).as_matrix()
-        positions[atoms] = np.einsum("mij,maj->mai", turns, shapes)
+        shapes = np.einsum("mij,maj->mai", turns, shapes)
+        wanted = sites[np.array([rows[k] for k in chosen])]
+        if wanted.shape[1] > 1:
+            weights = projector.operator.tocsr()[rows[chosen[0]]][:, atoms[0]].toarray()
+            shapes = turned_onto(shapes, weights, wanted)
+        positions[atoms] = shapes
     return projector.project(_at_sites(positions, molecules, sites, projector), sites)
+
+
+def turned_onto(shapes, weights, wanted):
+    """Molecules turned so that their sites come nearest to where they should be, but for a shift.
+
+    Kabsch, Acta Cryst. A 32, 922 (1976), and without reflections A 34, 827 (1978).
+
+    Parameters
+    ----------
+    shapes : ndarray, shape (n_molecules, n_atoms, 3)
+    weights : ndarray, shape (n_sites, n_atoms)
+        Of the atoms in the sites of a molecule.
+    wanted : ndarray, shape (n_molecules, n_sites, 3)
+    """
+    found = np.einsum("sa,mad->msd", weights, shapes)
+    found, wanted = (x - x.mean(axis=1, keepdims=True) for x in (found, wanted))
+    u, _, vt = np.linalg.svd(np.einsum("msi,msj->mij", wanted, found))
+    u[..., -1] *= np.linalg.det(u @ vt)[:, None]
+    return np.einsum("mij,maj->mai", u @ vt, shapes)
+
+
+def _owners(molecules, projector):
+    """Molecule of each site, shape (n_sites,)."""
+    rows = projector.operator.tocsr()
+    molecule = np.zeros(rows.shape[1], int)
+    for index, atoms in enumerate(molecules):
+        molecule[atoms] = index
+    return molecule[rows.indices[rows.indptr[:-1]]]
+
+
+def _sites_of(molecules, projector):
+    """Indices of the sites of each molecule."""
+    owner = _owners(molecules, projector)
+    order = np.argsort(owner, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(owner, minlength=len(molecules)))[:-1])
 
 
 def _at_sites(positions, molecules, sites, projector):
     """Translate each molecule by the mean offset of its sites: the projection then moves little."""
+    owner = _owners(molecules, projector)
     molecule = np.zeros(len(positions), int)
     for index, atoms in enumerate(molecules):
         molecule[atoms] = index
-    rows = projector.operator.tocsr()
-    owner = molecule[rows.indices[rows.indptr[:-1]]]
     shift, count = np.zeros((len(molecules), 3)), np.zeros(len(molecules))
     np.add.at(shift, owner, sites - projector.map(positions))
     np.add.at(count, owner, 1.0)
@@ -130,6 +171,11 @@ def check_shapes(sites, boxes, operator, templates, n_atoms, topology):
             f"backmap: the coarse-grained frames have {sites.shape[1]} sites and {len(boxes)} boxes"
             f" for {len(sites)} frames, but the mapping of {topology} makes {operator.shape[0]} "
             "sites; predict and map the same system."
+        )
+    if np.ndim(boxes) != 2:
+        raise InputError(
+            "backmap: the coarse-grained frames are in skew boxes, but this version knows only "
+            "boxes with right angles; set backmap.frames: 0"
         )
     if not (np.isfinite(sites).all() and np.isfinite(boxes).all() and (boxes > 0).all()):
         raise InputError(
