@@ -253,6 +253,7 @@ def gmx(work, *arguments, text=""):
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     output = work / f"{arguments[0]}.out"
     with open(output, "a") as stream:
+        start = stream.tell()
         done = subprocess.run(
             [PROGRAM, "-nobackup", *arguments],
             cwd=work,
@@ -264,12 +265,14 @@ def gmx(work, *arguments, text=""):
             preexec_fn=partial(signal_at_death_of_parent, signal.SIGTERM),
         )
     if done.returncode:
-        raise InputError(f"gmx {arguments[0]} failed: {_reason(output)}; its output is in {output}")
+        raise InputError(
+            f"gmx {arguments[0]} failed: {_reason(output, start)}; its output is in {output}"
+        )
 
 
-def _reason(output):
+def _reason(output, start):
     """What GROMACS says between its headlines and its signature; it counts errors at the end."""
-    text = output.read_text(errors="replace")
+    text = output.read_bytes()[start:].decode(errors="replace")
     headline = r"(?:Fatal error|ERROR \d+[^:\n]*|Error in user input|WARNING \d+[^:\n]*):?\n"
     found = [part.split("\n\n")[0] for part in re.split(headline, text)[1:]]
     words = " ".join(" ".join(found or [text[-600:]]).split())
