@@ -34,7 +34,7 @@ def open_forces(trajectory, state, force_field, cutoff, topology, sites, selecti
     state : str
     force_field : list of str
         XML files of OpenMM's ``ForceField``.
-    cutoff : float
+    cutoff : float or None
         nm, real-space cut-off where forces are computed.
     topology : mdtraj.Topology
     sites : remcg.mapping.Sites
@@ -198,7 +198,9 @@ class _Computed:
         topology, force_field, cutoff, sites = self.arguments
         atoms = topology.to_openmm()
         atoms.setPeriodicBoxVectors(_reduced(box) * openmm.unit.nanometer)
-        system = build_system(atoms, force_field, min(cutoff, 0.499 * np.diag(box).min()))
+        if cutoff is not None:
+            cutoff = min(cutoff, 0.499 * np.diag(box).min())
+        system = build_system(atoms, force_field, cutoff)
         self.operator = force_operator(topology, sites, _rigid(system))
         count = system.getNumParticles()
         self.virtual = [i for i in range(count) if system.isVirtualSite(i)]
