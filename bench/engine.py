@@ -3,28 +3,24 @@
 make bench NAME=engine ARGS="--only water-512"
 """
 
-import argparse
-import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from benchtools import table
+from benchtools import cases, table
+from benchtools.cases import ALL_CORES, last_number
 from benchtools.lammps import Lammps, tune
 from benchtools.lammps import version as lammps_version
 from benchtools.openmm_peer import OpenMM
 from benchtools.ours import Ours
 from benchtools.profile import profile
 from benchtools.systems import DEFAULTS, chains, close_pairs, energy, equilibrated, repeated, water
-from benchtools.timing import FULL, QUICK, SINGLE_THREAD, cpu_use, in_turn, middle, pinned
+from benchtools.timing import FULL, QUICK, cpu_use, in_turn, middle, pinned
 
 from remcg.engine.dynamics import SKIN
-from remcg.io import read_json
 from remcg.pairs import rdf_edges
 
 NAME = "engine"
@@ -161,7 +157,7 @@ def observation(pace):
 
 def ranks(pace):
     """Two replicas on one and on two ranks, each rank on a core of its own; best wall times."""
-    cores = sorted(_ALL_CORES)[:2]
+    cores = sorted(ALL_CORES)[:2]
     if len(cores) < 2:
         print("  left out: it needs two cores")
         return [], {}
@@ -181,21 +177,15 @@ def ranks(pace):
 def _rank_seconds(n_ranks, steps):
     mpiexec = Path(sys.prefix) / "bin" / "mpiexec"
     command = [
-        str(mpiexec),
+        mpiexec,
         "-n",
-        str(n_ranks),
+        n_ranks,
         sys.executable,
         "-m",
         "benchtools.ranks",
-        str(steps),
+        steps,
     ]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, env=os.environ | SINGLE_THREAD,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return float(done.stdout.split()[-1])
+    return last_number(command)
 
 
 def sizes(pace):
@@ -225,25 +215,6 @@ CASES = {
     "ranks": ranks,
     "sizes": sizes,
 }
-_ALL_CORES = os.sched_getaffinity(0)
-
-
-def run(names, pace):
-    """Rows and details of some cases, on one core; a case that fails is told and left out."""
-    rows, details, failed = [], {}, []
-    with pinned({max(_ALL_CORES)}):
-        for name in names:
-            begin = time.monotonic()
-            print(f"{name} ...", flush=True)
-            try:
-                more, details[name] = CASES[name](pace)
-            except Exception as error:
-                failed.append(name)
-                print(f"  failed: {type(error).__name__}: {error}", flush=True)
-                continue
-            rows += more
-            print(f"  {time.monotonic() - begin:.0f} s", flush=True)
-    return rows, details, failed
 
 
 def _versions():
@@ -262,38 +233,9 @@ def _show_details(details):
             print(f"  {part:32} {microseconds:10.1f} us/step")
 
 
-def _arguments(argv):
-    parser = argparse.ArgumentParser(prog="bench/engine.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="does it run? figures mean nothing")
-    parser.add_argument("--only", choices=CASES, action="append", help="a case; may be repeated")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="result file (default: bench/results/engine.json after a full run of all cases)",
-    )
-    parser.add_argument(
-        "--markdown", action="store_true", help="run nothing, show bench/results/engine.json"
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv=None):
-    arguments = _arguments(argv)
-    output, results = arguments.output, table.RESULTS / f"{NAME}.json"
-    if arguments.markdown:
-        print(table.markdown(read_json(results)))
-        return 0
-    if not (output or arguments.quick or arguments.only):
-        output = results
-    print(table.machine())
-    pace = QUICK if arguments.quick else FULL
-    rows, details, failed = run(arguments.only or list(CASES), pace)
-    print()
-    table.show(rows)
-    _show_details(details)
-    if output:
-        table.write(output, NAME, rows, details=details, versions=_versions())
-    return 1 if failed else 0
+    description = __doc__.split("\n")[0]
+    return cases.main(NAME, description, CASES, _versions, argv, _show_details)
 
 
 if __name__ == "__main__":

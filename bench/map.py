@@ -3,13 +3,10 @@
 make bench NAME=map ARGS="--only memory"
 """
 
-import argparse
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from functools import cache, partial
 from importlib.metadata import version
 from itertools import pairwise
@@ -18,12 +15,12 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 import yaml
-from benchtools import table
-from benchtools.timing import FULL, QUICK, SINGLE_THREAD, Stopwatch, in_turn, middle, pinned
+from benchtools import cases, table
+from benchtools.cases import last_number
+from benchtools.timing import FULL, Stopwatch, in_turn, middle
 
 from remcg import mapping
 from remcg.config import ROOT
-from remcg.io import read_json
 from remcg.trajectory import CHUNK, read_frames
 
 NAME = "map"
@@ -214,13 +211,7 @@ def _peak(folder, n_repeats):
         "cold",
         folder,
     ]
-    done = subprocess.run(
-        list(map(str, command)), cwd=Path(__file__).parent, env=os.environ | SINGLE_THREAD,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
-    return float(done.stdout.split()[-1])
+    return last_number(command)
 
 
 def memory(pace):
@@ -240,25 +231,6 @@ CASES = {
     "stage": stage,
     "memory": memory,
 }
-_ALL_CORES = os.sched_getaffinity(0)
-
-
-def run(names, pace):
-    """Rows and details of some cases, on one core; a case that fails is told and left out."""
-    rows, details, failed = [], {}, []
-    with pinned({max(_ALL_CORES)}):
-        for name in names:
-            begin = time.monotonic()
-            print(f"{name} ...", flush=True)
-            try:
-                more, details[name] = CASES[name](pace)
-            except Exception as error:
-                failed.append(name)
-                print(f"  failed: {type(error).__name__}: {error}", flush=True)
-                continue
-            rows += more
-            print(f"  {time.monotonic() - begin:.0f} s", flush=True)
-    return rows, details, failed
 
 
 def _versions():
@@ -266,36 +238,8 @@ def _versions():
     return {name: version(name) for name in names} | {"python": platform.python_version()}
 
 
-def _arguments(argv):
-    parser = argparse.ArgumentParser(prog="bench/map.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="does it run? figures mean nothing")
-    parser.add_argument("--only", choices=CASES, action="append", help="a case; may be repeated")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="result file (default: bench/results/map.json after a full run of all cases)",
-    )
-    parser.add_argument(
-        "--markdown", action="store_true", help="run nothing, show bench/results/map.json"
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv=None):
-    arguments = _arguments(argv)
-    output, results = arguments.output, table.RESULTS / f"{NAME}.json"
-    if arguments.markdown:
-        print(table.markdown(read_json(results)))
-        return 0
-    if not (output or arguments.quick or arguments.only):
-        output = results
-    print(table.machine())
-    rows, details, failed = run(arguments.only or list(CASES), QUICK if arguments.quick else FULL)
-    print()
-    table.show(rows)
-    if output:
-        table.write(output, NAME, rows, details=details, versions=_versions())
-    return 1 if failed else 0
+    return cases.main(NAME, __doc__.split("\n")[0], CASES, _versions, argv)
 
 
 if __name__ == "__main__":
