@@ -23,7 +23,7 @@ from remcg.pairs import rdf
 from remcg.sample import read_topology
 from remcg.spectrum import spectrum
 from remcg.statistics import covariance_of_mean
-from remcg.typed import nearest
+from remcg.typed import correction
 
 CHUNK = 50  # frames
 N_BLOCKS = 10
@@ -143,11 +143,10 @@ def check(campaign, facts):
     for term in campaign.bonded_terms:
         for name in term.sites:
             if name not in names:
-                guess = nearest(name, names)
-                advice = f"did you mean '{guess}'?" if guess else "correct the term"
+                advice = correction(name, names, "; correct the term")
                 raise InputError(
                     f"model.terms: the {term.kind} term {term.name} names the site type {name}, but"
-                    f" the mapping has {', '.join(names)}; {advice}"
+                    f" the mapping has {', '.join(names)}{advice}"
                 )
     return _straight(campaign, [item.get("bonded", {}) for item in facts])
 

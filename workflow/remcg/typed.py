@@ -130,6 +130,12 @@ def nearest(name, names):
     return lower[found[0]] if found else None
 
 
+def correction(name, names, otherwise):
+    """End of a message about an unknown name: "; did you mean 'x'?", or what to do otherwise."""
+    guess = nearest(name, names)
+    return f"; did you mean '{guess}'?" if guess else otherwise
+
+
 def check(value, item, where):
     """The value of one option, cast to its type, or an InputError."""
     rules = item.metadata
@@ -155,8 +161,7 @@ def _check_one(value, rules, where):
         return value
     value = _cast(value, rules, where)
     if rules["choices"] and value not in rules["choices"]:
-        guess = nearest(value, rules["choices"])
-        advice = f"; did you mean '{guess}'?" if guess else ""
+        advice = correction(value, rules["choices"], "")
         raise InputError(
             f"{where}: found '{value}', allowed are {', '.join(map(str, rules['choices']))}{advice}"
         )

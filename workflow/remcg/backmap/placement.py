@@ -131,27 +131,24 @@ def turned_onto(shapes, weights, wanted):
 
 
 def _owners(molecules, projector):
-    """Molecule of each site, shape (n_sites,)."""
+    """Molecule of each atom, shape (n_atoms,), and of each site, (n_sites,)."""
     rows = projector.operator.tocsr()
     molecule = np.zeros(rows.shape[1], int)
     for index, atoms in enumerate(molecules):
         molecule[atoms] = index
-    return molecule[rows.indices[rows.indptr[:-1]]]
+    return molecule, molecule[rows.indices[rows.indptr[:-1]]]
 
 
 def _sites_of(molecules, projector):
     """Indices of the sites of each molecule."""
-    owner = _owners(molecules, projector)
+    _, owner = _owners(molecules, projector)
     order = np.argsort(owner, kind="stable")
     return np.split(order, np.cumsum(np.bincount(owner, minlength=len(molecules)))[:-1])
 
 
 def _at_sites(positions, molecules, sites, projector):
     """Translate each molecule by the mean offset of its sites: the projection then moves little."""
-    owner = _owners(molecules, projector)
-    molecule = np.zeros(len(positions), int)
-    for index, atoms in enumerate(molecules):
-        molecule[atoms] = index
+    molecule, owner = _owners(molecules, projector)
     shift, count = np.zeros((len(molecules), 3)), np.zeros(len(molecules))
     np.add.at(shift, owner, sites - projector.map(positions))
     np.add.at(count, owner, 1.0)

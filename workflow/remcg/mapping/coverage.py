@@ -7,7 +7,7 @@ from remcg.boxes import heights, many
 from remcg.errors import InputError
 from remcg.model import canonical
 from remcg.topology import GROUPS
-from remcg.typed import nearest
+from remcg.typed import correction
 
 
 def check_terms(campaign, sites):
@@ -18,8 +18,7 @@ def check_terms(campaign, sites):
     for term in campaign.model.terms:
         for name in getattr(term, "sites", ()):
             if name not in sites.names:
-                guess = nearest(name, sites.names)
-                advice = f"; did you mean '{guess}'?" if guess else "; correct the term"
+                advice = correction(name, sites.names, "; correct the term")
                 raise InputError(
                     f"model.terms: the {term.kind} term {term.name} names the site type {name}, "
                     f"but the mapping {campaign.system.mapping} has {', '.join(sites.names)}"

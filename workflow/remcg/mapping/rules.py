@@ -6,7 +6,7 @@ import numpy as np
 
 from remcg import strict_yaml
 from remcg.errors import InputError
-from remcg.typed import nearest, refuse_unknown_keys
+from remcg.typed import correction, refuse_unknown_keys
 
 GROUPS = {"bonds": 2, "angles": 3, "dihedrals": 4}
 _RESIDUE_KEYS = ("sites", "types", "masses", "ignore", *GROUPS)
@@ -189,8 +189,7 @@ def _groups(where, listed, size, sites):
 def _check_group(where, group, size, names):
     for name in group:
         if name not in names:
-            guess = nearest(name, names)
-            advice = f"; did you mean '{guess}'?" if guess else "; correct the name"
+            advice = correction(name, names, "; correct the name")
             raise InputError(
                 f"{where}: {_spoken(group)} names the site {name}, but the residue has "
                 f"{', '.join(names)}{advice}"

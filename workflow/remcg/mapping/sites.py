@@ -11,7 +11,7 @@ from remcg.errors import InputError
 from remcg.mapping.rules import GROUPS, read_mapping
 from remcg.topology import Topology
 from remcg.trajectory import load_topology
-from remcg.typed import nearest
+from remcg.typed import correction, nearest
 
 
 @dataclass(frozen=True)
@@ -334,8 +334,7 @@ def _by_name(residue, site):
         places[atom.name] = k
     for name in site.atoms:
         if name not in places:
-            guess = nearest(name, places)
-            advice = f"; did you mean '{guess}'?" if guess else "; correct the name"
+            advice = correction(name, places, "; correct the name")
             raise InputError(
                 f"site {site.name}: the atom {name} is not in residue {residue}, which has "
                 f"{', '.join(places)}{advice}"
