@@ -26,7 +26,6 @@ NVT_PART = 0.1  # of the equilibration
 CHECKPOINT_MINUTES = 5
 CHUNK = 100  # frames
 QUANTITIES = "Potential", "Temperature", "Volume"  # in the order of an energy file
-QUICK = {"tau-p": 1.0, "compressibility": 5e-4}  # from a thin start box to the liquid
 MINIMISATION = {"integrator": "steep", "nsteps": 2000, "emtol": 100, "emstep": 0.005}
 
 
@@ -83,14 +82,13 @@ def simulate(
     volume = write_input(work, topology, include, cutoff)
     options = dynamics(temperature, timestep, cutoff, seed)
     at_pressure = {} if pressure is None else barostat(pressure)
-    thin = {} if pressure is None else at_pressure | QUICK
     n_nvt = round(NVT_PART * equilibration / timestep)
     n_all = round(equilibration / timestep)
     every = round(interval / timestep)
     n_steps = round(production / interval) * every
     stages = {
         "nvt": options | {"nsteps": n_nvt},
-        "relax": options | thin | {"nsteps": n_all - n_nvt},
+        "relax": options | at_pressure | {"nsteps": n_all - n_nvt},
         "production": options | at_pressure | output(every, every // lines) | {"nsteps": n_steps},
     }
     stages = {name: stage for name, stage in stages.items() if stage["nsteps"]}
