@@ -421,30 +421,14 @@ def test_a_range_outside_of_what_is_sampled_is_refused():
         terms.model_terms(config_of(bond(low=0.4)), [{}], RANGES)
 
 
-def a_campaign(*found):
-    states = [SimpleNamespace(id="cold"), SimpleNamespace(id="hot")]
-    return SimpleNamespace(training=states, bonded_terms=list(found))
-
-
-def test_unknown_site_types_of_bonded_terms_are_refused():
-    facts = [{"site_names": ["Aa", "B"]}] * 2
-    message = r"the bond term A-B names the site type A, but the mapping has Aa, B; did you mean"
-    with pytest.raises(InputError, match=message):
-        terms.check(a_campaign(bond()), facts)
-
-
-def test_states_of_other_site_types_are_refused():
-    with pytest.raises(InputError, match="hot has the site types A, but cold has A, B; map all"):
-        terms.check(a_campaign(), [{"site_names": ["A", "B"]}, {"site_names": ["A"]}])
-
-
 def test_a_dihedral_over_an_angle_that_becomes_straight_is_a_warning():
     dihedral = DihedralTermConfig(kind="dihedral", sites=["A", "B", "B", "A"])
-    facts = {"site_names": ["A", "B"], "bonded": {"angle A-B-B": {"low": 1.5, "high": 3.13}}}
-    (warning,) = terms.check(a_campaign(dihedral), [facts, facts])
+    campaign = SimpleNamespace(bonded_terms=[dihedral])
+    ranges = {"angle A-B-B": {"low": 1.5, "high": 3.13}}
+    (warning,) = terms.straightened(campaign, [ranges, ranges])
     assert "the angle A-B-B reaches 179 degrees, where the dihedral A-B-B-A is not" in warning
-    facts["bonded"]["angle A-B-B"]["high"] = 2.9
-    assert terms.check(a_campaign(dihedral), [facts, facts]) == []
+    ranges["angle A-B-B"]["high"] = 2.9
+    assert terms.straightened(campaign, [ranges, ranges]) == []
 
 
 def test_distributions_of_a_target_file_are_read_for_the_guess(tetramers):

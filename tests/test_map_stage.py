@@ -210,6 +210,37 @@ def test_a_bonded_term_without_such_a_group_is_refused(tmp_path):
         mapping.map_trajectory(campaign, "cold", tmp_path / "m.h5", tmp_path / "m.json")
 
 
+def test_a_residue_that_is_in_no_topology_is_refused(tmp_path):
+    campaign, _ = written(tmp_path, mapping_text=MAPPING + "NA: {ignore: true}")
+    with pytest.raises(InputError, match=r"has the residue NA but the topologies .* only CHN; rem"):
+        mapping.map_trajectory(campaign, "cold", tmp_path / "m.h5", tmp_path / "m.json")
+
+
+def test_a_state_may_lack_molecules_of_other_states(tmp_path):
+    """A pure liquid beside a mixture: sums of terms of absent sites are zero, types stay."""
+    parts = [molecules.carbons(N_ATOMS, N_COPIES), molecules.carbons(1, 4, "XYZ")]
+    whole = [molecules.walks(N_ATOMS, N_FRAMES, N_COPIES, 1), molecules.walks(1, N_FRAMES, 4, 4)]
+    both = molecules.stored(np.concatenate(whole, axis=1), parts[0].join(parts[1]), CUBE)
+    both[0].save_pdb(str(tmp_path / "mixture.pdb"))
+    campaign, _ = written(
+        tmp_path,
+        terms=[*TERMS, {"kind": "pair", "sites": ["A", "Z"], "r_cut": 0.8, "n_basis": 8}],
+        mapping_text=MAPPING + "XYZ:\n  sites:\n    Z: {atoms: [C1]}\n",
+        state={"topology": "mixture.pdb"},
+    )
+    both.save_xtc(str(tmp_path / "cold.xtc"))
+    term, sums = PairTerm(("A", "Z"), SplineBasis(0.1, 0.8, 8), 1), {}
+    for state in ("cold", "hot"):
+        facts = mapping.map_trajectory(campaign, state, tmp_path / "m.h5", tmp_path / "m.json")
+        assert facts["site_names"] == ["A", "B", "Z"]
+        assert not any("says nothing about" in warning for warning in facts["warnings"])
+        arrays, attributes = target.compute(tmp_path / "m.h5", [term])
+        sums[state] = arrays["site_sums"]
+        assert np.isfinite(arrays["rdf_blocks"]).all()
+        assert json.loads(attributes["type_counts"])["Z"] == (4 if state == "cold" else 0)
+    assert sums["cold"].any() and not sums["hot"].any()
+
+
 def test_pairs_that_are_all_excluded_are_a_warning(tmp_path):
     """The two A of a molecule are the only ones of their kind, three bonds apart."""
     top = molecules.carbons(8)

@@ -115,14 +115,6 @@ def test_a_residue_without_mapping_is_refused_until_it_is_ignored():
         sites({"HOH": None})
 
 
-def test_a_residue_that_is_not_in_the_topology_is_refused():
-    rules = {"HOH": one_site("W", "O"), "NA": None}
-    with pytest.raises(
-        InputError, match="the mapping has the residue NA but the topology has only"
-    ):
-        sites(rules)
-
-
 def test_molecules_across_the_boundary_are_made_whole():
     frames, whole = waters.trajectory(n_frames=5)
     chunk = trajectory.Chunk(

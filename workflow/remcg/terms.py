@@ -23,7 +23,6 @@ from remcg.pairs import rdf
 from remcg.sample import read_topology
 from remcg.spectrum import spectrum
 from remcg.statistics import covariance_of_mean
-from remcg.typed import correction
 
 CHUNK = 50  # frames
 N_BLOCKS = 10
@@ -118,41 +117,19 @@ def _absent(term, bonded):
     )
 
 
-def check(campaign, facts):
-    """Site types and groups that bonded terms name must exist, alike in all training states.
+def straightened(campaign, bonded):
+    """Warnings about dihedrals one of whose angles reaches 180 degrees.
 
     Parameters
     ----------
     campaign : remcg.config.Campaign
-    facts : sequence of dict
-        Of the training states.
+    bonded : sequence of dict
+        Of the training states, the ranges of their bonded coordinates.
 
     Returns
     -------
     list of str
-        Warnings.
     """
-    names = facts[0]["site_names"]
-    for state, item in zip(campaign.training, facts):
-        if item["site_names"] != names:
-            raise InputError(
-                f"{state.id} has the site types {', '.join(item['site_names'])}, but"
-                f" {campaign.training[0].id} has {', '.join(names)}; map all states with the same"
-                " site types"
-            )
-    for term in campaign.bonded_terms:
-        for name in term.sites:
-            if name not in names:
-                advice = correction(name, names, "; correct the term")
-                raise InputError(
-                    f"model.terms: the {term.kind} term {term.name} names the site type {name}, but"
-                    f" the mapping has {', '.join(names)}{advice}"
-                )
-    return _straight(campaign, [item.get("bonded", {}) for item in facts])
-
-
-def _straight(campaign, bonded):
-    """Warnings about dihedrals one of whose angles reaches 180 degrees."""
     largest = {}
     for item in bonded:
         for key, found in item.items():
@@ -216,9 +193,9 @@ def resolve(campaign, map_files, facts):
     sizes : dict
         Pair name to :class:`remcg.basis_size.BasisSize`, for the terms with ``n_basis: auto``.
     """
-    for warning in check(campaign, facts):
-        print(f"warning: {warning}")
     onsets, bonded = ([item.get(key, {}) for item in facts] for key in ("onset", "bonded"))
+    for warning in straightened(campaign, bonded):
+        print(f"warning: {warning}")
     terms = model_terms(campaign.model, onsets, bonded)
     sizes = {}
     for index, name in ((i, t.name) for i, t in enumerate(campaign.model.terms) if t.is_open):

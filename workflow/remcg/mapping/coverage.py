@@ -5,15 +5,29 @@ import numpy as np
 from remcg.bonded import groups_of
 from remcg.boxes import heights, many
 from remcg.errors import InputError
+from remcg.mapping.rules import read_mapping
 from remcg.model import canonical
 from remcg.topology import GROUPS
 from remcg.typed import correction
 
 
+def check_residues(campaign, topologies):
+    """Every residue of the mapping must be in one of the topologies of the campaign."""
+    found = {residue.name for topology in topologies for residue in topology.residues}
+    for name in read_mapping(campaign.system.mapping):
+        if name not in found:
+            raise InputError(
+                f"the mapping {campaign.system.mapping} has the residue {name} but the topologies "
+                f"of the campaign have only {', '.join(sorted(found))}; remove it or correct its "
+                "name"
+            )
+
+
 def check_terms(campaign, sites):
     """Every site type and bonded group that a term names must exist.
 
-    Every site type must be in a pair term, and every bond in a bond term.
+    Every site type must be in a pair term, and every bond in a bond term. A state may lack some of
+    the residues that the mapping knows: it says nothing about their terms.
     """
     for term in campaign.model.terms:
         for name in getattr(term, "sites", ()):
@@ -27,15 +41,21 @@ def check_terms(campaign, sites):
     _check_all_interact(campaign, sites)
     groups = groups_of(sites.topology, sites.names)
     found = {kind: [each.name for each in groups if each.kind == kind] for kind in GROUPS}
+    present = _present(sites)
     for term in campaign.model.terms:
-        if term.kind in GROUPS:
+        if term.kind in GROUPS and present.issuperset(term.sites):
             _check_bonded(campaign, term, found[term.kind])
     _check_all_bonded(campaign, found["bond"])
 
 
+def _present(sites):
+    """Names of the types that the topology has sites of."""
+    return {sites.names[kind] for kind in np.unique(sites.site_types)}
+
+
 def _check_all_interact(campaign, sites):
     named = {name for term in campaign.pair_terms for name in term.sites}
-    for name in sites.names:
+    for name in sorted(_present(sites)):
         if name not in named:
             raise InputError(
                 f"model.terms: no pair term names the site type {name} of the mapping "
@@ -96,9 +116,10 @@ def pairs_without_term(campaign, sites, excluded=()):
     ]
 
 
-def pairs_that_never_meet(campaign, state, onset):
+def pairs_that_never_meet(campaign, sites, state, onset):
     """A warning that names the pair terms of which a state shows (almost) no pair, or nothing."""
-    never = [term.name for term in campaign.pair_terms if term.name not in onset]
+    here = [term for term in campaign.pair_terms if _present(sites).issuperset(term.sites)]
+    never = [term.name for term in here if term.name not in onset]
     if not never:
         return []
     return [

@@ -10,6 +10,7 @@ from remcg.boxes import volume
 from remcg.io import replacing, write_json
 from remcg.mapping.coverage import (
     check_cutoff,
+    check_residues,
     check_terms,
     n_pairs,
     pairs_that_never_meet,
@@ -46,6 +47,8 @@ def map_trajectory(campaign, state, sites_path, facts_path):
     state = campaign.state(state)
     source = campaign.topology(state.id)
     topology, sites = sites_of(source, campaign.system.mapping)
+    if all(campaign.topology(each.id) == source for each in campaign.states):
+        check_residues(campaign, [topology])
     check_terms(campaign, sites)
     log = read_log(state.log, state.id) if state.log else {}
     selection = Selection.of(state)
@@ -100,7 +103,7 @@ class _Stream:
 
     def warnings(self):
         name = self.state.id
-        found = pairs_that_never_meet(self.campaign, name, self.onset.result())
+        found = pairs_that_never_meet(self.campaign, self.sites, name, self.onset.result())
         found += self.bonded.warnings(name)
         if self.orientations is not None and self.orientations.undefined.any():
             kinds = {

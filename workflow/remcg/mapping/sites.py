@@ -28,7 +28,8 @@ class Sites:
     masses : ndarray, shape (n_sites,), amu
         Those of a molecule add up to its mass, whatever atoms are in a site.
     names : list of str
-        Type names, sorted; ``site_types`` are indices into them.
+        Type names of the mapping, sorted, also those of residues that the topology does not have;
+        ``site_types`` are indices into them.
     bonds, angles, dihedrals : ndarray, shape (n, 2), (n, 3), (n, 4)
     labels : list of (str, str)
         Residue and site name of each site.
@@ -186,7 +187,7 @@ def build_sites(topology, mapping):
     masses = _masses(belonging, atoms, molecule, several, atom_masses)
     _check_masses(masses, owners)
     kinds = [site.type for _, site in owners]
-    names = sorted(set(kinds))
+    names = sorted({site.type for rules in mapping.values() if rules for site in rules.sites})
     types = np.array([names.index(kind) for kind in kinds])
     groups = _groups(topology, mapping, mapped, belonging, types, masses, molecule, residue_of)
     _check_whole(groups[0], molecule, owners)
@@ -261,12 +262,6 @@ def _check_residues(topology, mapping):
                 f"the topology has residues {name} but the mapping has only "
                 f"{', '.join(mapping)}{advice}; add its sites, or '{name}: {{ignore: true}}' to "
                 "leave it out"
-            )
-    for name in mapping:
-        if name not in found:
-            raise InputError(
-                f"the mapping has the residue {name} but the topology has only "
-                f"{', '.join(found)}; remove it or correct its name"
             )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from remcg.bonded import groups_of
 from remcg.boxes import heights, many
-from remcg.mapping.coverage import check_cutoff, check_terms
+from remcg.mapping.coverage import check_cutoff, check_residues, check_terms
 from remcg.mapping.rules import read_mapping
 from remcg.mapping.sites import sites_of
 from remcg.mapping.warnings import check_temperature, spoken_size
@@ -29,6 +29,7 @@ def check_campaign(campaign, report=print):
     report(f"campaign {campaign.campaign}: {campaign.source}")
     sources = dict.fromkeys(campaign.topology(state.id) for state in campaign.states)
     mapped = {source: _check_mapping(campaign, source, report) for source in sources}
+    check_residues(campaign, [topology for topology, _ in mapped.values()])
     terms = ", ".join(f"{term.name} ({campaign.n_orders(term)} x)" for term in campaign.model.terms)
     report(f"model    {terms}: {spoken_size(campaign)}, T0 {campaign.reference_temperature:g} K")
     header = f"{'state':<12}{'use':<7}{'T/K':>7}{'P/bar':>9}  {'box/nm':<22}{'r_cut/nm':>9}"
