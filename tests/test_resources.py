@@ -1,4 +1,4 @@
-"""The shipped references against published properties of SPC/E water."""
+"""The shipped references against published properties of their liquids and force fields."""
 
 import mdtraj
 import numpy as np
@@ -35,3 +35,34 @@ def test_the_log_belongs_to_the_frames_and_to_the_temperature(temperature):
     np.testing.assert_allclose(np.diff(log["time_ps"]), 1.0)
     mean, error = standard_error(log["temperature_K"].to_numpy()[None])
     assert abs(mean - temperature) < 4 * error + 0.5
+
+
+HEXANE = {280: 671.2, 300: 653.1, 320: 634.4}  # kg/m^3 at 1 bar: 655 at 298 K, -0.92 per K (NIST)
+
+
+@pytest.mark.parametrize("temperature", HEXANE)
+def test_the_density_of_hexane_is_that_of_experiment(temperature):
+    log = pd.read_csv(ROOT / "resources" / "hexane" / f"T{temperature}.csv")
+    volume, error = standard_error(log["volume_nm3"].to_numpy()[None])
+    mass = 150 * (6 * 12.011 + 14 * 1.008)
+    assert mass / volume * KG_M3 == pytest.approx(HEXANE[temperature], rel=0.02)
+    assert error / volume < 0.003
+
+
+STATES = [
+    *(("hexane", "topology.pdb", f"T{t}", t) for t in (280, 300, 320)),
+    *(("pentaalanine", "topology.pdb", f"T{t}", t) for t in (300, 350, 400)),
+    *(("methanol-water", f"x{x}.pdb", f"x{x}-T{t}", t) for x in (25, 75) for t in (280, 320)),
+    ("methanol-water", "x50.pdb", "x50-T300", 300),
+]
+
+
+@pytest.mark.parametrize(("folder", "topology", "state", "temperature"), STATES)
+def test_frames_and_log_of_molecules_belong_together(folder, topology, state, temperature):
+    source = ROOT / "resources" / folder
+    log = pd.read_csv(source / f"{state}.csv")
+    frames = mdtraj.load(str(source / f"{state}.xtc"), top=str(source / topology))
+    np.testing.assert_allclose(frames.time, log["time_ps"], atol=1e-3)
+    np.testing.assert_allclose(frames.unitcell_volumes, log["volume_nm3"], rtol=2e-4)
+    mean, error = standard_error(log["temperature_K"].to_numpy()[None])
+    assert abs(mean - temperature) < 4 * error + 1.5
