@@ -39,6 +39,21 @@ def test_frames_too_far_apart_to_be_unwrapped_are_refused():
         dynamics.unwrapped(x, np.ones((20, 3)))
 
 
+def test_a_trajectory_is_cut_where_time_or_the_sites_jump():
+    rng = np.random.default_rng(8)
+    steps = 0.02 * rng.normal(size=(300, 40, 3))
+    steps[120] *= 6.0  # continued after frames that were not kept
+    walk = np.cumsum(steps, axis=0)
+    times = 0.5 * np.arange(300)
+    times[260:] += 3.0
+    found, interval = dynamics.pieces(walk % 1.5, np.full((300, 3), 1.5), times)
+    assert interval == 0.5
+    assert [len(part) for part in found] == [120, 120]  # 0-119, 120-259; the rest is too short
+    msd = [dynamics.mean_squared_displacement(part).mean(axis=1) for part in found]
+    assert msd[0][1] == pytest.approx(3 * 0.02**2, rel=0.1)
+    assert msd[1][1] == pytest.approx(3 * 0.02**2, rel=0.1)
+
+
 def test_the_diffusion_coefficient_of_a_random_walk_is_found_within_its_error():
     rng = np.random.default_rng(3)
     scores = []

@@ -13,9 +13,10 @@ from remcg.boxes import many
 from remcg.errors import InputError
 from remcg.units import KB
 
-FIT_FROM, FIT_TO = 0.1, 0.4  # of the trajectory: lag times of the fitted line
+FIT_FROM, FIT_TO = 0.05, 0.25  # of the trajectory: lag times of the fitted line
 EWALD = 2.837297  # of a cubic box
-N_GROUPS = 10  # of sites or molecules, for error bars
+N_GROUPS = 10  # of molecules, for error bars
+JUMP = 3.0  # times the usual squared step: the trajectory was continued somewhere else
 MOST_STEP = 0.35  # of a box height, largest mean displacement between frames that can be unwrapped
 
 
@@ -66,6 +67,35 @@ def unwrapped(positions, boxes):
     steps -= steps.mean(axis=1, keepdims=True)
     start = positions[:1] - positions[:1].mean(axis=1, keepdims=True)
     return np.concatenate([start, start + np.cumsum(steps, axis=0)])
+
+
+def pieces(positions, boxes, times):
+    """Parts of a trajectory without a gap in time, unwrapped, and the time between their frames.
+
+    A gap is another time between frames than most have, or a step far beyond the usual one, where a
+    run was continued after frames that were not kept.
+
+    Parameters
+    ----------
+    positions, boxes
+        As for :func:`unwrapped`.
+    times : ndarray, shape (n_frames,), ps
+
+    Returns
+    -------
+    (list of ndarray, float)
+        Parts of at least half the length of the longest, cut to the length of the shortest; ps.
+    """
+    between = np.diff(np.asarray(times, float))
+    interval = float(np.median(between))
+    path = unwrapped(positions, boxes)
+    squares = (np.diff(path, axis=0) ** 2).sum(axis=2).mean(axis=1)
+    is_gap = (np.abs(between - interval) > 1e-3 * interval) | (squares > JUMP * np.median(squares))
+    parts = np.split(path, np.flatnonzero(is_gap) + 1)
+    longest = max(len(part) for part in parts)
+    parts = [part for part in parts if len(part) >= longest / 2]
+    length = min(len(part) for part in parts)
+    return [part[:length] for part in parts], interval
 
 
 def mean_squared_displacement(trajectory):
