@@ -9,7 +9,7 @@ LABELS = {
     "neighbor_angles": ("angle (degrees)", "p (1/rad)"),
     "coordination": ("neighbours", "probability"),
 }
-SHOWN_LOG = -3.0  # decades of nats: smaller penalties have the lightest colour
+SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
 
 
 def curve_figure(path, states, kinds):
@@ -78,8 +78,9 @@ def _draw_pair(top, bottom, key, numbers, curves, color):
     bottom.fill_between(x, -noise, noise, color="0.85", lw=0, **step)
     bottom.plot(x, model[1] - reference[1], color=color, lw=1.0, **style)
     top.set_title(f"{numbers['id']}, {numbers['use']}", loc="left")
-    top.text(0.97, 0.96, _caption(numbers, kind, name), transform=top.transAxes, ha="right",
-             va="top", fontsize=7)  # fmt: skip
+    y, va = (0.05, "bottom") if kind == "structure_factor" else (0.96, "top")
+    top.text(0.97, y, _caption(numbers, kind, name), transform=top.transAxes, ha="right", va=va,
+             fontsize=7)  # fmt: skip
 
 
 def _caption(numbers, kind, name):
@@ -126,7 +127,7 @@ def _heat_map(figure, axis, table, names):
             digits = 2 if max(abs(p.value), p.se) < 10.0 else 1
             text = "0" if exact else f"{p.value:.{digits}f} ± {p.se:.{digits}f}"
             text += "" if p.is_local else "*"
-            dark = image.norm(np.log10(max(p.value, 10.0**SHOWN_LOG))) > 0.6
+            dark = image.norm(np.log10(max(p.value, 10.0**SHOWN_LOG))) > 0.5
             weight = "bold" if not exact and p.value > p.null else "normal"
             axis.text(names.index(name), i, text, ha="center", va="center", fontsize=7,
                       color="white" if dark else "black", weight=weight)  # fmt: skip
@@ -174,7 +175,7 @@ def _against_temperature(axis, table, states):
     axis.set(xlabel="temperature (K)", ylabel="penalty (nats per box)")
     handles, _ = axis.get_legend_handles_labels()
     handles.append(Patch(color="0.85", label="95 % of values without a loss"))
-    axis.legend(handles=handles, fontsize=7, loc="best")
+    axis.legend(handles=handles, fontsize=7, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
 
 
 def dynamics_figure(path, states):
@@ -231,7 +232,7 @@ def _draw_diffusion(axis, states):
             axis.errorbar([T for T, _ in rows], 1e3 * value, 2e3 * error, marker=marker, ms=5,
                           ls="", color=color, capsize=2, label=side)  # fmt: skip
     axis.set(ylabel="diffusion (10⁻³ nm²/ps)", yscale="log")
-    axis.legend()
+    _own_legend(axis)
 
 
 def _draw_ratio(axis, states):
@@ -258,7 +259,7 @@ def _draw_friction(axis, states):
             axis.errorbar([T for T, _ in rows], value, error, marker=marker, ms=5, ls="",
                           color=color, capsize=2, label=label)  # fmt: skip
     axis.set_ylabel("K(0) of the model (ps⁻²)")
-    axis.legend()
+    _own_legend(axis)
 
 
 def state_figure(path, states):
@@ -307,6 +308,11 @@ def _draw_isotherms(axis, states):
     axis.set_ylim(0.0, None)
     axis.set_ylabel("rms pressure difference (bar)")
     axis.set_title("bar: noise floor", loc="left")
+
+
+def _own_legend(axis):
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
 
 
 def _point_legend(figure):

@@ -6,6 +6,7 @@ A curve is an array (3, n) of x, y and the standard error of y, by (kind, name, 
 """
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ from remcg.validate import block_mean
 
 SITE_FRAMES = 60_000  # of a side in the structure, where there are more than LEAST_FRAMES
 LEAST_FRAMES = 20
-K_MAX = 30.0  # 1/nm
+K_MAX = 45.0  # 1/nm
 RDF_MAX = 2.0  # nm
 SITE_STEPS, FEWEST_STEPS, MOST_STEPS = 5_000_000, 2000, 10_000  # of the model's free motion
 N_LAGS = 400  # frames of it
@@ -267,13 +268,14 @@ def free_runs(model, topology, sample, seed):
     steps = int(np.clip(SITE_STEPS // topology.n_sites, FEWEST_STEPS, MOST_STEPS))
     every = steps // N_LAGS
     n_short = int(np.clip(1_500_000 // topology.n_sites, 150, SHORT_FRAMES))
-    runs = []
+    at_energy, runs = _mean_site_energy(model, arrays, temperature), []
     for k in range(min(len(arrays["positions"]), 2)):
         start = Start(
             arrays["positions"][k], arrays["box"][k], arrays["velocities"][k], topology
         ).with_volume(float(arrays["volume"].mean()))
         settings = {"timestep": timestep, "seed_key": ("free", seed, k)}
         _, start = _moved(model, start, temperature, SETTLING, SETTLING, 1.0, settings)
+        start = _with_energy(model, start, temperature, at_energy)
         long, start = _moved(model, start, temperature, steps, every, 0.0, settings)
         short, start = _moved(model, start, temperature, n_short, 1, 0.0, settings)
         unwrapped = [
@@ -282,6 +284,26 @@ def free_runs(model, topology, sample, seed):
         height = float(heights(many(long[1])).min())
         runs.append(_Run(unwrapped[0], every * timestep, unwrapped[1], timestep, height))
     return runs
+
+
+def _mean_site_energy(model, arrays, temperature):
+    """Mean energy of all terms but that of the volume, kJ/mol."""
+    theta = model.term_theta(temperature)
+    own = [rows for term, rows in zip(model.terms, theta) if term.kind != "volume"]
+    return float(arrays["site_sums"].mean(axis=(0, 1)) @ np.concatenate(own))
+
+
+def _with_energy(model, start, temperature, potential):
+    """Velocities scaled such that without a thermostat the mean temperature is the set one."""
+    topology = start.topology
+    now, _ = symmetry.energy_and_forces(
+        model, temperature, topology, topology.make_whole(start.positions, start.box), start.box
+    )
+    kinetic = 0.5 * float(topology.masses @ (start.velocities**2).sum(axis=1))
+    wanted = 1.5 * topology.n_sites * KB * temperature + potential - now
+    if not 0.5 * kinetic < wanted < 2.0 * kinetic:
+        return start
+    return replace(start, velocities=start.velocities * np.sqrt(wanted / kinetic))
 
 
 def _moved(model, start, temperature, n_steps, every, friction, settings):
