@@ -9,6 +9,7 @@ LABELS = {
     "neighbor_angles": ("angle (degrees)", "p (1/rad)"),
     "coordination": ("neighbours", "probability"),
 }
+MOST_ROWS = 3  # of each kind of curve; tables have all
 SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
 
 
@@ -24,7 +25,7 @@ def curve_figure(path, states, kinds):
         Of ``LABELS``.
     """
     keys = list(dict.fromkeys(key[:2] for _, c in states for key in c if key[0] in kinds))
-    keys.sort(key=lambda key: kinds.index(key[0]))
+    keys = _most_telling(keys, states)
     n_columns = min(len(states), MAX_COLUMNS)
     n_lines = -(-len(states) // n_columns)
     colors = temperature_colors([numbers["temperature_K"] for numbers, _ in states])
@@ -45,7 +46,9 @@ def curve_figure(path, states, kinds):
                 top = figure.add_subplot(grid[2 * line, column], **share)
                 below = {"sharey": first[1]} if first else {}
                 bottom = figure.add_subplot(grid[2 * line + 1, column], sharex=top, **below)
-                first = first or (top, bottom)
+                if first is None:
+                    first = (top, bottom)
+                    top.set_ylim(0.0, _highest(key, states))
                 _draw_pair(top, bottom, key, numbers, curves, colors[numbers["temperature_K"]])
                 top.tick_params(labelbottom=False, labelleft=column == 0)
                 bottom.tick_params(labelleft=column == 0)
@@ -54,6 +57,31 @@ def curve_figure(path, states, kinds):
                     top.set_ylabel(f"{LABELS[key[0]][1]}, {key[1]}")
                     bottom.set_ylabel("difference")
         _side_legend(figure, colors)
+
+
+def _most_telling(keys, states):
+    """Of each kind the MOST_ROWS names that differ most, in units of their errors, in order."""
+
+    def differs(key):
+        kind, name = key
+        rows = [n[kind][name] for n, _ in states if name in n.get(kind, {})]
+        if kind == "structure_factor":
+            return max(row["rmse"] / max(row["noise_floor_rmse"], 1e-12) for row in rows)
+        return max(row["js_bits"] / max(row["js_bits_se"], 1e-12) for row in rows)
+
+    chosen = []
+    for kind in dict.fromkeys(key[0] for key in keys):
+        own = [key for key in keys if key[0] == kind]
+        most = sorted(own, key=differs, reverse=True)[:MOST_ROWS]
+        chosen += [key for key in own if key in most]
+    return chosen
+
+
+def _highest(key, states):
+    """Upper limit of an axis that leaves room for its numbers."""
+    tops = [c[*key, side][1].max() for _, c in states for side in ("reference", "model")
+            if (*key, side) in c]  # fmt: skip
+    return (1.1 if key[0] == "structure_factor" else 1.3) * max(tops)
 
 
 def _draw_pair(top, bottom, key, numbers, curves, color):
@@ -175,7 +203,8 @@ def _against_temperature(axis, table, states):
     axis.set(xlabel="temperature (K)", ylabel="penalty (nats per box)")
     handles, _ = axis.get_legend_handles_labels()
     handles.append(Patch(color="0.85", label="95 % of values without a loss"))
-    axis.legend(handles=handles, fontsize=7, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
+    axis.legend(handles=handles, fontsize=7, loc="lower left", bbox_to_anchor=(-0.12, 1.0), ncols=2,
+                columnspacing=1.0, handlelength=1.5)  # fmt: skip
 
 
 def dynamics_figure(path, states):

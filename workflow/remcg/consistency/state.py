@@ -26,10 +26,12 @@ K_MAX = 45.0  # 1/nm
 RDF_MAX = 2.0  # nm
 SITE_STEPS, FEWEST_STEPS, MOST_STEPS = 5_000_000, 2000, 10_000  # of the model's free motion
 N_LAGS = 400  # frames of it
-SHORT_FRAMES, KERNEL = 1500, 1.0  # frames of one step each; ps
+SHORT_STEPS, FEWEST_FRAMES, KERNEL = 1500, 300, 1.0  # for the memory kernel; ps
+RESOLUTION = 0.02  # K(0) times the squared time between these frames
 SETTLING = 500  # steps before it
 FINE = 0.02  # ps: frames this close tell velocities
 N_FEATURES = 5
+KEPT, LAST = ("trajectory", "trajectory_box"), ("positions", "box")
 UNITS = {
     "structure_factor": ("1/nm", "1"),
     "neighbor_angles": ("rad", "1/rad"),
@@ -210,7 +212,9 @@ def compare_dynamics(reference, sample, model, seed, log):
     positions, boxes, times, topology, _ = reference
     temperature = float(sample[1]["temperature"])
     numbers, curves, found = {}, {}, {}
-    runs = free_runs(model, topology, sample, seed)
+    masses = np.bincount(topology.molecule, topology.masses)
+    at_zero = _force_kernel(model, sample, topology, masses, temperature)
+    runs = free_runs(model, topology, sample, at_zero["force_kernel_zero_1_ps2"], seed)
     height = runs[0].height
     lags = {"model": ([run.long for run in runs], runs[0].long_interval, height)}
     if times is None or len(times) < 20:
@@ -243,17 +247,16 @@ def compare_dynamics(reference, sample, model, seed, log):
     short = {"model": ([run.short for run in runs], runs[0].short_interval)}
     if "reference" in lags and lags["reference"][1] <= FINE:
         short["reference"] = lags["reference"][:2]
-    masses = np.bincount(topology.molecule, topology.masses)
     for side, (parts, interval) in short.items():
         entry, drawn = _memory(parts, interval, masses, temperature)
         numbers.setdefault("memory", {})[side] = entry
         curves |= {(kind, "centres", side): rows for kind, rows in drawn.items()}
-    numbers["memory"]["model"] |= _force_kernel(model, sample, topology, masses, temperature)
+    numbers["memory"]["model"] |= at_zero
     return numbers, curves
 
 
 class _Run:
-    """Unwrapped centres of one replica: coarse frames of a long run, every step of a short one."""
+    """Unwrapped centres of one replica: coarse frames of a long run, fine ones of a short one."""
 
     def __init__(self, long, long_interval, short, short_interval, height):
         self.long, self.long_interval = long, long_interval
@@ -261,13 +264,20 @@ class _Run:
         self.height = height
 
 
-def free_runs(model, topology, sample, seed):
-    """Motion of the model without a thermostat, one run per replica of a prediction."""
+def free_runs(model, topology, sample, kernel_zero, seed):
+    """Motion of the model without a thermostat, one run per replica of a prediction.
+
+    Fine frames are as close as ``kernel_zero`` (1/ps^2), the curvature of the velocity
+    autocorrelation, asks for.
+    """
     arrays, attributes = sample
     timestep, temperature = float(attributes["timestep"]), float(attributes["temperature"])
     steps = int(np.clip(SITE_STEPS // topology.n_sites, FEWEST_STEPS, MOST_STEPS))
     every = steps // N_LAGS
-    n_short = int(np.clip(1_500_000 // topology.n_sites, 150, SHORT_FRAMES))
+    fine = max(1, round(np.sqrt(RESOLUTION / max(kernel_zero, 1e-6)) / timestep))
+    fine = min(fine, max(1, int(0.05 / timestep)))
+    most = max(1_500_000 // topology.n_sites, FEWEST_FRAMES // 2)
+    n_short = min(max(SHORT_STEPS // fine, FEWEST_FRAMES), most) * fine
     at_energy, runs = _mean_site_energy(model, arrays, temperature), []
     for k in range(min(len(arrays["positions"]), 2)):
         start = Start(
@@ -277,12 +287,12 @@ def free_runs(model, topology, sample, seed):
         _, start = _moved(model, start, temperature, SETTLING, SETTLING, 1.0, settings)
         start = _with_energy(model, start, temperature, at_energy)
         long, start = _moved(model, start, temperature, steps, every, 0.0, settings)
-        short, start = _moved(model, start, temperature, n_short, 1, 0.0, settings)
+        short, start = _moved(model, start, temperature, n_short, fine, 0.0, settings)
         unwrapped = [
             dynamics.unwrapped(dynamics.centres(x, topology, box), box) for x, box in (long, short)
         ]
         height = float(heights(many(long[1])).min())
-        runs.append(_Run(unwrapped[0], every * timestep, unwrapped[1], timestep, height))
+        runs.append(_Run(unwrapped[0], every * timestep, unwrapped[1], fine * timestep, height))
     return runs
 
 
@@ -357,14 +367,14 @@ def _memory(parts, interval, masses, temperature):
 
 
 def _force_kernel(model, sample, topology, masses, temperature):
-    """K(0) by the forces at the configurations that were kept."""
-    frames = sample[0].get("trajectory")
-    if frames is None:
-        return {}
+    """K(0) by the forces at the configurations that were kept, or at the last ones."""
+    arrays = sample[0]
+    kept = "trajectory" in arrays
+    frames, boxes = (arrays[x] for x in (KEPT if kept else LAST))
     forces = np.zeros((min(len(frames), 20), topology.n_molecules, 3))
     chosen = np.linspace(0, len(frames) - 1, len(forces)).round().astype(int)
     for row, k in zip(forces, chosen):
-        box = sample[0]["trajectory_box"][k]
+        box = boxes[k]
         whole = topology.make_whole(frames[k], box)
         _, found = symmetry.energy_and_forces(model, temperature, topology, whole, box)
         np.add.at(row, topology.molecule, found)

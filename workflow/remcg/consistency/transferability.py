@@ -223,9 +223,10 @@ def matrix(states, model, trained, weights):
             states[s].name: _alone(states[t], states[s]) for s in everyone
         }
     if len(training) > 1:
-        table["constant"] = row(lambda s: training, same, mean)
-        table["joint"] = row(lambda s: training, own, model.parameters)
         most = max(term.n_orders for term in model.terms)
+        if most > 1:  # else it is the joint one
+            table["constant"] = row(lambda s: training, same, mean)
+        table["joint"] = row(lambda s: training, own, model.parameters)
         table["without"] = row(
             lambda s: [t for t in training if t != s] if len(training) > most else [],
             own,
