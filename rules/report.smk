@@ -14,6 +14,17 @@ rule report:
                 "convergence",
             ],
         ),
+        consistency="results/{campaign}/consistency/states.json",
+        consistency_figures=expand(
+            "results/{{campaign}}/consistency/{name}.png",
+            name=[
+                "penalties",
+                "structure_factors",
+                "neighbors",
+                "equation_of_state",
+                "dynamics",
+            ],
+        ),
         backmapped=backmapped_states(),
         lammps="results/{campaign}/export/lammps",
         openmm="results/{campaign}/export/openmm",

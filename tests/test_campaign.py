@@ -61,6 +61,10 @@ def test_every_promised_file_is_there_and_holds_no_nan(finished):
         "export/openmm",
         "predict/warm.h5",
         "validate/rdf.png",
+        "consistency/states.json",
+        "consistency/curves_warm.tsv",
+        "consistency/penalties.tsv",
+        "consistency/penalties.png",
         "report.html",
         "index.html",
         "summary.json",
@@ -70,6 +74,49 @@ def test_every_promised_file_is_there_and_holds_no_nan(finished):
         assert (folder / name).exists(), name
     for name in ("summary.json", "model/model.json"):
         assert "NaN" not in (folder / name).read_text()
+
+
+def test_a_model_of_the_right_form_is_consistent_at_every_state(finished):
+    config, _ = finished
+    states = read_json(tiny.results(config) / "summary.json")["states"]
+    for state in states:
+        found = state["consistency"]
+        factor = found["structure_factor"]["AR-AR"]
+        assert factor["rmse"] < 2.5 * factor["noise_floor_rmse"]
+        angles = found["neighbor_angles"]["AR-AR-AR"]
+        assert abs(angles["js_bits"]) < 5.0 * angles["js_bits_se"] + angles["noise_floor_js_bits"]
+        count = found["coordination"]["AR-AR"]
+        error = np.hypot(count["reference_se"], count["model_se"])
+        assert abs(count["model"] - count["reference"]) < 6.0 * error
+        assert found["penalty"]["p_value"] > 1e-5
+        assert max(found["symmetry"].values()) < 1e-9
+        memory = found["memory"]["model"]
+        error = np.hypot(memory["kernel_zero_1_ps2_se"], memory["force_kernel_zero_1_ps2_se"])
+        difference = memory["kernel_zero_1_ps2"] - memory["force_kernel_zero_1_ps2"]
+        assert abs(difference) < 5.0 * error + 0.05 * memory["kernel_zero_1_ps2"]
+
+
+def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):
+    from remcg.consistency import state, transferability
+    from remcg.io import read_h5
+
+    folder = tiny.results(finished[0])
+    model = Model.read(folder / "model/model.json")
+    target, sample = read_h5(folder / "target/cold.h5"), read_h5(folder / "predict/hot.h5")
+    rng = np.random.default_rng(0)
+    sampled = sample[0]["trajectory"], sample[0]["trajectory_box"]
+    reference = state.read_reference(folder / "map/cold.h5")
+    found, _ = state.compare_structure(reference, sampled, target, model, rng)
+    count = found["coordination"]["AR-AR"]
+    error = np.hypot(count["reference_se"], count["model_se"])
+    assert abs(count["model"] - count["reference"]) > 5.0 * error
+    phi = [
+        np.reshape(model.basis_sums(x["site_sums"], x["volume"], tiny.N_SITES), (n, -1, model.n_phi))
+        for x, n in ((target[0], 1), (sample[0], 2))
+    ]
+    local = transferability.local_state("cold", 280.0, model.theta(320.0), *phi)
+    lost = transferability.penalty(local.theta - local.best, local.fisher, local.noise)
+    assert lost.p_value < 1e-6 and lost.value > lost.null
 
 
 def test_a_deleted_iteration_is_made_again_bit_for_bit_and_the_earlier_ones_are_kept(finished):

@@ -625,6 +625,36 @@ class Limits:
         low=0,
         high=1,
     )
+    structure_factor: float = option(
+        "number", "rmse of the static structure factor", 0.05, low=0, high=100
+    )
+    neighbor_angles_js: float = option(
+        "number",
+        "Jensen-Shannon divergence of the angles between neighbours in the first shell",
+        0.02,
+        unit="bit",
+        low=0,
+        high=1,
+    )
+    coordination: float = option(
+        "number", "deviation of the mean coordination number, as a fraction", 0.05, low=0, high=10
+    )
+    penalty_per_site: float = option(
+        "number",
+        "relative entropy above that of the best model of the state alone, per site",
+        0.002,
+        unit="nats",
+        low=0,
+        high=1e6,
+    )
+    symmetry: float = option(
+        "number",
+        "net force, torque, and change of forces under rotation and translation, relative to the "
+        "root mean square force",
+        1e-6,
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,12 @@ def _kullback_leibler(p, q):
     return (p[some] * np.log2(p[some] / q[some])).sum()
 
 
-def noise_floor(blocks):
+def noise_floor(blocks, measure=jensen_shannon):
     """Divergence of the halves of a reference: mean over all ways to split its blocks, bits.
 
     With N independent values a half has N/2, so that this is about (K - 1)/(2 N ln 2) for K bins:
-    twice what a perfect model with as many values as the reference shows.
+    twice what a perfect model with as many values as the reference shows. Another ``measure`` of
+    two mean blocks takes the place of the Jensen-Shannon divergence.
     """
     blocks = blocks[:MOST_BLOCKS]
     everything, half = range(len(blocks)), len(blocks) // 2
@@ -76,7 +77,7 @@ def noise_floor(blocks):
     for first in combinations(everything, half):
         rest = [k for k in everything if k not in first]
         if len(rest) > half or 0 in first:  # each split once
-            found.append(jensen_shannon(blocks[list(first)].sum(axis=0), blocks[rest].sum(axis=0)))
+            found.append(measure(blocks[list(first)].mean(axis=0), blocks[rest].mean(axis=0)))
     return float(np.mean(found))
 
 

@@ -22,6 +22,11 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "density_se": 0.0015,
     "bonded_js": 2.0,
     "backmap_residual": 1e-6,
+    "structure_factor": 0.05,
+    "neighbor_angles_js": 0.02,
+    "coordination": 0.05,
+    "penalty_per_site": 0.002,
+    "symmetry": 1e-6,
 }
 SIGNIFICANT = 3.0  # standard errors
 
@@ -37,6 +42,7 @@ STATE_KEYS = (
     "density_kg_m3",
     "compressibility_1_bar",
     "penalty_nats_per_site",
+    "consistency",
 )
 BACKMAP_KEYS = (
     "max_residual_nm",
@@ -183,7 +189,7 @@ def checks(summary, limits=None):
     found = [Check("rem", "convergence (1 = yes)", "", float(converged), 1.0, None, "", status)]
     for state in summary["states"]:
         found += _rdf_checks(state, limits) + _bonded_checks(state, limits)
-        found += _density_checks(state, limits)
+        found += _density_checks(state, limits) + _consistency_checks(state, limits)
         residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
         if residual is not None:
             limit = limits["backmap_residual"]
@@ -393,6 +399,38 @@ def _density_checks(state, limits):
         Check(state["id"], "density deviation", "", deviation, limit, error, "%", status),
         Check(state["id"], "density SE", "", precision, most, None, "%", fine),
     ]
+
+
+def _consistency_checks(state, limits):
+    """Structure beyond g(r), loss of transferability and symmetries, see remcg.consistency."""
+    name, entry, found = state["id"], state.get("consistency", {}), []
+
+    def add(quantity, part, value, key, error, unit, noise):
+        status = _status(abs(value), limits[key], noise)
+        found.append(Check(name, quantity, part, value, limits[key], error, unit, status))
+
+    for part, row in entry.get("structure_factor", {}).items():
+        error = row.get("rmse_se", 0.0)
+        noise = row.get("noise_floor_rmse", 0.0) + SIGNIFICANT * error
+        add("S(k) rmse", part, row["rmse"], "structure_factor", error, "", noise)
+    for part, row in entry.get("neighbor_angles", {}).items():
+        error = row.get("js_bits_se", 0.0)
+        noise = SIGNIFICANT * error
+        add("neighbour angles JS", part, row["js_bits"], "neighbor_angles_js", error, "bit", noise)
+    for part, row in entry.get("coordination", {}).items():
+        if row.get("reference"):
+            value = row["model"] / row["reference"] - 1.0
+            error = math.hypot(row["model_se"], row["reference_se"]) / row["reference"]
+            noise = SIGNIFICANT * error
+            add("coordination deviation", part, value, "coordination", error, "", noise)
+    penalty = state.get("penalty_nats_per_site")
+    if penalty:
+        noise = SIGNIFICANT * penalty["se"]
+        value = max(penalty["value"], 0.0)  # below zero by noise alone
+        add("transferability", "", value, "penalty_per_site", penalty["se"], "nats/site", noise)
+    if entry.get("symmetry"):
+        add("symmetry", "", max(entry["symmetry"].values()), "symmetry", None, "", 0.0)
+    return found
 
 
 def density_deviation(entry):

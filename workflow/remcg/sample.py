@@ -30,7 +30,7 @@ from remcg.topology import Topology
 
 TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
 BONDED = ("molecule", "bonds", "angles", "dihedrals")
-LEAST_KEPT, BONDED_KEPT = 10, 250  # configurations of a predicted replica; with bonded terms
+LEAST_KEPT, BONDED_KEPT = 50, 250  # configurations of a predicted replica; with bonded terms
 
 
 def sample(

@@ -1,0 +1,36 @@
+"""What all states say together: penalties, equation of state, free energies, figures."""
+
+from remcg.config import load
+from remcg.consistency import campaign as together
+from remcg.consistency import figures
+from remcg.io import read_h5, read_json, write_json
+from remcg.model import Model
+from remcg.stage import stage
+from remcg.validate import StateResult, write_state_table
+
+with stage(snakemake.log[0]):
+    campaign = load(snakemake.config["config_file"], check_files=False)
+    model, states = Model.read(snakemake.input.model), campaign.states
+    inputs = snakemake.input.targets, snakemake.input.predictions
+    local, ensembles, attributes = together.read_states(model, states, *inputs)
+    table = together.penalties(model, states, local, attributes)
+    lost = together.penalty_numbers(table, local)
+    thermal = together.equation_of_state(read_json(snakemake.input.numbers), attributes)
+    numbers = [
+        {**read_json(path), **more, "penalty": lost[state.id]}
+        for state, path, more in zip(states, snakemake.input.states, thermal)
+    ]
+    curves = [together.from_arrays(read_h5(path)[0]) for path in snakemake.input.curves]
+    write_json(snakemake.output.numbers, numbers)
+    write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
+    together.write_penalty_table(snakemake.output.penalties, table, local)
+    energies = together.free_energies(states, ensembles, attributes)
+    together.write_free_energy_table(snakemake.output.free_energies, energies)
+    both = list(zip(numbers, curves))
+    figures.curve_figure(snakemake.output.factor_figure, both, ["structure_factor"])
+    figures.curve_figure(
+        snakemake.output.neighbor_figure, both, ["neighbor_angles", "coordination"]
+    )
+    figures.penalty_figure(snakemake.output.penalty_figure, table, numbers)
+    figures.dynamics_figure(snakemake.output.dynamics_figure, both)
+    figures.state_figure(snakemake.output.state_figure, numbers)

@@ -1,0 +1,203 @@
+"""From the files of states to tables, figures and verdicts on their consistency."""
+
+import numpy as np
+import pytest
+
+from remcg import report
+from remcg.consistency import campaign, figures, state, transferability
+from remcg.io import read_h5, read_json, write_h5, write_json
+from remcg.validate import StateResult, write_state_table
+
+COUNTS = {"type_counts": '{"W": 100}', "n_molecules": 100, "n_sites": 100}
+
+
+def numbers(name="T300", T=300.0, density=1000.0, kappa=4.6e-5, shift=0.0):
+    sides = {"reference": density, "reference_se": 0.5}
+    return {
+        "id": name,
+        "use": "train",
+        "temperature_K": T,
+        "pressure_bar": {"target": 1.0},
+        "density_kg_m3": {**sides, "model": density * (1.0 + shift), "model_se": 0.5},
+        "compressibility_1_bar": {
+            "reference": kappa, "reference_se": 3e-6, "model": kappa, "model_se": 3e-6,
+        },
+    }  # fmt: skip
+
+
+def consistency(s=0.02, js=0.001, count=4.5, net=1e-14):
+    return {
+        "structure_factor": {"W-W": {"rmse": s, "rmse_se": 0.005, "noise_floor_rmse": 0.02}},
+        "neighbor_angles": {"W-W-W": {"js_bits": js, "js_bits_se": 0.001}},
+        "coordination": {
+            "W-W": {"reference": 4.5, "reference_se": 0.01, "model": count, "model_se": 0.02}
+        },
+        "symmetry": {"net_force": net, "torque": 1e-14, "rotation": 1e-13, "translation": 1e-13},
+        "penalty": {"nats": 0.1, "per_site": {"value": 0.001, "se": 5e-4}},
+    }
+
+
+def summary(**changes):
+    found = campaign.merged([numbers()], [{"id": "T300", **consistency(**changes)}])
+    return report.summary("c", "1", 1, {"converged": True}, found, {})
+
+
+def statuses(content):
+    return {check.name: check.status for check in report.checks(content)}
+
+
+def test_a_consistent_state_passes_every_check():
+    found = statuses(summary())
+    assert {"S(k) rmse W-W", "neighbour angles JS W-W-W", "coordination deviation W-W",
+            "transferability", "symmetry"} <= found.keys()  # fmt: skip
+    assert set(found.values()) == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"s": 0.3}, "S(k) rmse W-W"),
+        ({"js": 0.05}, "neighbour angles JS W-W-W"),
+        ({"count": 5.0}, "coordination deviation W-W"),
+        ({"count": 4.0}, "coordination deviation W-W"),
+        ({"net": 1e-3}, "symmetry"),
+    ],
+)
+def test_each_inconsistency_fails_its_own_check_alone(change, name):
+    found = statuses(summary(**change))
+    assert [key for key, status in found.items() if status == "fails"] == [name]
+
+
+def test_what_is_beyond_its_limit_by_noise_alone_does_not_fail():
+    content = summary()
+    entry = content["states"][0]["consistency"]
+    entry["structure_factor"]["W-W"] = {"rmse": 0.08, "rmse_se": 0.01, "noise_floor_rmse": 0.07}
+    content["states"][0]["penalty_nats_per_site"] = {"value": 0.004, "se": 0.002}
+    found = statuses(content)
+    assert found["S(k) rmse W-W"] == found["transferability"] == "within noise"
+    content["states"][0]["penalty_nats_per_site"] = {"value": 0.02, "se": 0.002}
+    assert statuses(content)["transferability"] == "fails"
+
+
+def test_a_summary_without_consistency_is_judged_as_before():
+    content = report.summary("c", "1", 1, {"converged": True}, [numbers()], {})
+    assert not any("S(k)" in name for name in statuses(content))
+
+
+def test_the_equation_of_state_sees_a_density_off_by_two_per_cent():
+    T = [280.0, 300.0, 320.0, 340.0]
+    rows = [numbers(f"T{t:g}", t, 1000.0 - 0.5 * (t - 300)) for t in T]
+    rows[2] = numbers("T320", 320.0, 990.0, shift=0.02)
+    found = campaign.equation_of_state(rows, [COUNTS] * 4)
+    z = [entry["isotherm_bar"]["mean"] / entry["isotherm_bar"]["mean_se"] for entry in found]
+    assert abs(z[2]) > 4.0 and max(abs(x) for k, x in enumerate(z) if k != 2) < 0.1
+    alpha = found[0]["thermal_expansion_1_K"]
+    assert alpha["reference"] == pytest.approx(0.5 / 1010.0, rel=0.02)
+    assert found[1]["thermal_pressure_bar_K"]["reference"] == pytest.approx(
+        0.5e-3 / 4.6e-5, rel=0.02
+    )
+
+
+def test_states_of_other_pressure_or_composition_share_no_isobar():
+    rows = [numbers("a", 280.0), numbers("b", 300.0), numbers("c", 320.0)]
+    rows[1]["pressure_bar"] = {"target": 500.0}
+    others = [COUNTS, COUNTS, {**COUNTS, "type_counts": '{"W": 50}'}]
+    assert not any("thermal_expansion_1_K" in x for x in campaign.equation_of_state(rows, others))
+    rows[0].pop("density_kg_m3")  # of a state at constant volume
+    assert "isotherm_bar" not in campaign.equation_of_state(rows, others)[0]
+
+
+def curves(scale=1.0, with_reference=True):
+    x = np.linspace(1.0, 10.0, 12)
+    found = {}
+    for side in ("reference", "model"):
+        for kind, name in (("structure_factor", "W-W"), ("neighbor_angles", "W-W-W")):
+            found[kind, name, side] = np.array([x, scale * np.sin(x) + 2.0, 0.1 * np.ones(12)])
+        n = 8 if side == "model" else 6
+        found["coordination", "W-W", side] = np.array(
+            [np.arange(n), np.ones(n) / n, 0.01 * np.ones(n)]
+        )
+        if side == "model" or with_reference:
+            found["msd", "centres", side] = np.array([x - 1.0, x, 0.1 * x])
+    found["velocity", "centres", "model"] = np.array([x, np.exp(-x), 0.01 * x])
+    found["kernel", "centres", "model"] = np.array([x, np.exp(-x), 0.01 * x])
+    found["structure_factor", "W-W", "rdf"] = found["structure_factor", "W-W", "model"]
+    return found
+
+
+def full(name, T, use="train", with_reference=True):
+    divergences = {"js_bits": 0.01, "js_bits_se": 0.001, "noise_floor_js_bits": 1e-4}
+    entry = {"id": name, "use": use, "temperature_K": T, **consistency()}
+    entry["neighbor_angles"]["W-W-W"] |= divergences
+    entry["coordination"]["W-W"] |= divergences
+    side = {"kernel_zero_1_ps2": 800.0, "kernel_zero_1_ps2_se": 5.0}
+    entry["memory"] = {"model": side}
+    entry["diffusion_nm2_ps"] = {"model": 0.01, "model_se": 1e-4}
+    if with_reference:
+        entry["diffusion_nm2_ps"] |= {"reference": 0.002, "reference_se": 1e-4}
+        entry["speed_up"] = {"value": 5.0, "se": 0.2}
+    return entry
+
+
+@pytest.mark.parametrize(("n", "with_reference"), [(6, True), (1, False)])
+def test_figures_of_any_number_of_states_are_drawn(tmp_path, n, with_reference):
+    import matplotlib.image
+
+    both = [
+        (full(f"s{k}", 280.0 + k, with_reference=with_reference),
+         curves(with_reference=with_reference)) for k in range(n)
+    ]  # fmt: skip
+    figures.curve_figure(tmp_path / "a.png", both, ["structure_factor"])
+    figures.dynamics_figure(tmp_path / "c.png", both)
+    figures.state_figure(tmp_path / "d.png", [item for item, _ in both])
+    if n == 1:
+        figures.curve_figure(tmp_path / "b.png", both, ["neighbor_angles", "coordination"])
+    for path in tmp_path.glob("*.png"):
+        assert matplotlib.image.imread(path)[..., :3].std() > 0.05
+
+
+def test_a_campaign_without_configurations_still_has_its_figures(tmp_path):
+    entry = {"id": "s", "use": "train", "temperature_K": 300.0}
+    figures.curve_figure(tmp_path / "a.png", [(entry, {})], ["structure_factor"])
+    figures.dynamics_figure(tmp_path / "b.png", [(entry, {})])
+    figures.state_figure(tmp_path / "c.png", [entry])
+    assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in "abc")
+
+
+def test_penalties_are_drawn_and_written_with_what_noise_would_give(tmp_path):
+    rows = {
+        "T280 alone": {"T280": transferability.Penalty(0.0, 0.0, 0.0, 0.0, 1.0),
+                       "T300": transferability.Penalty(30.0, 1.0, 0.1, 0.2, 0.0)},
+        "model": {"T280": transferability.Penalty(-0.02, 0.03, 0.1, 0.08, 0.6),
+                  "T300": transferability.Penalty(0.05, 0.03, 0.1, 0.08, 0.1)},
+    }  # fmt: skip
+    states = [full("T280", 280.0), full("T300", 300.0)]
+    figures.penalty_figure(tmp_path / "p.png", rows, states)
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    local = [transferability.LocalState(s["id"], 300.0, *np.zeros((4, 1)), 1, 50) for s in states]
+    campaign.write_penalty_table(tmp_path / "p.tsv", rows, local)
+    header, *lines = (line.split("\t") for line in (tmp_path / "p.tsv").read_text().splitlines())
+    assert len(lines) == 4 and header[-1] == "is_local"
+    assert [line[-1] for line in lines] == ["yes", "no", "yes", "yes"]
+    assert float(lines[1][header.index("nats_per_site")]) == pytest.approx(0.6)
+    lost = campaign.penalty_numbers(rows, local)
+    assert lost["T300"]["per_site"] == {"value": 0.001, "se": pytest.approx(6e-4)}
+
+
+def test_curves_survive_their_file_and_become_a_table_with_units(tmp_path):
+    found = curves()
+    write_h5(tmp_path / "c.h5", campaign.as_arrays(found))
+    again = campaign.from_arrays(read_h5(tmp_path / "c.h5")[0])
+    assert again.keys() == found.keys()
+    np.testing.assert_array_equal(
+        again["msd", "centres", "model"], found["msd", "centres", "model"]
+    )
+    campaign.write_curve_table(tmp_path / "c.tsv", found, state.UNITS)
+    header, *lines = (tmp_path / "c.tsv").read_text().splitlines()
+    assert header.split("\t")[:5] == ["curve", "name", "side", "x_unit", "y_unit"]
+    assert len(lines) == sum(curve.shape[1] for curve in found.values())
+    write_json(tmp_path / "s.json", [full("a", 300.0)])
+    write_state_table(
+        tmp_path / "s.tsv", [StateResult(x, {}) for x in read_json(tmp_path / "s.json")]
+    )
+    assert "speed_up.value" in (tmp_path / "s.tsv").read_text()

@@ -1,0 +1,234 @@
+"""Diffusion, memory kernels and VAMP-2 scores against processes that are known exactly."""
+
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+from remcg.consistency import dynamics, memory, vamp
+from remcg.errors import InputError
+
+GAMMA, TAU = 4.0, 0.5
+
+
+def test_the_fft_gives_the_displacements_of_the_plain_double_loop():
+    x = np.cumsum(np.random.default_rng(0).normal(size=(37, 5, 3)), axis=0) + 50.0
+    found = dynamics.mean_squared_displacement(x)
+    for lag in range(37):
+        steps = x[lag:] - x[: 37 - lag]
+        np.testing.assert_allclose(found[lag], (steps**2).sum(axis=2).mean(axis=0), atol=1e-9)
+
+
+def test_unwrapping_finds_the_walk_in_fluctuating_and_skew_boxes():
+    rng = np.random.default_rng(1)
+    walk = np.cumsum(0.05 * rng.normal(size=(200, 30, 3)), axis=0)
+    walk -= walk.mean(axis=1, keepdims=True)
+    box = np.array([[2.0, 0.0, 0.0], [0.5, 1.9, 0.0], [-0.4, 0.6, 2.1]])
+    wrapped = walk - np.floor(walk @ np.linalg.inv(box)) @ box
+    np.testing.assert_allclose(np.diff(dynamics.unwrapped(wrapped, np.tile(box, (200, 1, 1))),
+                                       axis=0), np.diff(walk, axis=0), atol=1e-12)  # fmt: skip
+    edges = 2.0 + 0.01 * rng.normal(size=(200, 3))
+    inside = walk - np.floor(walk / edges[:, None]) * edges[:, None]
+    found = dynamics.mean_squared_displacement(dynamics.unwrapped(inside, edges)).mean(axis=1)
+    plain = dynamics.mean_squared_displacement(walk).mean(axis=1)
+    assert np.abs(found[:100] / np.maximum(plain[:100], 1e-9) - 1.0)[1:].max() < 0.15
+
+
+def test_frames_too_far_apart_to_be_unwrapped_are_refused():
+    x = np.random.default_rng(2).random((20, 50, 3))
+    with pytest.raises(InputError, match="closer in time"):
+        dynamics.unwrapped(x, np.ones((20, 3)))
+
+
+def test_a_trajectory_is_cut_where_time_or_the_sites_jump():
+    rng = np.random.default_rng(8)
+    steps = 0.02 * rng.normal(size=(300, 40, 3))
+    steps[120] *= 6.0  # continued after frames that were not kept
+    walk = np.cumsum(steps, axis=0)
+    times = 0.5 * np.arange(300)
+    times[260:] += 3.0
+    found, interval = dynamics.pieces(walk % 1.5, np.full((300, 3), 1.5), times)
+    assert interval == 0.5
+    assert [len(part) for part in found] == [120, 120]  # 0-119, 120-259; the rest is too short
+    msd = [dynamics.mean_squared_displacement(part).mean(axis=1) for part in found]
+    assert msd[0][1] == pytest.approx(3 * 0.02**2, rel=0.1)
+    assert msd[1][1] == pytest.approx(3 * 0.02**2, rel=0.1)
+
+
+def test_the_diffusion_coefficient_of_a_random_walk_is_found_within_its_error():
+    rng = np.random.default_rng(3)
+    scores = []
+    for _ in range(20):
+        walk = np.cumsum(np.sqrt(2.0 * 0.3 * 0.1) * rng.normal(size=(400, 60, 3)), axis=0)
+        msd = dynamics.groups_of(dynamics.mean_squared_displacement(walk))
+        found = dynamics.diffusion(0.1 * np.arange(400), msd, 2.0)
+        scores.append((found.value - 0.3) / found.se)
+    assert np.abs(np.mean(scores)) < 4.0 / np.sqrt(20)
+    assert 0.6 < np.std(scores) < 1.9
+
+
+def test_the_finite_size_correction_is_that_of_water_in_a_small_box():
+    # kT xi/(6 pi eta L) at 298.15 K, 0.89 mPa s, 2.5 nm: by hand in SI units
+    expected = 2.837297 * 1.380649e-23 * 298.15 / (6 * np.pi * 0.89e-3 * 2.5e-9) * 1e18 / 1e12
+    assert dynamics.finite_size(298.15, 0.89, 2.5) == pytest.approx(expected, rel=1e-6)
+
+
+def test_velocities_and_positions_tell_the_same_velocity_autocorrelation():
+    velocities, _ = trajectories(n_steps=600, n_particles=900, interval=0.02)
+    velocities = velocities.reshape(600, 300, 3)
+    x = np.cumsum(0.5 * 0.02 * (velocities[1:] + velocities[:-1]), axis=0)
+    msd = dynamics.mean_squared_displacement(x).mean(axis=1)
+    found = dynamics.velocity_autocorrelation_from_msd(msd, 0.02)[:60]
+    plain = dynamics.velocity_autocorrelation(velocities)[:60]
+    assert np.abs(found - plain).max() < 0.03 * plain[0]
+
+
+def exact_correlation(times, gamma=GAMMA, tau=TAU):
+    """C'' + C'/tau + gamma/tau C = 0 with C(0) = 1, C'(0) = 0."""
+    root = np.sqrt(complex(0.25 / tau**2 - gamma / tau))
+    a, b = -0.5 / tau + root, -0.5 / tau - root
+    return ((b * np.exp(a * times) - a * np.exp(b * times)) / (b - a)).real
+
+
+def exact_kernel(times):
+    return GAMMA / TAU * np.exp(-times / TAU)
+
+
+def kernel_error(interval):
+    times = np.arange(0.0, 5.0 + 0.5 * interval, interval)
+    found = memory.memory_kernel(exact_correlation(times), interval)
+    exact = exact_kernel(times)
+    return np.sqrt(np.sum((found - exact) ** 2) / np.sum(exact**2)), found
+
+
+def test_an_exponential_kernel_is_recovered_with_an_error_of_second_order():
+    error, found = kernel_error(0.01)
+    assert error <= 1e-3
+    friction = memory.friction(found, 0.01)[-1]
+    assert friction == pytest.approx(GAMMA * (1.0 - np.exp(-10.0)), rel=1e-3)
+    errors = [kernel_error(interval)[0] for interval in (0.04, 0.02, 0.01, 0.005)]
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.abs(orders - 2.0).max() <= 0.2
+
+
+def test_a_kernel_does_not_depend_on_the_norm_of_the_correlation():
+    times = np.arange(0.0, 2.0, 0.01)
+    c = exact_correlation(times)
+    np.testing.assert_allclose(
+        memory.memory_kernel(3.7 * c, 0.01), memory.memory_kernel(c, 0.01), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_a_correlation_without_a_start_is_refused():
+    with pytest.raises(InputError, match="first one positive"):
+        memory.memory_kernel(np.array([0.0, 1.0, 2.0, 3.0, 4.0]), 0.01)
+
+
+def trajectories(n_steps, n_particles, interval, seed=0):
+    """Velocities and accelerations of the process with that kernel, exactly discretised, kT/m = 1.
+
+    v' = z, z' = -z/tau - gamma/tau v + noise; both start in equilibrium: var z = K(0).
+    """
+    drift = np.array([[0.0, 1.0], [-GAMMA / TAU, -1.0 / TAU]])
+    step = expm(drift * interval)
+    stationary = np.diag([1.0, GAMMA / TAU])
+    noise = np.linalg.cholesky(stationary - step @ stationary @ step.T + 1e-14 * np.eye(2))
+    rng = np.random.default_rng(seed)
+    x = np.sqrt(np.diag(stationary))[:, None] * rng.normal(size=(2, n_particles))
+    result = np.empty((n_steps, 2, n_particles))
+    for t in range(n_steps):
+        result[t] = x
+        x = step @ x + noise @ rng.normal(size=(2, n_particles))
+    return result[:, 0], result[:, 1]
+
+
+@pytest.fixture(scope="module")
+def process():
+    return trajectories(2000, 600, 0.02)
+
+
+def test_the_friction_of_sampled_trajectories_is_found_within_five_per_cent(process):
+    velocities, _ = process
+    c = dynamics.velocity_autocorrelation(velocities.reshape(2000, 200, 3))[:150]
+    kernel = memory.memory_kernel(c, 0.02)
+    assert memory.friction(kernel, 0.02)[125] == pytest.approx(GAMMA, rel=0.05)
+
+
+def test_the_random_force_obeys_the_fluctuation_dissipation_relation(process):
+    velocities, accelerations = process
+    times = 0.02 * np.arange(200)
+    random = memory.random_forces(velocities, accelerations, exact_kernel(times), 0.02)
+    past = velocities[199 - len(times) + 1 :][: len(random)]
+    n = 100
+    series = random[:, :, None]
+    found = dynamics.autocorrelation_sums(series).mean(axis=1)[:n]
+    found = found / (len(random) - np.arange(n))
+    assert np.abs(found - exact_kernel(times)[:n]).max() < 0.04 * exact_kernel(0.0)
+    assert past.shape == random.shape
+    # uncorrelated with the velocity at the time from which the kernel has its whole past
+    assert abs((random[0] * velocities[0]).mean()) < 5.0 * np.sqrt(8.0 / 600)
+    wrong = memory.random_forces(velocities, accelerations, 0.5 * exact_kernel(times), 0.02)
+    square = (wrong**2).mean()
+    assert abs(square / exact_kernel(0.0) - 1.0) > 0.05
+
+
+def test_mean_square_forces_give_the_kernel_at_zero(process):
+    from remcg.units import KB
+
+    _, accelerations = process
+    mass, temperature = 20.0, 300.0
+    forces = accelerations.reshape(2000, 200, 3) * mass * np.sqrt(KB * temperature / mass)
+    value, error = memory.mean_square_force_kernel(forces, np.full(200, mass), temperature)
+    assert value == pytest.approx(exact_kernel(0.0), rel=0.03)
+    assert 0.0 < error < 0.02 * value
+
+
+def ornstein_uhlenbeck(n, correlation_time, seed, n_series=1):
+    rng = np.random.default_rng(seed)
+    factor = np.exp(-1.0 / correlation_time)
+    noise = np.sqrt(1.0 - factor**2) * rng.normal(size=(n, n_series))
+    x = np.empty((n, n_series))
+    x[0] = rng.normal(size=n_series)
+    for t in range(1, n):
+        x[t] = factor * x[t - 1] + noise[t]
+    return x
+
+
+def test_the_score_of_an_ornstein_uhlenbeck_process_is_that_of_its_slowest_function():
+    for lag in (1, 5, 12):
+        exact = 1.0 + np.exp(-2.0 * lag / 10.0)
+        found = [vamp.vamp2([ornstein_uhlenbeck(20000, 10.0, seed)], lag) for seed in range(12)]
+        assert abs(np.mean(found) - exact) < 4.0 * np.std(found, ddof=1) / np.sqrt(12) + 1e-3
+        value, error = vamp.cross_validated([ornstein_uhlenbeck(60000, 10.0, 99)], lag)
+        assert abs(value - exact) < 5.0 * error + 0.01
+
+
+def test_an_invertible_linear_map_of_the_features_changes_no_score():
+    x = np.concatenate([ornstein_uhlenbeck(3000, t, 1) for t in (3.0, 8.0, 20.0)], axis=1)
+    x = np.concatenate([x, x[:, :1] ** 2], axis=1)
+    mixing = np.random.default_rng(4).normal(size=(4, 4)) + 2.0 * np.eye(4)
+    assert vamp.vamp2([x @ mixing + 7.0], 4) == pytest.approx(vamp.vamp2([x], 4), abs=1e-8)
+
+
+def test_functions_of_the_features_never_score_higher():
+    rng = np.random.default_rng(5)
+    fine = np.concatenate([ornstein_uhlenbeck(40000, t, 7) for t in (2.0, 6.0, 15.0)], axis=1)
+    fine[:, 1] = ornstein_uhlenbeck(40000, 6.0, 8)[:, 0]
+    fine[:, 2] = ornstein_uhlenbeck(40000, 15.0, 9)[:, 0]
+    whole = vamp.vamp2([fine], 3)
+    scores = vamp.cross_validated([fine], 3)
+    for _ in range(5):
+        coarse = fine @ rng.normal(size=(3, 2))
+        assert vamp.vamp2([coarse], 3) <= whole + 1e-9
+        value, error = vamp.cross_validated([coarse], 3)
+        assert value <= scores[0] + 4.0 * np.hypot(error, scores[1])
+
+
+def test_white_noise_scores_one_when_held_out_and_more_when_not():
+    noise = np.random.default_rng(6).normal(size=(400, 10))
+    assert vamp.vamp2([noise], 2) > 1.15
+    assert vamp.cross_validated([noise], 2)[0] < 1.05
+
+
+def test_a_lag_longer_than_the_series_is_refused():
+    with pytest.raises(InputError, match="longer series"):
+        vamp.vamp2([np.zeros((4, 2))], 5)

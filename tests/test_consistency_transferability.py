@@ -1,0 +1,189 @@
+"""Penalties of transferability: a harmonic model of a double well, and linear algebra by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.integrate import quad
+from scipy.special import iv
+
+from remcg.basis import SplineBasis
+from remcg.consistency import transferability as tr
+from remcg.model import Model, PairTerm
+from remcg.reweight import Ensemble, Mixture
+from remcg.units import KB
+
+HEIGHT = 2.0  # of the barrier h (x^2 - 1)^2
+KT = np.array([1.0, 1.25, 1.5])
+WEIGHTS = np.full(3, 1.0 / 3.0)
+
+
+def mean_square(kt):
+    """<x^2> of the double well by quadrature."""
+    weight = [quad(lambda x, n=n: x**n * np.exp(-HEIGHT / kt * (x * x - 1) ** 2), -6, 6,
+                   epsabs=1e-14, epsrel=1e-13, limit=400)[0] for n in (0, 2)]  # fmt: skip
+    return weight[1] / weight[0]
+
+
+def exact_penalty(k, best):
+    return 0.5 * (k / best - 1.0 - np.log(k / best))
+
+
+def test_the_numbers_of_the_double_well_are_those_of_the_closed_forms():
+    for z, expected in ((0.5, 0.8934649696), (1.0, 0.8327454871), (3.0, 0.8892940156)):
+        assert mean_square(HEIGHT / z) == pytest.approx(expected, abs=1e-9)
+        bessel = (iv(-0.75, z / 2) + iv(0.75, z / 2)) / (iv(-0.25, z / 2) + iv(0.25, z / 2))
+        assert 0.5 * (1.0 + bessel) == pytest.approx(expected, abs=1e-9)
+    best = KT / [mean_square(kt) for kt in KT]
+    np.testing.assert_allclose(best, [1.1735213879, 1.4913355, 1.8031278], atol=5e-8)
+    joint = 1.0 / np.sum(WEIGHTS / best)
+    assert joint == pytest.approx(1.4442046449, abs=1e-8)
+    found = exact_penalty(joint, best)
+    np.testing.assert_allclose(found, [0.0115546, 0.0002551, 0.0114541], atol=6e-8)
+    assert WEIGHTS @ found == pytest.approx(0.0077546, abs=6e-8)
+
+
+def test_the_local_estimate_is_the_second_order_of_the_exact_penalty():
+    best = KT / [mean_square(kt) for kt in KT]
+    for change in (0.02, 0.01):
+        # phi = x^2/2 under k: variance kT^2/(2 k^2), Fisher 1/(2 k^2)
+        fisher = np.array([[0.5 / best[0] ** 2]])
+        found = tr.penalty(np.array([change * best[0]]), fisher, np.zeros((1, 1)))
+        exact = exact_penalty(best[0] * (1.0 + change), best[0])
+        assert found.value == pytest.approx(exact, rel=change)
+        assert found.bias == 0.0 and found.se == 0.0
+
+
+def double_well(kt, n, rng):
+    """Independent samples by rejection."""
+    x = np.zeros(0)
+    while len(x) < n:
+        trial = rng.uniform(-3.5, 3.5, 4 * n)
+        x = np.append(x, trial[rng.random(4 * n) < np.exp(-HEIGHT / kt * (trial**2 - 1) ** 2)])
+    return x[:n]
+
+
+def test_sampled_penalties_of_the_harmonic_model_agree_with_quadrature():
+    rng, n = np.random.default_rng(0), 100_000
+    best = KT / [mean_square(kt) for kt in KT]
+    joint = 1.0 / np.sum(WEIGHTS / best)
+    states, references, ensembles = [], [], []
+    for kt in KT:
+        reference = 0.5 * double_well(kt, n, rng)[None, :, None] ** 2
+        model = 0.5 * rng.normal(0.0, np.sqrt(kt / joint), (1, n, 1)) ** 2
+        states.append(tr.local_state(f"{kt:g}", kt / KB, [joint], reference, model))
+        references.append(np.concatenate([reference, np.zeros_like(reference)], axis=2))
+        features = np.concatenate([model, np.zeros_like(model)], axis=2)
+        ensembles.append(Ensemble(np.array([joint / kt, 0.0]), features, 20))
+    mixture = Mixture(ensembles)
+    for k in range(3):
+        theta = np.array([joint])
+        found, share = tr.reweighted(states, k, theta, 0.0, references[k], mixture)
+        assert share > 0.5
+        assert abs(found.value - exact_penalty(joint, best[k])) < 4.0 * found.se
+        assert found.se < 1.2e-3
+        assert 0.0 <= found.bias < 5e-5
+        local = tr.penalty(theta - states[k].best, states[k].fisher, states[k].noise)
+        assert local.value == pytest.approx(exact_penalty(joint, best[k]), rel=0.6, abs=2e-4)
+    other = np.array([best[0]])  # the cold model at the hot state
+    found, _ = tr.reweighted(states, 2, other, 0.0, references[2], mixture)
+    assert abs(found.value - exact_penalty(best[0], best[2])) < 4.0 * found.se
+
+
+def gaussian_state(name, temperature, centre, n_reference, rng, fisher, n_model=20000):
+    """Features of a Gaussian family: mean -F theta at unit beta; the model sits at zero."""
+    lower = np.linalg.cholesky(fisher) * KB * temperature
+    size = len(fisher)
+    mean = -KB * temperature * fisher @ centre
+    reference = mean + rng.normal(size=(1, n_reference, size)) @ lower.T
+    model = rng.normal(size=(1, n_model, size)) @ lower.T
+    return tr.local_state(name, temperature, np.zeros(size), reference, model)
+
+
+FISHER = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 0.6]])
+
+
+def test_without_a_loss_the_estimate_is_unbiased_and_follows_its_null_distribution():
+    rng, n = np.random.default_rng(1), 200
+    found = []
+    for _ in range(300):
+        state = gaussian_state("a", 300.0, np.zeros(3), n, rng, FISHER)
+        found.append(tr.penalty(state.theta - state.best, state.fisher, state.noise))
+    values = np.array([p.value for p in found])
+    assert np.mean([p.bias for p in found]) == pytest.approx(3 / (2 * n), rel=0.1)
+    assert abs(values.mean()) < 4.0 * values.std() / np.sqrt(300)
+    assert np.mean([p.se for p in found]) == pytest.approx(values.std(), rel=0.35)
+    raw = values + [p.bias for p in found]
+    assert stats.kstest(2 * n * raw, stats.chi2(3).cdf).pvalue > 1e-4
+    assert 0.01 < np.mean([p.value > p.null for p in found]) < 0.11
+    assert stats.kstest([p.p_value for p in found], "uniform").pvalue > 1e-4
+
+
+def test_a_known_loss_is_found_with_honest_errors():
+    rng, shift = np.random.default_rng(2), np.array([0.2, -0.1, 0.3])
+    exact = 0.5 * shift @ FISHER @ shift
+    found = []
+    for _ in range(200):
+        state = gaussian_state("a", 300.0, shift, 400, rng, FISHER)
+        found.append(tr.penalty(state.theta - state.best, state.fisher, state.noise))
+    scores = [(p.value - exact) / p.se for p in found]
+    assert abs(np.mean(scores)) < 0.35
+    assert 0.8 < np.std(scores) < 1.2
+    assert np.mean([p.p_value < 0.01 for p in found]) > 0.9
+
+
+def model_of(n_orders):
+    basis = SplineBasis(0.3, 0.6, 4)
+    zeros = np.zeros((n_orders, 4))
+    return Model(("A",), (PairTerm(("A", "A"), basis, n_orders),), 300.0, 0.03, (zeros,))
+
+
+def known_states(temperatures, centres, scale=1.0):
+    n = len(centres[0])
+    return [
+        tr.LocalState(f"T{T:g}", T, np.zeros(n), scale * np.eye(n), np.asarray(c, float),
+                      1e-4 * np.eye(n), n, 100)
+        for T, c in zip(temperatures, centres)
+    ]  # fmt: skip
+
+
+def test_a_model_linear_in_temperature_loses_nothing_where_the_truth_is_linear():
+    temperatures = [280.0, 300.0, 320.0, 340.0]
+    rise = np.array([1.0, -2.0, 0.5, 0.0])
+    states = known_states(temperatures, [rise * (T - 300.0) / 20.0 for T in temperatures])
+    trained, weights = [True, False, True, True], [1 / 3, 0.0, 1 / 3, 1 / 3]
+    table = tr.matrix(states, model_of(2), trained, weights)
+    norm = rise @ rise
+    raw = {name: {s: p.value + p.bias for s, p in row.items()} for name, row in table.items()}
+    assert max(raw["joint"].values()) < 1e-10
+    assert max(raw["without"].values()) < 1e-10
+    mean = np.mean([-1.0, 1.0, 2.0])
+    for T, place in zip(temperatures, (-1.0, 0.0, 1.0, 2.0)):
+        assert raw["constant"][f"T{T:g}"] == pytest.approx(0.5 * norm * (place - mean) ** 2)
+        assert raw["T280 alone"][f"T{T:g}"] == pytest.approx(0.5 * norm * (place + 1.0) ** 2)
+        assert raw["model"][f"T{T:g}"] == pytest.approx(0.5 * norm * place**2)
+    assert table["T300 alone"]["T300"].value == 0.0
+    # noise of two ends, of four parameters each with variance 1e-4 and unit Fisher matrix
+    assert table["T280 alone"]["T320"].bias == pytest.approx(0.5 * 4 * 2e-4)
+
+
+def test_the_noise_of_a_joint_fit_is_that_of_its_states():
+    states = known_states([280.0, 300.0, 320.0], [np.zeros(4)] * 3)
+    table = tr.matrix(states, model_of(1), [True] * 3, [1 / 3] * 3)
+    # mean of three less one of them: variance (1/3)^2 2 + (2/3)^2 = 2/3 of one
+    assert table["joint"]["T300"].bias == pytest.approx(0.5 * 4 * 1e-4 * 2 / 3)
+    # the mean of the two others less this one: 3/2
+    assert table["without"]["T300"].bias == pytest.approx(0.5 * 4 * 1e-4 * 3 / 2)
+
+
+def test_a_model_at_the_wrong_temperature_is_flagged():
+    rng = np.random.default_rng(5)
+    right = gaussian_state("a", 300.0, np.zeros(3), 300, rng, FISHER)
+    wrong = gaussian_state("a", 300.0, np.array([0.3, 0.2, -0.4]), 300, rng, FISHER)
+    found = [tr.penalty(s.theta - s.best, s.fisher, s.noise) for s in (right, wrong)]
+    assert found[0].p_value > 1e-4 > found[1].p_value
+    assert found[1].value > found[1].null
+
+
+def test_penalties_far_away_say_so():
+    near, far = (tr.penalty(np.full(4, x), np.eye(4), 1e-3 * np.eye(4)) for x in (0.1, 3.0))
+    assert near.is_local and not far.is_local

@@ -1,0 +1,1 @@
+"""Is the model consistent with its reference: structure, thermodynamics, dynamics, other states."""

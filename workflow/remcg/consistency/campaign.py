@@ -1,0 +1,229 @@
+"""What all states of a campaign say together: penalties, equation of state, free energies."""
+
+import numpy as np
+
+from remcg import optimize
+from remcg.consistency import thermodynamics, transferability
+from remcg.errors import InputError
+from remcg.io import read_h5
+from remcg.reweight import Ensemble, Mixture
+from remcg.units import BAR, beta
+from remcg.validate import write_table
+
+N_BATCHES = 10  # of a replica
+LEAST_OVERLAP = 0.03  # of neighbouring states, for free energy differences
+
+
+def read_states(model, states, targets, samples):
+    """Local relative entropies of all states, and the samples of the model as ensembles.
+
+    Parameters
+    ----------
+    model : Model
+        The final one, which the predictions sampled.
+    states : sequence of remcg.config.State
+    targets, samples : sequence of path
+        ``target/<state>.h5`` and ``predict/<state>.h5`` in the order of ``states``.
+
+    Returns
+    -------
+    (list of transferability.LocalState, list of remcg.reweight.Ensemble, list of dict)
+        And the attributes of the targets.
+    """
+    local, ensembles, attributes = [], [], []
+    for state, target, sample in zip(states, targets, samples):
+        (reference, found), (arrays, _) = read_h5(target), read_h5(sample)
+        n, theta = int(found["n_molecules"]), model.theta(state.temperature)
+        own = model.basis_sums(reference["site_sums"], reference["volume"], n)[None]
+        phi = model.basis_sums(arrays["site_sums"], arrays["volume"], n)
+        n_sites = int(found["n_sites"])
+        local.append(
+            transferability.local_state(state.id, state.temperature, theta, own, phi, n_sites)
+        )
+        features = np.concatenate([phi, arrays["volume"][..., None]], axis=-1)
+        pressure = BAR * (state.pressure or 0.0)
+        coefficients = beta(state.temperature) * np.append(theta, pressure)
+        ensembles.append(Ensemble(coefficients, features, min(N_BATCHES, features.shape[1])))
+        attributes.append(found)
+    return local, ensembles, attributes
+
+
+def penalties(model, states, local, attributes):
+    """Penalties of all models at all states: :func:`remcg.consistency.transferability.matrix`."""
+    trained = [state.use == "train" for state in states]
+    weights = optimize.weights(states, [int(found["n_molecules"]) for found in attributes])
+    return transferability.matrix(local, model, trained, weights)
+
+
+def equation_of_state(numbers, attributes):
+    """Thermal expansion, thermal pressure and difference of the isotherms of every state.
+
+    Parameters
+    ----------
+    numbers : list of dict
+        The states as in ``validate/states.json``.
+    attributes : list of dict
+        Of their targets.
+
+    Returns
+    -------
+    list of dict
+        thermal_expansion_1_K and thermal_pressure_bar_K {reference, reference_se, model,
+        model_se}, where another temperature has the same pressure and composition;
+        isotherm_bar {rms, se, noise_floor, mean, mean_se}, at constant pressure.
+    """
+    result = [_isotherm(item) for item in numbers]
+    groups = {}
+    for k, (item, found) in enumerate(zip(numbers, attributes)):
+        pressure = item.get("pressure_bar", {}).get("target")
+        if pressure is not None and "density_kg_m3" in item:
+            groups.setdefault((pressure, str(found["type_counts"])), []).append(k)
+    for members in groups.values():
+        if len({numbers[k]["temperature_K"] for k in members}) > 1:
+            for k, entry in zip(members, _expansions([numbers[k] for k in members])):
+                result[k] |= entry
+    return result
+
+
+def _expansions(numbers):
+    T, found = [item["temperature_K"] for item in numbers], [{} for _ in numbers]
+    for side in ("reference", "model"):
+        rows = [item["density_kg_m3"] for item in numbers]
+        errors = [row[f"{side}_se"] for row in rows]
+        expansion = thermodynamics.thermal_expansion(T, [row[side] for row in rows], errors)
+        for k, entry in enumerate(found):
+            alpha = float(expansion.alpha[k]), float(expansion.se[k])
+            own = entry.setdefault("thermal_expansion_1_K", {})
+            own |= {side: alpha[0], f"{side}_se": alpha[1]}
+            kappa = numbers[k].get("compressibility_1_bar", {})
+            if kappa.get(side):
+                value = thermodynamics.thermal_pressure(alpha, (kappa[side], kappa[f"{side}_se"]))
+                own = entry.setdefault("thermal_pressure_bar_K", {})
+                own |= {side: value[0], f"{side}_se": value[1]}
+    return found
+
+
+def _isotherm(item):
+    rho, kappa = item.get("density_kg_m3", {}), item.get("compressibility_1_bar", {})
+    if not ({"reference", "model"} <= rho.keys() & kappa.keys()):
+        return {}
+    sides = [
+        (rho[side], rho[f"{side}_se"], kappa[side], kappa[f"{side}_se"])
+        for side in ("reference", "model")
+    ]
+    return {"isotherm_bar": thermodynamics.pressure_difference(*sides)._asdict()}
+
+
+def free_energies(states, ensembles, attributes):
+    """Excess free energies along the states that overlap, relative to the first of them.
+
+    Returns
+    -------
+    list of dict
+        state, relative_to, kT_per_molecule, se, overlap with the state before; empty where boxes
+        of different content or volume cannot share samples.
+    """
+    order = sorted(range(len(states)), key=lambda k: states[k].temperature)
+    alike = {str(found["type_counts"]) for found in attributes}
+    if len(order) < 2 or len(alike) > 1 or any(s.pressure is None for s in states):
+        return []
+    if len({s.pressure == 0 for s in states}) > 1 or any(s.pressure == 0 for s in states):
+        return []
+    chosen = [ensembles[k] for k in order]
+    try:
+        mixture = Mixture(chosen)
+    except InputError as error:
+        print(f"no free energies: {error}")
+        return []
+    n = int(attributes[0]["n_molecules"])
+    ideal = [thermodynamics.ideal_gas(n, e.coefficients[-1]) for e in chosen]
+    values, errors = thermodynamics.free_energy_differences(
+        mixture, [e.coefficients for e in chosen], ideal
+    )
+    shared, rows = mixture.overlap(), []
+    for i, k in enumerate(order):
+        overlap = float(shared[i, i - 1]) if i else 1.0
+        if overlap < LEAST_OVERLAP:
+            break
+        rows.append(
+            {
+                "state": states[k].id,
+                "relative_to": states[order[0]].id,
+                "kT_per_molecule": float(values[i] / n),
+                "se": float(errors[i] / n),
+                "overlap": overlap,
+            }
+        )
+    return rows
+
+
+def write_penalty_table(path, table, local):
+    """``consistency/penalties.tsv``: one row per model and state where it is used."""
+    sizes = {state.name: state.n_sites for state in local}
+    rows = [
+        [name, used, p.value, p.se, p.bias, p.null, p.p_value, p.value / sizes[used],
+         p.se / sizes[used], "yes" if p.is_local else "no"]
+        for name, row in table.items() for used, p in row.items()
+    ]  # fmt: skip
+    header = "model used_at nats se bias null_95 p_value nats_per_site nats_per_site_se is_local"
+    write_table(path, header.split(), rows)
+
+
+def write_free_energy_table(path, rows):
+    """``consistency/free_energies.tsv``."""
+    header = ["state", "relative_to", "kT_per_molecule", "se", "overlap"]
+    write_table(path, header, [[row[name] for name in header] for row in rows])
+
+
+def write_curve_table(path, curves, units):
+    """``consistency/curves_<state>.tsv``: all curves of a state, one below the other."""
+    rows = [
+        [kind, name, side, *units[kind], *point]
+        for (kind, name, side), curve in curves.items() for point in curve.T
+    ]  # fmt: skip
+    write_table(path, ["curve", "name", "side", "x_unit", "y_unit", "x", "y", "y_se"], rows)
+
+
+def as_arrays(curves):
+    """Curves by one name each, as an HDF5 file takes them."""
+    return {"|".join(key): curve for key, curve in curves.items()}
+
+
+def from_arrays(arrays):
+    return {tuple(key.split("|")): curve for key, curve in arrays.items()}
+
+
+def merged(numbers, states):
+    """Numbers of ``validate`` with those of the consistency of each state.
+
+    Parameters
+    ----------
+    numbers : list of dict
+        The states as in ``validate/states.json``.
+    states : list of dict
+        The states as in ``consistency/states.json``.
+    """
+    found = {item["id"]: item for item in states}
+    result = []
+    for item in numbers:
+        own = dict(found.get(item["id"], {}))
+        own.pop("id", None)
+        penalty = own.get("penalty", {}).get("per_site")
+        more = {"penalty_nats_per_site": penalty} if penalty else {}
+        result.append({**item, **more, "consistency": own})
+    return result
+
+
+def penalty_numbers(table, local):
+    """Per state what ``summary.json`` says of its penalty."""
+    sizes = {state.name: state.n_sites for state in local}
+    return {
+        name: {
+            "nats": p.value,
+            "nats_se": p.se,
+            "null_95": p.null,
+            "p_value": p.p_value,
+            "per_site": {"value": p.value / sizes[name], "se": p.se / sizes[name]},
+        }
+        for name, p in table["model"].items()
+    }

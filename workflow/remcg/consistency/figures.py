@@ -1,0 +1,378 @@
+"""Figures of the consistency of a campaign: curves and numbers in, one PNG out."""
+
+import numpy as np
+
+from remcg.plots import BLOCK_COLORS, MAX_COLUMNS, REFERENCE_COLOR, _figure, temperature_colors
+
+LABELS = {
+    "structure_factor": ("k (1/nm)", "S(k)"),
+    "neighbor_angles": ("angle (degrees)", "p (1/rad)"),
+    "coordination": ("neighbours", "probability"),
+}
+MOST_ROWS = 3  # of each kind of curve; tables have all
+SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
+
+
+def curve_figure(path, states, kinds):
+    """Curves of both sides: one row per kind and name, one column per state, differences below.
+
+    Parameters
+    ----------
+    path : path
+    states : list of (dict, dict)
+        Numbers (id, use, temperature_K) and curves of each state, in order.
+    kinds : sequence of str
+        Of ``LABELS``.
+    """
+    keys = list(dict.fromkeys(key[:2] for _, c in states for key in c if key[0] in kinds))
+    keys = _most_telling(keys, states)
+    n_columns = min(len(states), MAX_COLUMNS)
+    n_lines = -(-len(states) // n_columns)
+    colors = temperature_colors([numbers["temperature_K"] for numbers, _ in states])
+    height = 3.0 * n_lines * max(len(keys), 1) + 0.4
+    with _figure(path, (2.15 * n_columns + 1.0, height)) as figure:
+        if not keys:
+            _nothing(figure.subplots(), "the predictions kept no configurations")
+            return
+        ratios = [3.0, 1.2] * (n_lines * len(keys))
+        grid = figure.add_gridspec(len(ratios), n_columns, height_ratios=ratios)
+        for i, key in enumerate(keys):
+            first = None
+            for s, (numbers, curves) in enumerate(states):
+                if (*key, "model") not in curves:
+                    continue
+                line, column = i * n_lines + s // n_columns, s % n_columns
+                share = {"sharex": first[0], "sharey": first[0]} if first else {}
+                top = figure.add_subplot(grid[2 * line, column], **share)
+                below = {"sharey": first[1]} if first else {}
+                bottom = figure.add_subplot(grid[2 * line + 1, column], sharex=top, **below)
+                if first is None:
+                    first = (top, bottom)
+                    top.set_ylim(0.0, _highest(key, states))
+                _draw_pair(top, bottom, key, numbers, curves, colors[numbers["temperature_K"]])
+                top.tick_params(labelbottom=False, labelleft=column == 0)
+                bottom.tick_params(labelleft=column == 0)
+                bottom.set_xlabel(LABELS[key[0]][0])
+                if column == 0:
+                    top.set_ylabel(f"{LABELS[key[0]][1]}, {key[1]}")
+                    bottom.set_ylabel("difference")
+        _side_legend(figure, colors)
+
+
+def _most_telling(keys, states):
+    """Of each kind the MOST_ROWS names that differ most, in units of their errors, in order."""
+
+    def differs(key):
+        kind, name = key
+        rows = [n[kind][name] for n, _ in states if name in n.get(kind, {})]
+        if kind == "structure_factor":
+            return max(row["rmse"] / max(row["noise_floor_rmse"], 1e-12) for row in rows)
+        return max(row["js_bits"] / max(row["js_bits_se"], 1e-12) for row in rows)
+
+    chosen = []
+    for kind in dict.fromkeys(key[0] for key in keys):
+        own = [key for key in keys if key[0] == kind]
+        most = sorted(own, key=differs, reverse=True)[:MOST_ROWS]
+        chosen += [key for key in own if key in most]
+    return chosen
+
+
+def _highest(key, states):
+    """Upper limit of an axis that leaves room for its numbers."""
+    tops = [c[*key, side][1].max() for _, c in states for side in ("reference", "model")
+            if (*key, side) in c]  # fmt: skip
+    return (1.1 if key[0] == "structure_factor" else 1.3) * max(tops)
+
+
+def _draw_pair(top, bottom, key, numbers, curves, color):
+    kind, name = key
+    reference, model = curves[*key, "reference"], curves[*key, "model"]
+    scale = 180.0 / np.pi if kind == "neighbor_angles" else 1.0
+    if kind == "coordination":
+        x = np.arange(max(len(reference[0]), len(model[0])))
+        padded = [np.pad(c, ((0, 0), (0, len(x) - c.shape[1]))) for c in (reference, model)]
+        reference, model = (np.array([x, *c[1:]]) for c in padded)
+    x = scale * reference[0]
+    style = {"drawstyle": "steps-mid"} if kind == "coordination" else {}
+    step = {"step": "mid"} if kind == "coordination" else {}
+    top.plot(x, reference[1], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, **style)
+    top.fill_between(x, model[1] - 2 * model[2], model[1] + 2 * model[2], color=color, alpha=0.3,
+                     lw=0, **step)  # fmt: skip
+    top.plot(x, model[1], color=color, lw=1.2, **style)
+    if (*key, "rdf") in curves:
+        k, value, _ = curves[*key, "rdf"]
+        top.plot(k, value, ls="", marker="x", ms=3, mew=0.7, color="0.35")
+    noise = 2 * np.hypot(reference[2], model[2])
+    bottom.fill_between(x, -noise, noise, color="0.85", lw=0, **step)
+    bottom.plot(x, model[1] - reference[1], color=color, lw=1.0, **style)
+    top.set_title(f"{numbers['id']}, {numbers['use']}", loc="left")
+    y, va = (0.05, "bottom") if kind == "structure_factor" else (0.96, "top")
+    top.text(0.97, y, _caption(numbers, kind, name), transform=top.transAxes, ha="right", va=va,
+             fontsize=7)  # fmt: skip
+
+
+def _caption(numbers, kind, name):
+    entry = numbers[kind][name]
+    if kind == "structure_factor":
+        return f"rmse {entry['rmse']:.3f}\nnoise {entry['noise_floor_rmse']:.3f}"
+    text = f"JS {1e3 * entry['js_bits']:.2f} ± {1e3 * entry['js_bits_se']:.2f}\n"
+    text += f"floor {1e3 * entry['noise_floor_js_bits']:.2f} mbit"
+    if kind == "coordination":
+        text += f"\nmean {entry['reference']:.2f} | {entry['model']:.2f}"
+    return text
+
+
+def penalty_figure(path, table, states):
+    """Penalties of every model where it is used, as a heat map and against temperature.
+
+    Parameters
+    ----------
+    path : path
+    table : dict of dict of remcg.consistency.transferability.Penalty
+    states : list of dict
+        id, use, temperature_K.
+    """
+    names = [state["id"] for state in states]
+    with _figure(path, (11.2, 0.42 * len(table) + 2.2)) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
+        _heat_map(figure, left, table, names)
+        _against_temperature(right, table, states)
+
+
+def _heat_map(figure, axis, table, names):
+    from matplotlib.colors import Normalize
+
+    values = np.full((len(table), len(names)), np.nan)
+    for i, row in enumerate(table.values()):
+        for name, p in row.items():
+            values[i, names.index(name)] = max(p.value, 10.0**SHOWN_LOG)
+    top = max(np.nanmax(np.log10(values)), 0.0)
+    image = axis.imshow(np.log10(values), cmap="cividis_r", aspect="auto",
+                        norm=Normalize(SHOWN_LOG, top))  # fmt: skip
+    for i, row in enumerate(table.values()):
+        for name, p in row.items():
+            exact = p.se == 0.0 and p.value == 0.0
+            digits = 2 if max(abs(p.value), p.se) < 10.0 else 1
+            text = "0" if exact else f"{p.value:.{digits}f} ± {p.se:.{digits}f}"
+            text += "" if p.is_local else "*"
+            dark = image.norm(np.log10(max(p.value, 10.0**SHOWN_LOG))) > 0.5
+            weight = "bold" if not exact and p.value > p.null else "normal"
+            axis.text(names.index(name), i, text, ha="center", va="center", fontsize=7,
+                      color="white" if dark else "black", weight=weight)  # fmt: skip
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(table)), [_model_label(name) for name in table])
+    axis.set(xlabel="used at", ylabel="model")
+    axis.grid(False)
+    axis.set_title("penalty (nats per box); bold: significant; *: beyond the local estimate",
+                   loc="left", fontsize=8)  # fmt: skip
+    figure.colorbar(image, ax=axis, label="log₁₀ nats", shrink=0.8, pad=0.02)
+
+
+def _model_label(name):
+    named = {
+        "constant": "one potential for all T",
+        "joint": "terms of the model, refitted",
+        "without": "without the state itself",
+        "model": "the model",
+    }
+    return named.get(name, name)
+
+
+def _against_temperature(axis, table, states):
+    from matplotlib.patches import Patch
+
+    T = {state["id"]: state["temperature_K"] for state in states}
+    order = sorted(T, key=T.get)
+    single = [name for name in table if name.endswith(" alone")]
+    outer = [name for name in (f"{order[0]} alone", f"{order[-1]} alone") if name in single]
+    shown = [*dict.fromkeys(outer), *(n for n in ("constant", "without", "model") if n in table)]
+    for name, color in zip(shown, BLOCK_COLORS):
+        x = [s for s in order if s in table[name]]
+        value = np.array([table[name][s].value for s in x])
+        error = np.array([table[name][s].se for s in x])
+        axis.errorbar([T[s] for s in x], value, 2 * error, marker="o", ms=4, lw=1.0, capsize=2,
+                      color=color, label=_model_label(name))  # fmt: skip
+    row = table["model"]
+    null = [row[s].null for s in order]
+    low = [-row[s].bias for s in order]
+    axis.fill_between([T[s] for s in order], low, null, color="0.85", lw=0)
+    if len(order) == 1:
+        axis.errorbar([T[order[0]]], null, color="0.7", marker="_")
+    axis.set_yscale("symlog", linthresh=0.2)
+    axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+    axis.set(xlabel="temperature (K)", ylabel="penalty (nats per box)")
+    handles, _ = axis.get_legend_handles_labels()
+    handles.append(Patch(color="0.85", label="95 % of values without a loss"))
+    axis.legend(handles=handles, fontsize=7, loc="lower left", bbox_to_anchor=(-0.12, 1.0), ncols=2,
+                columnspacing=1.0, handlelength=1.5)  # fmt: skip
+
+
+def dynamics_figure(path, states):
+    """Mean-squared displacement, diffusion and speed-up over temperature, memory of the model.
+
+    Parameters
+    ----------
+    path : path
+    states : list of (dict, dict)
+        As for :func:`curve_figure`.
+    """
+    colors = temperature_colors([numbers["temperature_K"] for numbers, _ in states])
+    with _figure(path, (10.6, 5.8)) as figure:
+        axes = figure.subplots(2, 3)
+        msd, diffusion, ratio, velocity, kernel, friction = axes.ravel()
+        for numbers, curves in states:
+            color = colors[numbers["temperature_K"]]
+            for side, style in (("reference", "--"), ("model", "-")):
+                if ("msd", "centres", side) in curves:
+                    t, value, _ = curves["msd", "centres", side][:, 1:]
+                    msd.plot(t, value, style, color=color, lw=1.1)
+                for axis, kind in ((velocity, "velocity"), (kernel, "kernel")):
+                    if (kind, "centres", side) in curves:
+                        _line(axis, curves[kind, "centres", side], color, style)
+        _draw_diffusion(diffusion, states)
+        _draw_ratio(ratio, states)
+        _draw_friction(friction, states)
+        msd.set(xscale="log", yscale="log", xlabel="t (ps)", ylabel="MSD (nm²)")
+        msd.set_title("dashed: reference", loc="left")
+        velocity.axhline(0.0, color="0.6", lw=0.7)
+        velocity.set(xlabel="t (ps)", ylabel="velocity autocorrelation", xlim=(0.0, 0.6))
+        kernel.set(xlabel="t (ps)", ylabel="memory kernel K(t) (ps⁻²)", xlim=(0.0, 0.4))
+        for axis in (diffusion, ratio, friction):
+            axis.set_xlabel("temperature (K)")
+        _temperature_legend(figure, colors)
+
+
+def _line(axis, curve, color, style):
+    x, y, error = curve
+    axis.plot(x, y, style, color=color, lw=1.1)
+    axis.fill_between(x, y - 2 * error, y + 2 * error, color=color, alpha=0.25, lw=0)
+
+
+def _draw_diffusion(axis, states):
+    for side, marker, color in (
+        ("reference", "s", REFERENCE_COLOR),
+        ("model", "o", BLOCK_COLORS[0]),
+    ):
+        rows = [(n["temperature_K"], n["diffusion_nm2_ps"]) for n, _ in states
+                if side in n.get("diffusion_nm2_ps", {})]  # fmt: skip
+        if rows:
+            value = np.array([row[side] for _, row in rows])
+            error = np.array([row[f"{side}_se"] for _, row in rows])
+            axis.errorbar([T for T, _ in rows], 1e3 * value, 2e3 * error, marker=marker, ms=5,
+                          ls="", color=color, capsize=2, label=side)  # fmt: skip
+    axis.set(ylabel="diffusion (10⁻³ nm²/ps)", yscale="log")
+    _own_legend(axis)
+
+
+def _draw_ratio(axis, states):
+    rows = [(n["temperature_K"], n["speed_up"]) for n, _ in states if "speed_up" in n]
+    if not rows:
+        _nothing(axis, "frames too far apart")
+    for T, row in rows:
+        axis.errorbar(T, row["value"], 2 * row["se"], marker="o", ms=5, capsize=2,
+                      color=BLOCK_COLORS[0])  # fmt: skip
+    axis.axhline(1.0, color="0.6", lw=0.7)
+    axis.set_ylabel("speed-up: D model / D reference")
+
+
+def _draw_friction(axis, states):
+    for label, key, marker, color in (
+        ("Volterra inversion", "kernel_zero_1_ps2", "o", BLOCK_COLORS[0]),
+        ("mean square force", "force_kernel_zero_1_ps2", "x", BLOCK_COLORS[1]),
+    ):
+        rows = [(n["temperature_K"], n["memory"]["model"]) for n, _ in states
+                if key in n.get("memory", {}).get("model", {})]  # fmt: skip
+        if rows:
+            value = [row[key] for _, row in rows]
+            error = [2 * row[f"{key}_se"] for _, row in rows]
+            axis.errorbar([T for T, _ in rows], value, error, marker=marker, ms=5, ls="",
+                          color=color, capsize=2, label=label)  # fmt: skip
+    axis.set_ylabel("K(0) of the model (ps⁻²)")
+    _own_legend(axis)
+
+
+def state_figure(path, states):
+    """Thermal expansion, thermal pressure and pressure differences over temperature.
+
+    Parameters
+    ----------
+    path : path
+    states : list of dict
+        With what :func:`remcg.consistency.campaign.equation_of_state` found.
+    """
+    with _figure(path, (10.2, 3.2)) as figure:
+        left, middle, right = figure.subplots(1, 3)
+        for axis, key, scale, label in (
+            (left, "thermal_expansion_1_K", 1e4, "thermal expansion (10⁻⁴ K⁻¹)"),
+            (middle, "thermal_pressure_bar_K", 1.0, "(∂P/∂T)ᵥ = α/κ (bar/K)"),
+        ):
+            rows = [state for state in states if key in state]
+            if not rows:
+                _nothing(axis, "no isobar of two temperatures")
+            for state in rows:
+                for side, shift, marker, color in (
+                    ("reference", -0.6, "s", REFERENCE_COLOR),
+                    ("model", 0.6, "o", BLOCK_COLORS[0]),
+                ):
+                    entry = state[key]
+                    if side in entry:
+                        axis.errorbar(state["temperature_K"] + shift, scale * entry[side],
+                                      2 * scale * entry[f"{side}_se"], marker=marker, ms=5,
+                                      capsize=2, color=color)  # fmt: skip
+            axis.set_ylabel(label)
+        _draw_isotherms(right, states)
+        for axis in (left, middle, right):
+            axis.set_xlabel("temperature (K)")
+        _point_legend(figure)
+
+
+def _draw_isotherms(axis, states):
+    rows = [(s["temperature_K"], s["isotherm_bar"]) for s in states if "isotherm_bar" in s]
+    if not rows:
+        _nothing(axis, "no state at constant pressure")
+    for T, row in rows:
+        axis.errorbar(T, row["rms"], 2 * row["se"], marker="o", ms=5, capsize=2,
+                      color=BLOCK_COLORS[0])  # fmt: skip
+        axis.plot(T, row["noise_floor"], marker="_", ms=16, mew=2, color="0.55")
+    axis.set_ylim(0.0, None)
+    axis.set_ylabel("rms pressure difference (bar)")
+    axis.set_title("bar: noise floor", loc="left")
+
+
+def _own_legend(axis):
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
+
+
+def _point_legend(figure):
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], ls="", marker="s", color=REFERENCE_COLOR, label="reference"),
+        Line2D([], [], ls="", marker="o", color=BLOCK_COLORS[0], label="model (bars: 2 SE)"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+
+
+def _side_legend(figure, colors):
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [
+        Line2D([], [], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, label="reference"),
+        Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
+        Patch(color="0.85", label="±2 SE of the difference"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+
+
+def _temperature_legend(figure, colors):
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=color, label=f"{T:g} K") for T, color in colors.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 8))
+
+
+def _nothing(axis, text):
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="0.5")
+    axis.set(xticks=[], yticks=[])

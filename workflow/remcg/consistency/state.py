@@ -1,0 +1,422 @@
+"""Everything that one state says of its model: structure, dynamics and symmetry, as numbers and
+curves.
+
+A curve is an array (3, n) of x, y and the standard error of y, by (kind, name, side); sides are
+``reference``, ``model`` and, for structure factors, ``rdf``: that of the reference from its g(r).
+"""
+
+import json
+from dataclasses import replace
+
+import h5py
+import numpy as np
+
+from remcg.boxes import heights, many, volume
+from remcg.consistency import divergence, dynamics, memory, structure, symmetry, vamp
+from remcg.engine.replica import Replica, Start
+from remcg.errors import InputError
+from remcg.pairs import rdf, rdf_edges
+from remcg.sample import read_topology
+from remcg.units import KB
+from remcg.validate import block_mean
+
+SITE_FRAMES = 60_000  # of a side in the structure, where there are more than LEAST_FRAMES
+LEAST_FRAMES = 20
+K_MAX = 45.0  # 1/nm
+RDF_MAX = 2.0  # nm
+SITE_STEPS, FEWEST_STEPS, MOST_STEPS = 5_000_000, 2000, 10_000  # of the model's free motion
+N_LAGS = 400  # frames of it
+SHORT_STEPS, FEWEST_FRAMES, KERNEL = 1500, 300, 1.0  # for the memory kernel; ps
+RESOLUTION = 0.02  # K(0) times the squared time between these frames
+SETTLING = 500  # steps before it
+FINE = 0.02  # ps: frames this close tell velocities
+N_FEATURES = 5
+KEPT, LAST = ("trajectory", "trajectory_box"), ("positions", "box")
+UNITS = {
+    "structure_factor": ("1/nm", "1"),
+    "neighbor_angles": ("rad", "1/rad"),
+    "coordination": ("neighbours", "1"),
+    "msd": ("ps", "nm^2"),
+    "velocity": ("ps", "1"),
+    "kernel": ("ps", "1/ps^2"),
+}
+
+
+def read_reference(path):
+    """(positions, boxes, times or None, topology, site names) of a map file."""
+    with h5py.File(path, "r") as file:
+        times = file["time"][()] if "time" in file else None
+        names = json.loads(file.attrs["site_names"])
+        return file["positions"][()], file["box"][()], times, read_topology(file), names
+
+
+def analyse(map_path, target, sample, model, interval, seed, log=print):
+    """Numbers and curves of one state.
+
+    Parameters
+    ----------
+    map_path : path
+        ``map/<state>.h5``.
+    target, sample : (dict, dict)
+        Content of ``target/<state>.h5`` and ``predict/<state>.h5``, arrays and attributes.
+    model : Model
+    interval : float
+        Between the samples of the prediction, ps.
+    seed : int
+    log : callable
+        Gets a line for everything that cannot be had.
+
+    Returns
+    -------
+    (dict, dict)
+        Numbers as in ``summary.json``; curves.
+    """
+    rng = np.random.default_rng(seed)
+    reference = read_reference(map_path)
+    numbers, curves = {}, {}
+    frames = sample[0].get("trajectory")
+    if frames is None:
+        log("the prediction kept no configurations: no structure beyond g(r), no symmetries")
+    else:
+        boxes = sample[0]["trajectory_box"]
+        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng)
+        numbers, curves = numbers | found, curves | drawn
+        numbers["symmetry"] = symmetries(model, sample, reference[3], frames, boxes, rng)
+    found, drawn = compare_dynamics(reference, sample, model, seed, log)
+    numbers, curves = numbers | found, curves | drawn
+    numbers |= compare_scores(reference[2], target, sample, model, interval, log)
+    return numbers, curves
+
+
+def spread(n_frames, n_sites):
+    """Indices of evenly spaced frames, as many as structure needs."""
+    n = min(n_frames, max(SITE_FRAMES // n_sites, LEAST_FRAMES))
+    return np.linspace(0, n_frames - 1, n).round().astype(int)
+
+
+def compare_structure(reference, sampled, target, model, rng):
+    """Structure factors, neighbours' angles and coordination of both sides, see :func:`analyse`."""
+    positions, boxes, _, topology, names = reference
+    chosen = spread(len(positions), topology.n_sites)
+    other = spread(len(sampled[0]), topology.n_sites)
+    sides = {
+        "reference": (positions[chosen], boxes[chosen]),
+        "model": (sampled[0][other], sampled[1][other]),
+    }
+    found = _compare_factors(sides, topology, names, rng)
+    local = _compare_neighbors(sides, topology, names, target, model, rng)
+    return found[0] | local[0], found[1] | local[1]
+
+
+def _compare_factors(sides, topology, names, rng):
+    types, numbers, curves = topology.site_types, {}, {}
+    boxes = many(sides["reference"][1])
+    vectors = structure.wave_vectors(boxes.mean(axis=0), K_MAX)
+    blocks = {
+        side: structure.structure_factors(x, box, types, len(names), vectors)
+        for side, (x, box) in sides.items()
+    }
+    pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
+    by_rdf = _factors_by_rdf(*sides["reference"], types, pairs, vectors.k)
+    for p, (a, b) in enumerate(pairs):
+        name = f"{names[a]}-{names[b]}"
+        own = {side: found[:, p] for side, found in blocks.items()}
+        numbers[name] = divergence.compare_curves(own["reference"], own["model"], rng)
+        for side, rows in own.items():
+            curves["structure_factor", name, side] = np.array([vectors.k, *_mean(rows)])
+        shown = vectors.k > 2.0 * np.pi / by_rdf[0]
+        value = by_rdf[1][p]
+        numbers[name]["from_rdf_rms"] = float(
+            np.sqrt(np.mean((value - own["reference"].mean(axis=0))[shown] ** 2))
+        )
+        curves["structure_factor", name, "rdf"] = np.array(
+            [vectors.k[shown], value[shown], np.zeros(shown.sum())]
+        )
+    return {"structure_factor": numbers}, curves
+
+
+def _factors_by_rdf(positions, boxes, types, pairs, k):
+    """(range of g(r) in nm, structure factors (n_pairs, n_k)) of one side."""
+    reach = min(0.499 * heights(many(boxes)).min(), RDF_MAX)
+    edges = rdf_edges(np.floor(reach / 0.01) * 0.01)
+    g = rdf(positions, boxes, types, pairs, edges, 1)[0]
+    mean = float(volume(many(boxes)).mean())
+    counts = np.bincount(types)
+    found = [
+        structure.structure_factor_from_rdf(
+            edges, row, np.sqrt(counts[a] * counts[b]) / mean, k, (counts[b], mean), a == b
+        )
+        for row, (a, b) in zip(g, pairs)
+    ]
+    return edges[-1], np.array(found)
+
+
+def _compare_neighbors(sides, topology, names, target, model, rng):
+    arrays, attributes = target
+    shells = np.zeros((len(names), len(names)))
+    for name, blocks in zip(
+        json.loads(attributes["pair_names"]), np.moveaxis(arrays["rdf_blocks"], 1, 0)
+    ):
+        a, b = (names.index(x) for x in name.split("-"))
+        radius = structure.first_minimum(arrays["rdf_edges"], blocks.mean(axis=0))
+        shells[a, b] = shells[b, a] = radius
+    excluded = topology.excluded(model.exclude)
+    local = {
+        side: structure.local_structure(*frames, topology.site_types, shells, excluded)
+        for side, frames in sides.items()
+    }
+    angles, coordination, curves = {}, {}, {}
+    bins = (np.arange(structure.ANGLE_BINS) + 0.5) * np.pi / structure.ANGLE_BINS
+    numbers = np.arange(structure.MOST_NEIGHBORS + 1)
+    for a in range(len(names)):
+        for b in range(len(names)):
+            own = {side: x.angles[:, a, b] for side, x in local.items()}
+            name = f"{names[b]}-{names[a]}-{names[b]}"
+            if all((x.sum(axis=1) > 0).all() for x in own.values()):
+                angles[name] = divergence.compare_distributions(*own.values(), rng)
+                for side, rows in own.items():
+                    norm = rows.sum(axis=1, keepdims=True) * np.pi / structure.ANGLE_BINS
+                    curves["neighbor_angles", name, side] = np.array([bins, *_mean(rows / norm)])
+            own = {side: x.coordination[:, a, b] for side, x in local.items()}
+            if not all((x.sum(axis=1) > 0).all() for x in own.values()):
+                continue
+            name = f"{names[a]}-{names[b]}"
+            coordination[name] = {
+                "radius_nm": float(shells[a, b]),
+                **divergence.compare_distributions(*own.values(), rng),
+            }
+            for side, rows in own.items():
+                rows = rows / rows.sum(axis=1, keepdims=True)
+                value, error = _mean((rows @ numbers)[:, None])
+                coordination[name] |= {side: float(value[0]), f"{side}_se": float(error[0])}
+                shown = numbers <= np.flatnonzero(rows.sum(axis=0)).max()
+                curves["coordination", name, side] = np.array([numbers, *_mean(rows)])[:, shown]
+    return {"neighbor_angles": angles, "coordination": coordination}, curves
+
+
+def symmetries(model, sample, topology, frames, boxes, rng):
+    """Largest violations over the first and the last configuration."""
+    temperature = float(sample[1]["temperature"])
+    found = [
+        symmetry.check(model, temperature, topology, frames[k], boxes[k], rng) for k in (0, -1)
+    ]
+    return {name: max(getattr(x, name) for x in found) for name in symmetry.Symmetry._fields}
+
+
+def compare_dynamics(reference, sample, model, seed, log):
+    """Diffusion, speed-up and memory, see :func:`analyse`.
+
+    The model moves freely (no thermostat) in a fixed box of its mean volume, from where the
+    prediction ended.
+    """
+    positions, boxes, times, topology, _ = reference
+    temperature = float(sample[1]["temperature"])
+    numbers, curves, found = {}, {}, {}
+    masses = np.bincount(topology.molecule, topology.masses)
+    at_zero = _force_kernel(model, sample, topology, masses, temperature)
+    runs = free_runs(model, topology, sample, at_zero["force_kernel_zero_1_ps2"], seed)
+    height = runs[0].height
+    lags = {"model": ([run.long for run in runs], runs[0].long_interval, height)}
+    if times is None or len(times) < 20:
+        log("the reference has no times or less than 20 frames: no dynamics to compare with")
+    else:
+        try:
+            centres = dynamics.centres(positions, topology, boxes)
+            parts, interval = dynamics.pieces(centres, boxes, times)
+            lags["reference"] = (parts, interval, float(heights(many(boxes)).min()))
+        except InputError as error:
+            log(f"no dynamics of the reference: {error}")
+    for side, (parts, interval, box) in lags.items():
+        msd = sum(dynamics.mean_squared_displacement(part) for part in parts) / len(parts)
+        groups, t = dynamics.groups_of(msd), interval * np.arange(len(msd))
+        shown = t <= 2.0 * dynamics.FIT_TO * t[-1]
+        curves["msd", "centres", side] = np.array([t, *_mean(groups)])[:, shown]
+        found[side] = dynamics.diffusion(t, groups, box)
+    numbers["diffusion_nm2_ps"] = {
+        key: value for side, d in found.items() for key, value in
+        ((side, d.value), (f"{side}_se", d.se))
+    }  # fmt: skip
+    if "reference" in found and found["reference"].value > 0.0:
+        value, error = dynamics.speed_up(found["model"], found["reference"])
+        numbers["speed_up"] = {"value": value, "se": error}
+        if lags["reference"][1] > FINE:
+            log(
+                f"frames of the reference are {lags['reference'][1]:g} ps apart: its velocity"
+                f" autocorrelation and memory kernel need {FINE:g} ps or less"
+            )
+    short = {"model": ([run.short for run in runs], runs[0].short_interval)}
+    if "reference" in lags and lags["reference"][1] <= FINE:
+        short["reference"] = lags["reference"][:2]
+    for side, (parts, interval) in short.items():
+        entry, drawn = _memory(parts, interval, masses, temperature)
+        numbers.setdefault("memory", {})[side] = entry
+        curves |= {(kind, "centres", side): rows for kind, rows in drawn.items()}
+    numbers["memory"]["model"] |= at_zero
+    return numbers, curves
+
+
+class _Run:
+    """Unwrapped centres of one replica: coarse frames of a long run, fine ones of a short one."""
+
+    def __init__(self, long, long_interval, short, short_interval, height):
+        self.long, self.long_interval = long, long_interval
+        self.short, self.short_interval = short, short_interval
+        self.height = height
+
+
+def free_runs(model, topology, sample, kernel_zero, seed):
+    """Motion of the model without a thermostat, one run per replica of a prediction.
+
+    Fine frames are as close as ``kernel_zero`` (1/ps^2), the curvature of the velocity
+    autocorrelation, asks for.
+    """
+    arrays, attributes = sample
+    timestep, temperature = float(attributes["timestep"]), float(attributes["temperature"])
+    steps = int(np.clip(SITE_STEPS // topology.n_sites, FEWEST_STEPS, MOST_STEPS))
+    every = steps // N_LAGS
+    fine = max(1, round(np.sqrt(RESOLUTION / max(kernel_zero, 1e-6)) / timestep))
+    fine = min(fine, max(1, int(0.05 / timestep)))
+    most = max(1_500_000 // topology.n_sites, FEWEST_FRAMES // 2)
+    n_short = min(max(SHORT_STEPS // fine, FEWEST_FRAMES), most) * fine
+    at_energy, runs = _mean_site_energy(model, arrays, temperature), []
+    for k in range(min(len(arrays["positions"]), 2)):
+        start = Start(
+            arrays["positions"][k], arrays["box"][k], arrays["velocities"][k], topology
+        ).with_volume(float(arrays["volume"].mean()))
+        settings = {"timestep": timestep, "seed_key": ("free", seed, k)}
+        _, start = _moved(model, start, temperature, SETTLING, SETTLING, 1.0, settings)
+        start = _with_energy(model, start, temperature, at_energy)
+        long, start = _moved(model, start, temperature, steps, every, 0.0, settings)
+        short, start = _moved(model, start, temperature, n_short, fine, 0.0, settings)
+        unwrapped = [
+            dynamics.unwrapped(dynamics.centres(x, topology, box), box) for x, box in (long, short)
+        ]
+        height = float(heights(many(long[1])).min())
+        runs.append(_Run(unwrapped[0], every * timestep, unwrapped[1], fine * timestep, height))
+    return runs
+
+
+def _mean_site_energy(model, arrays, temperature):
+    """Mean energy of all terms but that of the volume, kJ/mol."""
+    theta = model.term_theta(temperature)
+    own = [rows for term, rows in zip(model.terms, theta) if term.kind != "volume"]
+    return float(arrays["site_sums"].mean(axis=(0, 1)) @ np.concatenate(own))
+
+
+def _with_energy(model, start, temperature, potential):
+    """Velocities scaled such that without a thermostat the mean temperature is the set one."""
+    topology = start.topology
+    now, _ = symmetry.energy_and_forces(
+        model, temperature, topology, topology.make_whole(start.positions, start.box), start.box
+    )
+    kinetic = 0.5 * float(topology.masses @ (start.velocities**2).sum(axis=1))
+    wanted = 1.5 * topology.n_sites * KB * temperature + potential - now
+    if not 0.5 * kinetic < wanted < 2.0 * kinetic:
+        return start
+    return replace(start, velocities=start.velocities * np.sqrt(wanted / kinetic))
+
+
+def _moved(model, start, temperature, n_steps, every, friction, settings):
+    """((frames, boxes), Start at the end) of constant volume."""
+    replica = Replica(
+        model,
+        start,
+        temperature,
+        None,
+        n_steps=n_steps,
+        n_equilibration=0,
+        friction=friction,
+        sample_interval=every,
+        keep=n_steps // every,
+        **settings,
+    )
+    while not replica.is_done:
+        replica.run_chunk()
+    found = replica.result()
+    end = Start(found["positions"], found["box"], found["velocities"], start.topology)
+    return (found["trajectory"], found["trajectory_box"]), end
+
+
+def _memory(parts, interval, masses, temperature):
+    """Numbers and curves of the velocity autocorrelation and its memory kernel, by molecules."""
+    n = min(int(KERNEL / interval) + 1, len(parts[0]) // 3)
+    msd = sum(dynamics.mean_squared_displacement(part)[: n + 1] for part in parts) / len(parts)
+    correlation = dynamics.velocity_autocorrelation_from_msd(msd, interval)
+    groups = np.array_split(np.arange(correlation.shape[1]), min(10, correlation.shape[1]))
+    rows = np.array([correlation[:, g].mean(axis=1) for g in groups])
+    mean = correlation.mean(axis=1)
+    t = interval * np.arange(len(mean))
+    left_out = np.array(
+        [memory.memory_kernel((rows.sum(axis=0) - row) / (len(rows) - 1), interval) for row in rows]
+    )
+    kernel = memory.memory_kernel(mean, interval)
+    error = left_out.std(axis=0) * np.sqrt(len(rows) - 1)  # of a jackknife
+    frictions = np.array([memory.friction(row, interval)[-1] for row in left_out])
+    value = float(memory.friction(kernel, interval)[-1])
+    entry = {
+        "kernel_zero_1_ps2": float(kernel[0]),
+        "kernel_zero_1_ps2_se": float(error[0]),
+        "friction_1_ps": value,
+        "friction_1_ps_se": float(frictions.std() * np.sqrt(len(rows) - 1)),
+        "friction_until_ps": float(t[-1]),
+    }
+    if np.ptp(masses) < 1e-6 * masses.mean():
+        entry["kinetic_temperature_K"] = float(mean[0] * masses.mean() / KB)
+    own = _mean(rows / rows[:, :1].mean())
+    return entry, {"velocity": np.array([t, *own]), "kernel": np.array([t, kernel, error])}
+
+
+def _force_kernel(model, sample, topology, masses, temperature):
+    """K(0) by the forces at the configurations that were kept, or at the last ones."""
+    arrays = sample[0]
+    kept = "trajectory" in arrays
+    frames, boxes = (arrays[x] for x in (KEPT if kept else LAST))
+    forces = np.zeros((min(len(frames), 20), topology.n_molecules, 3))
+    chosen = np.linspace(0, len(frames) - 1, len(forces)).round().astype(int)
+    for row, k in zip(forces, chosen):
+        box = boxes[k]
+        whole = topology.make_whole(frames[k], box)
+        _, found = symmetry.energy_and_forces(model, temperature, topology, whole, box)
+        np.add.at(row, topology.molecule, found)
+    value, error = memory.mean_square_force_kernel(forces, masses, temperature)
+    return {"force_kernel_zero_1_ps2": value, "force_kernel_zero_1_ps2_se": error}
+
+
+def compare_scores(times, target, sample, model, interval, log):
+    """VAMP-2 of the slow collective structure: leading components of the basis sums.
+
+    The components are those of the reference; both sides are scored at one lag, the time between
+    frames of the reference.
+    """
+    arrays, attributes = target
+    n = int(attributes["n_molecules"])
+    if times is None or len(times) < 100:
+        return {}
+    lag = float(np.median(np.diff(times)))
+    steps = round(lag / interval)
+    if steps < 1 or abs(steps * interval - lag) > 0.1 * lag:
+        log(f"no VAMP-2 scores: samples {interval:g} ps apart do not meet a lag of {lag:g} ps")
+        return {}
+    sides = {"reference": (arrays, 1), "model": (sample[0], steps)}
+    phi = {
+        side: np.atleast_3d(model.basis_sums(x["site_sums"], x["volume"], n))
+        for side, (x, _) in sides.items()
+    }
+    phi["reference"] = phi["reference"].reshape(1, len(arrays["volume"]), -1)
+    scale = phi["reference"].std(axis=(0, 1))
+    varies = scale > 1e-9 * scale.max()
+    middle = phi["reference"].mean(axis=(0, 1))[varies]
+    rows = (phi["reference"][0][:, varies] - middle) / scale[varies]
+    leading = np.linalg.svd(rows, full_matrices=False)[2][:N_FEATURES].T
+    entry = {"lag_ps": lag}
+    for side, (_, steps) in sides.items():
+        series = [(x[:, varies] - middle) / scale[varies] @ leading for x in phi[side]]
+        value, error = vamp.cross_validated(series, steps)
+        entry |= {side: value, f"{side}_se": error}
+    return {"vamp2": entry}
+
+
+def _mean(rows):
+    if len(rows) > 1:
+        return block_mean(rows)
+    return rows[0], np.zeros_like(rows[0])
