@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from remcg import backmap
 from remcg.backmap import checks, sampling
-from remcg.backmap.placement import Projector, make_whole, place
+from remcg.backmap.linear import Projector
+from remcg.backmap.placement import make_whole, place
 from remcg.errors import InputError
 from remcg.io import read_h5
 from remcg.units import KB

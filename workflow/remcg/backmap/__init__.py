@@ -4,7 +4,8 @@ import mdtraj
 import numpy as np
 
 from remcg.backmap import checks
-from remcg.backmap.placement import Projector, check_shapes, make_whole, place
+from remcg.backmap.linear import Projector
+from remcg.backmap.placement import check_shapes, make_whole, place
 from remcg.errors import InputError
 from remcg.io import replacing, write_h5
 

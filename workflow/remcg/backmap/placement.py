@@ -1,52 +1,9 @@
 """Atoms from sites: conformers of reference molecules, put exactly where the sites are."""
 
 import numpy as np
-from scipy.sparse import csc_matrix, diags
-from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
 from remcg.errors import InputError
-
-
-class Projector:
-    r"""Moves atoms by the least mass-weighted displacement so that M x = y holds exactly.
-
-    .. math:: x = x_0 + W^{-1} M^T (M W^{-1} M^T)^{-1} (y - M x_0), \quad W = diag(m)
-
-    For a site at the centre of mass this translates the molecule as a rigid body.
-
-    Parameters
-    ----------
-    operator : sparse matrix, shape (n_sites, n_atoms)
-        M, rows that sum to one.
-    masses : array_like, shape (n_atoms,)
-        amu; massless particles (virtual sites) stay where they are.
-    """
-
-    def __init__(self, operator, masses):
-        masses = np.asarray(masses, float)
-        self.operator = csc_matrix(operator, dtype=float)
-        movable = masses > 0
-        inverse = diags(np.where(movable, 1.0 / np.where(movable, masses, 1.0), 0.0))
-        self._spread = (inverse @ self.operator.T).tocsr()
-        self._metric = splu((self.operator @ self._spread).tocsc())
-
-    def map(self, positions):
-        """Sites of atoms, shape (n_sites, 3), nm; molecules must be whole."""
-        return self.operator @ positions
-
-    def project(self, positions, sites):
-        """Positions (n_atoms, 3) nearest to the given ones whose sites are ``sites``, nm."""
-        for _ in range(2):  # the second pass removes the rounding error of the first
-            shift = self._metric.solve(np.ascontiguousarray(sites - self.map(positions)))
-            positions = positions + self._spread @ shift
-        return positions
-
-    def residual(self, positions, sites, box):
-        """Largest distance between the sites of ``positions`` and ``sites``, minimum image, nm."""
-        difference = self.map(positions) - sites
-        difference -= box * np.round(difference / box)
-        return float(np.sqrt((difference**2).sum(axis=1)).max())
 
 
 def make_whole(positions, boxes, molecules):

@@ -141,7 +141,7 @@ def _check_state(campaign, state, topology, unwrap, r_cut, report):
 
 def _check_force_field(campaign, topology, r_cut):
     """Backmapping comes last and must not be the first to find a fault."""
-    from remcg.backmap.sampling import build_system
+    from remcg.backmap.atoms import build_system
 
     atoms = topology.to_openmm()
     edge = 4.0 * r_cut  # any box: only whether the force field knows the molecules matters
