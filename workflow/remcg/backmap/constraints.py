@@ -17,8 +17,9 @@ from scipy.sparse import csr_matrix, vstack
 from remcg.backmap.linear import blocks, inverse_masses
 from remcg.errors import InputError
 
+INDEX = np.uint32  # kernels need not ask whether it counts from the end
 ITERATIONS = 50
-TOLERANCE = 1e-13  # of (l^2 - l0^2) / l0^2
+TOLERANCE = 1e-11  # of (l^2 - l0^2) / l0^2
 REDUNDANT = 1e-9  # of the largest pivot: a bond that others or sites already fix
 LONGEST_STEP = 0.5  # of the bond length, in one iteration without reference
 
@@ -227,7 +228,7 @@ def _pack(found):
         np.array(sizes, int).reshape(-1, 3),
         np.array(starts, int).T.copy(),
         *(np.concatenate([np.empty(0), *each]) for each in lists[:4]),
-        np.concatenate([np.empty(0, int), *lists[4]]),
+        np.concatenate([np.empty(0, INDEX), *lists[4]]).astype(INDEX),
         np.concatenate([np.empty(0), *lists[5]]),
     )
     n_atoms, n_sites = ([len(block[k]) for block in found] for k in (0, 1))
@@ -235,8 +236,8 @@ def _pack(found):
         np.array(kind, int),
         np.cumsum([0, *n_atoms]),
         np.cumsum([0, *n_sites]),
-        np.concatenate([np.empty(0, int), *(block[0] for block in found)]),
-        np.concatenate([np.empty(0, int), *(block[1] for block in found)]),
+        np.concatenate([np.empty(0, INDEX), *(block[0] for block in found)]).astype(INDEX),
+        np.concatenate([np.empty(0, INDEX), *(block[1] for block in found)]).astype(INDEX),
     )
     return kinds, members, int(sum(ranks[each] for each in kind))
 
@@ -270,17 +271,18 @@ def _generic_rank(couple, ends, inverse):
 def _project(positions, sites, reference, follow, kinds, members):
     """Meet sites and bonds of all blocks in place; the first block that cannot, or -1."""
     bad = -1
-    widest = 1
+    widest = most = 1
     for k in range(kinds.sizes.shape[0]):
-        widest = max(widest, kinds.sizes[k, 2])
+        most, widest = max(most, kinds.sizes[k, 1]), max(widest, kinds.sizes[k, 2])
+    offset = np.empty((most, 3))
     matrix = np.empty((widest, widest + 1))
     now, along = np.empty((widest, 3)), np.empty((widest, 3))
-    total = np.empty(widest)
+    total, solution, column_of = np.empty(widest), np.empty(widest), np.empty(widest, np.int64)
     for block in range(members.kind.shape[0]):
         k = members.kind[block]
         n_atoms, _, n_bonds = kinds.sizes[k]
         atoms = members.atoms[members.first_atom[block] :]
-        _meet_sites(positions, sites, block, kinds, members)
+        _meet_sites(positions, sites, block, kinds, members, offset)
         if n_bonds == 0:
             continue
         couple = kinds.couple[kinds.starts[k, 2] :]
@@ -311,7 +313,7 @@ def _project(positions, sites, reference, follow, kinds, members):
                     for x in range(3):
                         dot += now[b, x] * along[c, x]
                     matrix[b, c] = 2.0 * dot * couple[b * n_bonds + c]
-            _eliminate(matrix, n_bonds)
+            _eliminate(matrix, n_bonds, column_of, solution)
             if not follow:
                 _shorten(matrix, n_bonds, along, couple)
             for b in range(n_bonds):
@@ -331,34 +333,43 @@ def _project(positions, sites, reference, follow, kinds, members):
             continue
         if follow:
             _displace(positions, atoms, n_atoms, n_bonds, move, total, along)
-        _meet_sites(positions, sites, block, kinds, members)
+        else:  # many steps, each with its rounding error
+            _meet_sites(positions, sites, block, kinds, members, offset)
     return bad
 
 
-@njit(cache=True, error_model="numpy")
-def _meet_sites(positions, sites, block, kinds, members):
-    """x + B (y - M x) of one block, in place."""
+@njit(cache=True, error_model="numpy", inline="always")
+def _meet_sites(positions, sites, block, kinds, members, offset):
+    """x + B (y - M x) of one block, in place; offset is room for its sites."""
     k = members.kind[block]
     n_atoms, n_sites = kinds.sizes[k, 0], kinds.sizes[k, 1]
-    atoms = members.atoms[members.first_atom[block] :]
-    rows = members.sites[members.first_site[block] :]
-    weights = kinds.mapping[kinds.starts[k, 0] :]
-    spread = kinds.spread[kinds.starts[k, 1] :]
-    offset = np.empty((n_sites, 3))
+    first_atom, first_site = members.first_atom[block], members.first_site[block]
+    weight, back = kinds.starts[k, 0], kinds.starts[k, 1]
     for s in range(n_sites):
-        for x in range(3):
-            value = sites[rows[s], x]
-            for a in range(n_atoms):
-                value -= weights[s * n_atoms + a] * positions[atoms[a], x]
-            offset[s, x] = value
-    for a in range(n_atoms):
+        site = members.sites[first_site + s]
+        dx, dy, dz = sites[site, 0], sites[site, 1], sites[site, 2]
+        for a in range(first_atom, first_atom + n_atoms):
+            w, atom = kinds.mapping[weight], members.atoms[a]
+            weight += 1
+            dx -= w * positions[atom, 0]
+            dy -= w * positions[atom, 1]
+            dz -= w * positions[atom, 2]
+        offset[s, 0], offset[s, 1], offset[s, 2] = dx, dy, dz
+    for a in range(first_atom, first_atom + n_atoms):
+        atom = members.atoms[a]
+        dx = dy = dz = 0.0
         for s in range(n_sites):
-            b = spread[a * n_sites + s]
-            for x in range(3):
-                positions[atoms[a], x] += b * offset[s, x]
+            b = kinds.spread[back]
+            back += 1
+            dx += b * offset[s, 0]
+            dy += b * offset[s, 1]
+            dz += b * offset[s, 2]
+        positions[atom, 0] += dx
+        positions[atom, 1] += dy
+        positions[atom, 2] += dz
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _displace(positions, atoms, n_atoms, n_bonds, move, factor, along):
     for a in range(n_atoms):
         for b in range(n_bonds):
@@ -385,19 +396,15 @@ def _shorten(matrix, n, along, couple):
             matrix[b, n] *= LONGEST_STEP / np.sqrt(largest)
 
 
-@njit(cache=True, error_model="numpy")
-def _eliminate(matrix, n):
+@njit(cache=True, error_model="numpy", inline="always")
+def _eliminate(matrix, n, column_of, solution):
     """Solve in place: columns up to n the matrix, column n the right side and then the solution.
 
     Rows are exchanged for the largest pivot; an unknown without one is redundant and set to 0.
     """
-    if n == 1:
-        matrix[0, 1] = matrix[0, 1] / matrix[0, 0] if abs(matrix[0, 0]) > 0.0 else 0.0
-        return
     scale = 0.0
     for i in range(n):
         scale = max(scale, abs(matrix[i, i]))
-    column_of = np.empty(n, np.int64)
     rank = 0
     for column in range(n):
         pivot = rank
@@ -416,7 +423,8 @@ def _eliminate(matrix, n):
                     matrix[i, j] -= factor * matrix[rank, j]
         column_of[rank] = column
         rank += 1
-    solution = np.zeros(n)
+    for i in range(n):
+        solution[i] = 0.0
     for row in range(rank - 1, -1, -1):
         value = matrix[row, n]
         for j in range(column_of[row] + 1, n):
@@ -428,16 +436,18 @@ def _eliminate(matrix, n):
 
 @njit(cache=True, error_model="numpy")
 def _project_velocities(velocities, positions, kinds, members):
-    widest = 1
+    widest = most = 1
     for k in range(kinds.sizes.shape[0]):
-        widest = max(widest, kinds.sizes[k, 2])
+        most, widest = max(most, kinds.sizes[k, 1]), max(widest, kinds.sizes[k, 2])
+    offset = np.empty((most, 3))
     matrix, along = np.empty((widest, widest + 1)), np.empty((widest, 3))
+    solution, column_of = np.empty(widest), np.empty(widest, np.int64)
     rest = np.zeros((members.sites.shape[0], 3))
     for block in range(members.kind.shape[0]):
         k = members.kind[block]
         n_atoms, _, n_bonds = kinds.sizes[k]
         atoms = members.atoms[members.first_atom[block] :]
-        _meet_sites(velocities, rest, block, kinds, members)
+        _meet_sites(velocities, rest, block, kinds, members, offset)
         if n_bonds == 0:
             continue
         couple = kinds.couple[kinds.starts[k, 2] :]
@@ -456,5 +466,5 @@ def _project_velocities(velocities, positions, kinds, members):
                 for x in range(3):
                     dot += along[b, x] * along[c, x]
                 matrix[b, c] = dot * couple[b * n_bonds + c]
-        _eliminate(matrix, n_bonds)
+        _eliminate(matrix, n_bonds, column_of, solution)
         _displace(velocities, atoms, n_atoms, n_bonds, move, matrix[:, n_bonds], along)
