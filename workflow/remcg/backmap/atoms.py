@@ -1,5 +1,6 @@
 """The atomistic system: energies and forces of a force field, with OpenMM."""
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from remcg.boxes import many, reduced
 from remcg.errors import InputError
 
 BONDED = 1  # force group
+SOFT = "500*max(0, 1-r/c)^2*step(radius1*radius2-1e-9); c=radius1+radius2+1e-9"  # kJ/mol
+RADIUS, RADIUS_H, HEAVY = 0.13, 0.06, 3.5  # nm, of heavy atoms and of hydrogen; amu
 NONBONDED_FORCES = (
     openmm.NonbondedForce,
     openmm.CustomNonbondedForce,
@@ -97,14 +100,10 @@ class Atoms:
         self.rigid, self.rigid_lengths = _rigid_bonds(self.system)
         for force in self.system.getForces():
             force.setForceGroup(0 if isinstance(force, NONBONDED_FORCES) else BONDED)
-        integrator = openmm.VerletIntegrator(0.001)
-        settings = {"Threads": str(threads), "DeterministicForces": "true"}
-        self.context = openmm.Context(
-            self.system,
-            integrator,
-            openmm.Platform.getPlatformByName(platform),
-            settings if platform == "CPU" else {},
-        )
+        self._settings = platform, threads
+        self._softened = None
+        self.context = self._open()
+        self.box = None if boxes is None else largest
 
     def set_box(self, box):
         """Edges (3,) or vectors (3, 3), nm, of the frames from now on; None in vacuum."""
@@ -117,6 +116,7 @@ class Atoms:
             vectors = reduced(box)
             self._check_boxes(vectors[None])
             self.context.setPeriodicBoxVectors(*vectors)
+            self.box = vectors
 
     def energy(self, positions):
         """Potential energy, kJ/mol, of positions (n_atoms, 3), nm."""
@@ -171,6 +171,19 @@ class Atoms:
         """:class:`Nonbonded`, or None where the force field has other forms of interaction."""
         return _nonbonded(self.system, self.cutoff)
 
+    def softened(self):
+        """The same system with its bonded forces and, for the others, a soft repulsion of overlaps.
+
+        Its energy is finite and smooth for atoms on top of one another, and it costs little: what
+        :func:`remcg.backmap.minimise.minimise` begins with.
+        """
+        if self._softened is None:
+            self._softened = copy.copy(self)
+            self._softened.system = _soft_system(self.system, self.masses)
+            self._softened.context = self._softened._open()
+        self._softened.set_box(self.box)
+        return self._softened
+
     def state(self, positions, velocities=None):
         """OpenMM's State with positions, velocities (nm/ps; zero if none) and the present box."""
         self._place(positions)
@@ -178,6 +191,16 @@ class Atoms:
             np.zeros((self.n_atoms, 3)) if velocities is None else velocities
         )
         return self.context.getState(positions=True, velocities=True, energy=True, forces=True)
+
+    def _open(self):
+        platform, threads = self._settings
+        settings = {"Threads": str(threads), "DeterministicForces": "true"}
+        return openmm.Context(
+            self.system,
+            openmm.VerletIntegrator(0.001),
+            openmm.Platform.getPlatformByName(platform),
+            settings if platform == "CPU" else {},
+        )
 
     def _place(self, positions):
         self.context.setPositions(np.ascontiguousarray(positions, float))
@@ -310,6 +333,29 @@ def _check_same_atoms(ours, theirs, path):
                 f"atom {ours_.index} is {names[0]} in system.topology, but {names[1]} in {path};"
                 " give the pair of files that the reference was run with"
             )
+
+
+def _soft_system(system, masses):
+    """Bonded forces, and a repulsion of atoms closer than the sum of their radii."""
+    soft = copy.deepcopy(system)
+    plain = [force for force in system.getForces() if isinstance(force, openmm.NonbondedForce)]
+    removed = [k for k, f in enumerate(soft.getForces()) if isinstance(f, NONBONDED_FORCES)]
+    for k in reversed(removed):
+        soft.removeForce(k)
+    force = openmm.CustomNonbondedForce(SOFT)
+    force.addPerParticleParameter("radius")
+    for mass in masses:
+        radius = 0.0 if mass == 0 else RADIUS_H if mass < HEAVY else RADIUS
+        force.addParticle([radius])
+    periodic = system.usesPeriodicBoundaryConditions()
+    kind = "CutoffPeriodic" if periodic else "CutoffNonPeriodic"
+    force.setNonbondedMethod(getattr(openmm.CustomNonbondedForce, kind))
+    force.setCutoffDistance(2.0 * RADIUS)
+    for each in plain[:1]:
+        for k in range(each.getNumExceptions()):
+            force.addExclusion(*each.getExceptionParameters(k)[:2])
+    soft.addForce(force)
+    return soft
 
 
 def _rigid_bonds(system):

@@ -84,9 +84,9 @@ class Dynamics:
                 self._forces = self._evaluate()
         except UnreachableError as error:
             raise SamplingError(
-                f"constrained dynamics, step {self.n_steps + 1}: rigid bonds cannot be kept, because"
-                " the atoms move too far in a step; minimise longer before it, or shorten the"
-                f" timestep ({self.timestep:g} ps)"
+                f"constrained dynamics, step {self.n_steps + 1}: rigid bonds cannot be kept,"
+                " because the atoms move too far in a step; minimise longer before it, or shorten"
+                f" the timestep ({self.timestep:g} ps)"
             ) from error
 
     @property
