@@ -17,6 +17,8 @@ DEGREE = 9  # of the polynomial in r^2 that stands for erf(damping r)/r
 CLOSEST = 0.1  # nm: nearer charges interact as at this distance
 CORE = 0.05  # nm: the same for Lennard-Jones
 CLOSEST_SQUARE, CORE_SQUARE = np.float32(CLOSEST**2), np.float32(CORE**2)
+LANES = (16, 32, 32, 32)  # of the parts of a list of neighbours
+FAR_AWAY = np.float32(100)  # nm
 ZERO, ONE = np.float32(0), np.float32(1)
 REAL = np.float32  # of energies of pairs: rounding is far below kT
 NEAR_ATOMS = 40  # that decide a turn before all others are looked at
@@ -55,6 +57,7 @@ class _Neighbours(NamedTuple):
     """Atoms around each group with their lattice shift, in four parts between ``bounds``.
 
     Near atoms with Lennard-Jones, other near ones, far ones with Lennard-Jones, other far ones.
+    Parts are filled up to multiples of :data:`LANES` with atom -1, which does not interact.
     """
 
     bounds: np.ndarray  # (n_groups, 5)
@@ -164,17 +167,19 @@ class Turns:
         if not len(self.turning):
             return 0.0
         positions = np.array(positions, float)
-        groups, neighbours, potential = self._prepare(positions, box)
+        return self._total(positions, self._prepare(positions, box))
+
+    def _total(self, positions, prepared):
         halves = np.full(len(positions), 0.5, REAL)
         halves[self._standing] = 1.0
-        return _total(positions, groups, neighbours, potential, halves)
+        return _total(positions, *prepared, halves)
 
     def _run(self, positions, box, temperatures, rng, adapts):
         positions = np.array(positions, float)
         if not (len(self.turning) and len(temperatures)):
             return Turned(positions, np.zeros(len(KINDS)), np.zeros(len(temperatures)))
         prepared = self._prepare(positions, box)
-        first = self.energy(positions, box)
+        first = self._total(positions, prepared)
         tried, done, changes, self.step = _sweeps(
             positions, *prepared, 1.0 / (KB * temperatures), self.step, adapts, TRIALS, rng
         )
@@ -287,11 +292,14 @@ def _neighbours(n_groups, members, depth, i, j, shift, distance):
         last = np.cumsum(sizes)
         n_near = int(last[min(np.searchsorted(last, NEAR_ATOMS), len(last) - 1)]) if sizes else 0
         kind = 2 * (np.arange(len(atom)) >= n_near) + (depth[atom] == 0.0)
-        sort = np.argsort(kind, kind="stable")
-        bounds[group] = total + np.searchsorted(kind[sort], np.arange(5))
-        total += len(atom)
-        chosen.append(atom[sort])
-        moves.append(moved[sort])
+        for part in range(4):
+            inside = kind == part
+            fill = -int(inside.sum()) % LANES[part]
+            chosen += [atom[inside], np.full(fill, -1)]
+            moves += [moved[inside], np.zeros((fill, 3))]
+            total += int(inside.sum()) + fill
+            bounds[group, part + 1] = total
+    bounds[1:, 0] = bounds[:-1, 4]
     return _Neighbours(bounds, np.concatenate(chosen), np.concatenate(moves))
 
 
@@ -363,6 +371,10 @@ def _gather(positions, neighbours, group, pivot, potential, around, factors):
     begin, shift = neighbours.bounds[group, 0], neighbours.shift
     for k in range(neighbours.bounds[group, 4] - begin):
         atom = neighbours.atom[begin + k]
+        if atom < 0:
+            around[0, k], around[1, k], around[2, k] = FAR_AWAY, FAR_AWAY, FAR_AWAY
+            around[3, k], around[4, k], around[5, k] = ZERO, ZERO, ZERO
+            continue
         for axis in range(3):
             around[axis, k] = positions[atom, axis] + shift[begin + k, axis] - pivot[axis]
         around[3, k] = potential.charge[atom] * factors[atom]
