@@ -17,7 +17,7 @@ SOFT_TOLERANCE = 500.0  # kJ/mol/nm
 SOFT_STEPS = 200
 PATIENCE, FASTER, SLOWER, LESS_MIXED, MIXED = 5, 1.1, 0.5, 0.99, 0.1
 MARGIN = 1.15  # sites may be farther apart by this factor than bonds and angles at rest allow
-STRETCHED = 1.25  # of the length at rest, of a bond after minimisation
+STRETCHED = 1.13  # of the length at rest, of a bond after minimisation
 
 
 class Minimum(NamedTuple):
@@ -75,7 +75,7 @@ def find_minimum(atoms, constraints, positions, sites, tolerance=50.0, steps=500
     ------
     UnreachableError
         Where sites are farther apart than their molecule can reach; before minimisation by bond
-        lengths and angles at rest, after it by bonds that are stretched by more than a quarter.
+        lengths and angles at rest, after it by bonds that are stretched by more than 13 %.
 
     References
     ----------
