@@ -1,4 +1,4 @@
-"""Monte Carlo over orientations: molecules of one site turn about it, so sites stay where they are."""
+"""Monte Carlo over orientations: molecules of one site turn about it, so that sites stay."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ REAL = np.float32  # of energies of pairs: rounding is far below kT
 NEAR_ATOMS = 40  # that decide a turn before all others are looked at
 TRIALS = 8  # turns tried per molecule and sweep
 KINDS = ("small", "axis", "uniform")
-SHARES = (0.4, 0.35, 0.25)  # of the kinds among the trials
+SHARES = (0.2, 0.4, 0.4)  # of the kinds among the trials
 FIRST_STEP = 0.4  # rad
 LEAST_STEP, LARGEST_STEP = 0.02, np.pi  # rad
 WANTED_ACCEPTANCE = 0.4  # of small turns
