@@ -22,6 +22,7 @@ NONBONDED_FORCES = (
     openmm.GBSAOBCForce,
     openmm.CustomGBForce,
 )
+LARGE, SMALL = 10.0, 0.01  # nm, see _split_geometric
 AVERAGES = openmm.TwoParticleAverageSite, openmm.ThreeParticleAverageSite
 GEOMETRIC = ("A1*A2/r^12-C1*C2/r^6",)  # 4 epsilon sigma^n = A^2 (n = 12), C^2 (n = 6)
 
@@ -92,6 +93,8 @@ class Atoms:
         else:
             topology.setPeriodicBoxVectors(None)
         self.system = build_system(topology, force_field, self.cutoff)
+        self._nonbonded = _nonbonded(self.system, self.cutoff)
+        _split_geometric(self.system, self._nonbonded)
         self.n_atoms = self.system.getNumParticles()
         self.elements = [atom.element.symbol if atom.element else "" for atom in topology.atoms()]
         everyone = range(self.n_atoms)
@@ -169,7 +172,7 @@ class Atoms:
 
     def nonbonded(self):
         """:class:`Nonbonded`, or None where the force field has other forms of interaction."""
-        return _nonbonded(self.system, self.cutoff)
+        return self._nonbonded
 
     def softened(self):
         """The same system with its bonded forces and, for the others, a soft repulsion of overlaps.
@@ -333,6 +336,38 @@ def _check_same_atoms(ours, theirs, path):
                 f"atom {ours_.index} is {names[0]} in system.topology, but {names[1]} in {path};"
                 " give the pair of files that the reference was run with"
             )
+
+
+def _split_geometric(system, found):
+    """Geometric Lennard-Jones as two plain forces, which takes 0.7 of the time of a custom one.
+
+    Its terms 4 epsilon sigma^n / r^n are products over atoms, and so are those of atoms of one
+    sigma S, whatever the rule: with a large S only r^-12 is left, with a small one only r^-6. What
+    is neglected of the other term is below 1e-8 of it.
+    """
+    if found is None or not found.geometric:
+        return
+    forces = list(enumerate(system.getForces()))
+    place, custom = next(
+        each for each in forces if isinstance(each[1], openmm.CustomNonbondedForce)
+    )
+    plain = next(force for _, force in forces if isinstance(force, openmm.NonbondedForce))
+    if custom.getUseSwitchingFunction() or custom.getNumInteractionGroups():
+        return
+    attraction = openmm.NonbondedForce()
+    periodic = custom.usesPeriodicBoundaryConditions()
+    kind = "CutoffPeriodic" if periodic else "NoCutoff"
+    attraction.setNonbondedMethod(getattr(openmm.NonbondedForce, kind))
+    attraction.setCutoffDistance(custom.getCutoffDistance())
+    for force in (plain, attraction):
+        force.setUseDispersionCorrection(custom.getUseLongRangeCorrection())
+    for i, (charge, sigma, epsilon) in enumerate(zip(found.charges, found.sigma, found.epsilon)):
+        plain.setParticleParameters(i, charge, LARGE, epsilon * (sigma / LARGE) ** 12)
+        attraction.addParticle(0.0, SMALL, epsilon * (sigma / SMALL) ** 6)
+    for i, j in found.exceptions.tolist():
+        attraction.addException(i, j, 0.0, 1.0, 0.0)
+    system.removeForce(place)
+    system.addForce(attraction)
 
 
 def _soft_system(system, masses):
