@@ -33,7 +33,7 @@ with stage(snakemake.log[0]):
             sampling.replicas * sampling.equilibration,
         ),
         read_json(snakemake.input.numbers),
-        report.read_backmap(snakemake.input.backmapped),
+        report.read_backmap(snakemake.input.backmapped, snakemake.input.mapped),
         wall_s,
         orchestration,
     )
@@ -45,6 +45,8 @@ with stage(snakemake.log[0]):
         summary,
         model,
         campaign.validate.limits,
-        [(png, captions / f"{Path(png).stem}.rst") for png in snakemake.input.figures],
+        report.with_captions(
+            [*snakemake.input.figures, *snakemake.input.backmap_figures], captions
+        ),
         [snakemake.input.model, snakemake.input.lammps, snakemake.input.openmm],
     )

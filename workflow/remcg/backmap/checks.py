@@ -44,6 +44,20 @@ class Found:
     cis_trans: int
     piercings: int
 
+    def described(self, most_clashes=0):
+        """What is wrong, in words; empty if nothing is."""
+        parts = [
+            (
+                self.clashes,
+                f"clashes (at most {most_clashes} are usual)",
+                self.clashes > most_clashes,
+            ),
+            (self.inversions, "inverted centres", self.inversions),
+            (self.cis_trans, "flipped double bonds", self.cis_trans),
+            (self.piercings, "pierced rings", self.piercings),
+        ]
+        return ", ".join(f"{number} {name}" for number, name, is_wrong in parts if is_wrong)
+
 
 class Checker:
     """Counts defects, with what the topology and reference configurations say is right.
@@ -96,7 +110,14 @@ class Checker:
             count_piercings(positions, box, self.bonds, self.rings),
         )
 
+    @property
+    def applicable(self):
+        """Names of the defects that these molecules can have."""
+        can = {"inversions": self.centres, "cis_trans": self.turns, "piercings": self.rings}
+        return ("clashes", *(name for name, where in can.items() if len(where)))
+
     def clashes(self, positions, box=None):
+        """Pairs of atoms that are too close, see :func:`count_clashes`."""
         return count_clashes(positions, box, self.elements, self.near)
 
 

@@ -6,6 +6,7 @@ coordinate of x among those of the draws is uniform on 0, ..., L (simulation-bas
 Talts et al., arXiv:1804.06788).
 """
 
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ from remcg.backmap.checks import (
     neighbours_of,
     species,
 )
+from remcg.boxes import heights, many
 from remcg.distributions import (
     BINS_PER_DEVIATION,
     WIDEST,
@@ -25,6 +27,7 @@ from remcg.distributions import (
     jensen_shannon,
     noise_floor,
 )
+from remcg.io import read_h5, write_h5, write_text
 from remcg.pairs import rdf, rdf_edges
 
 N_BLOCKS = 10  # of a reference
@@ -458,8 +461,6 @@ def atomic_rdfs(kinds, positions, boxes, edges):
 
 def rdf_range(boxes):
     """Edges of the bins of atomic RDFs, nm: up to 0.8 nm or half the smallest box."""
-    from remcg.boxes import heights, many
-
     half = 0.5 * heights(many(np.asarray(boxes))).min()
     return rdf_edges(np.floor(100 * min(RDF_RANGE, half * 0.999)) / 100)
 
@@ -564,3 +565,249 @@ def unrounded_energies(energy, positions, boxes, rng):
         again = np.mean([energy(x + step, box), energy(x - step, box)])
         found.append(2.0 * energy(x, box) - again)
     return np.array(found)
+
+
+@dataclass(frozen=True)
+class System:
+    """What a comparison must know of the atoms.
+
+    Attributes
+    ----------
+    topology : mdtraj.Topology
+    mapped : remcg.mapping.Sites
+    rigid, rigid_lengths : ndarray, shape (n_rigid, 2) and (n_rigid,)
+        Atoms and nm.
+    energy : callable
+        kJ/mol from positions (n_atoms, 3) and box.
+    """
+
+    topology: object
+    mapped: object
+    rigid: np.ndarray
+    rigid_lengths: np.ndarray
+    energy: object
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Backmapped structures beside reference ones.
+
+    Attributes
+    ----------
+    numbers : dict
+        As :func:`compare` describes.
+    distributions : dict of remcg.distributions.Distribution
+        By "bond C1-C2".
+    rdf_edges : ndarray, nm, and rdfs : dict of (ndarray, ndarray)
+        Per pair g(r) of the reference and of ours, (n_frames, n_bins) each.
+    energies : dict of ndarray
+        reference and ours, kJ/mol per molecule; own: the frames that ours were mapped from.
+    ranks : dict of ndarray
+        Counts of ranks 0 ... n_draws of the reference by coordinate.
+    """
+
+    numbers: dict
+    distributions: dict
+    rdf_edges: np.ndarray
+    rdfs: dict
+    energies: dict
+    ranks: dict
+
+
+EMPTY = Comparison({}, {}, np.zeros(0), {}, {}, {})
+
+
+def compare(ours, reference, own, system, rng):
+    """Backmapped structures against reference frames.
+
+    Parameters
+    ----------
+    ours : dict
+        positions, box (unless in vacuum), sites, energy, frame of structures, see
+        :func:`remcg.backmap.backmap`.
+    reference : remcg.backmap.frames.Frames
+        Whose distributions ours should have.
+    own : remcg.backmap.frames.Frames or None
+        Atoms that the sites of frame 0, 1, ... were mapped from, where they were.
+    system : System
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Comparison
+        Its numbers: js_bits and noise_floor_js_bits by coordinate; energy_gap_kJ_mol per molecule
+        and energy_gap_se; rdf_peaks (:func:`peak_deviations`) where there are two molecules or
+        more; with ``own`` rank_p (:func:`uniformity`) by coordinate, and gap and peaks are those of
+        pairs of frames; max_rigid_error_nm where there are rigid bonds.
+    """
+    positions, boxes = _as_precise(ours["positions"], reference), ours.get("box")
+    topology, mapped = system.topology, system.mapped
+    arguments = topology, mapped.atoms, mapped.matrix, system.rigid
+    coordinates = coordinates_of(*arguments, reference.positions[0])
+    found = distributions(coordinates.free, reference.positions, positions)
+    pairs = divergences(found)
+    numbers = {
+        "js_bits": {key: float(js) for key, (js, _) in pairs.items()},
+        "noise_floor_js_bits": {key: float(floor) for key, (_, floor) in pairs.items()},
+    }
+    if len(system.rigid):
+        numbers["max_rigid_error_nm"] = _rigid_error(ours["positions"], system)
+    energies = _energies(ours, reference, own, system, rng)
+    n_molecules = len(mapped.atoms)
+    numbers |= _gap(ours, energies, own is not None, n_molecules)
+    ranked = {} if own is None else _all_ranks(ours, positions, own, coordinates.free, system, rng)
+    if ranked:
+        numbers["rank_p"] = {key: uniformity(u) for key, (u, _) in ranked.items()}
+    edges, rdfs = np.zeros(0), {}
+    if boxes is not None and (kinds := atom_pairs(topology, mapped.atoms)) is not None:
+        edges, rdfs, numbers["rdf_peaks"] = _rdfs(kinds, ours, positions, reference, own)
+    histograms = {
+        key: np.bincount((u * n).astype(int), minlength=n) for key, (u, n) in ranked.items()
+    }
+    energies = {side: values / n_molecules for side, values in energies.items()}
+    return Comparison(numbers, found, edges, rdfs, energies, histograms)
+
+
+def _as_precise(positions, reference):
+    """Positions rounded as those of the reference are."""
+    return np.round(positions / GRID) * GRID if reference.is_rounded else positions
+
+
+def _rigid_error(positions, system):
+    i, j = system.rigid.T
+    lengths = np.linalg.norm(positions[:, i] - positions[:, j], axis=-1)
+    return float(np.abs(lengths - system.rigid_lengths).max())
+
+
+def _energies(ours, reference, own, system, rng):
+    """Energies of both sides, kJ/mol, those of rounded frames without what rounding adds."""
+
+    def of(frames):
+        boxes = [frames.box(k) for k in range(len(frames))]
+        if frames.is_rounded:
+            return unrounded_energies(system.energy, frames.positions, boxes, rng)
+        return np.array([system.energy(*pair) for pair in zip(frames.positions, boxes)])
+
+    found = {"reference": of(reference), "ours": np.asarray(ours["energy"], float)}
+    return found if own is None else {**found, "own": of(own)}
+
+
+def _gap(ours, energies, paired, n_molecules):
+    frames = np.unique(ours["frame"])
+    mean = np.array([energies["ours"][ours["frame"] == f].mean() for f in frames])
+    if paired:
+        gap = energy_gap(energies["own"][frames], mean[:, None], n_molecules, True)
+    else:
+        gap = energy_gap(energies["reference"], mean, n_molecules, False)
+    return dict(zip(("energy_gap_kJ_mol", "energy_gap_se"), gap))
+
+
+def _all_ranks(ours, positions, own, groups, system, rng):
+    """{coordinate: (ranks in [0, 1), n_draws + 1)} over all frames."""
+    axes = axes_of(system.topology, system.mapped.atoms, system.mapped.matrix)
+    found, most = {}, 1
+    for f in np.unique(ours["frame"]):
+        mine = np.flatnonzero(ours["frame"] == f)
+        both = np.concatenate([own.positions[f : f + 1], positions[mine]])
+        most = max(most, len(mine) + 1)
+        for group in groups:
+            values = bonded.coordinates(both, group.atoms)
+            found.setdefault(group.key, []).append(ranks(values[0], values[1:], rng))
+        for axis in axes:
+            place = ours["sites"][mine[0]], own.box(f)
+            values = np.array([neighbour_axes(x, *place, *axis) for x in both])
+            found.setdefault("axis to neighbour", []).append(ranks(values[0], values[1:], rng))
+    return {key: (np.concatenate(parts), most) for key, parts in found.items()}
+
+
+def _rdfs(kinds, ours, positions, reference, own):
+    boxes = ours["box"]
+    edges = rdf_range(boxes)
+    known = atomic_rdfs(kinds, reference.positions, reference.boxes, edges)
+    mine = atomic_rdfs(kinds, positions, boxes, edges)
+    frames = np.unique(ours["frame"])
+    by_frame = np.array([mine[ours["frame"] == f].mean(axis=0) for f in frames])
+    if own is None:
+        peaks = peak_deviations(known, by_frame, kinds.names, edges, False)
+    else:
+        same = atomic_rdfs(kinds, own.positions[frames], own.boxes[frames], edges)
+        peaks = peak_deviations(same, by_frame, kinds.names, edges, True)
+    rdfs = {name: (known[:, k], mine[:, k]) for k, name in enumerate(kinds.names)}
+    return edges, rdfs, peaks
+
+
+def write_comparison(path, comparison):
+    """Everything of a :class:`Comparison` as HDF5."""
+    arrays, names = {}, {"distributions": [], "rdfs": [], "ranks": []}
+    for k, item in enumerate(comparison.distributions.values()):
+        names["distributions"].append([item.kind, item.name])
+        for part in ("edges", "reference", "model"):
+            arrays[f"distribution_{k}_{part}"] = getattr(item, part)
+    for k, (name, (known, ours)) in enumerate(comparison.rdfs.items()):
+        names["rdfs"].append(name)
+        arrays |= {f"rdf_{k}_reference": known, f"rdf_{k}_ours": ours}
+    for k, (name, counts) in enumerate(comparison.ranks.items()):
+        names["ranks"].append(name)
+        arrays[f"ranks_{k}"] = counts
+    arrays["rdf_edges"] = comparison.rdf_edges
+    arrays |= {f"energy_{side}": values for side, values in comparison.energies.items()}
+    text = {"names": json.dumps(names), "numbers": json.dumps(comparison.numbers)}
+    write_h5(path, arrays, text)
+
+
+def read_comparison(path):
+    """The :class:`Comparison` of a file of :func:`write_comparison`."""
+    arrays, attributes = read_h5(path)
+    names, numbers = json.loads(attributes["names"]), json.loads(attributes["numbers"])
+    parts = "edges", "reference", "model"
+    found = {
+        f"{kind} {name}": Distribution(
+            kind, name, *(arrays[f"distribution_{k}_{p}"] for p in parts)
+        )
+        for k, (kind, name) in enumerate(names["distributions"])
+    }
+    rdfs = {
+        name: (arrays[f"rdf_{k}_reference"], arrays[f"rdf_{k}_ours"])
+        for k, name in enumerate(names["rdfs"])
+    }
+    energies = {side: arrays[f"energy_{side}"] for side in ("reference", "ours", "own")
+                if f"energy_{side}" in arrays}  # fmt: skip
+    ranks_of = {name: arrays[f"ranks_{k}"] for k, name in enumerate(names["ranks"])}
+    return Comparison(numbers, found, arrays["rdf_edges"], rdfs, energies, ranks_of)
+
+
+def write_table(path, backmap):
+    """``validate/backmap.tsv``: all numbers of all states, one per line.
+
+    Parameters
+    ----------
+    path : path
+    backmap : dict
+        From :func:`remcg.report.read_backmap`.
+    """
+    lines = ["state\tframes\tquantity\tpart\tvalue\tse"]
+    for state, entry in backmap.items():
+        for source, item in (("predicted", entry), ("mapped", entry.get("mapped", {}))):
+            lines += ["\t".join([state, source, *row]) for row in _rows(item)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _rows(item):
+    """(quantity, part, value, se) of the numbers of one source."""
+    for key, value in item.items():
+        if key in ("failures", "offending"):
+            for each in value:
+                place = f"frame {each['frame']}" + (
+                    f" draw {each['draw']}" if "draw" in each else ""
+                )
+                yield key, place, each.get("reason", each.get("what", "")), ""
+        elif key == "rdf_peaks":
+            for pair, peak in value.items():
+                yield "first peak deviation", pair, f"{peak['deviation']:.6g}", f"{peak['se']:.3g}"
+        elif isinstance(value, dict) and key != "mapped":
+            for part, number in value.items():
+                yield key, part, f"{number:.6g}", ""
+        elif key == "energy_gap_kJ_mol":
+            yield key, "", f"{value:.6g}", f"{item['energy_gap_se']:.3g}"
+        elif key not in ("mapped", "energy_gap_se"):
+            yield key, "", f"{value:.6g}", ""
