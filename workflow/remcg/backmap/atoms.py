@@ -347,11 +347,10 @@ def _split_geometric(system, found):
     """
     if found is None or not found.geometric:
         return
-    forces = list(enumerate(system.getForces()))
-    place, custom = next(
-        each for each in forces if isinstance(each[1], openmm.CustomNonbondedForce)
-    )
-    plain = next(force for _, force in forces if isinstance(force, openmm.NonbondedForce))
+    forces = system.getForces()
+    plain = next(force for force in forces if isinstance(force, openmm.NonbondedForce))
+    place = [isinstance(force, openmm.CustomNonbondedForce) for force in forces].index(True)
+    custom = forces[place]
     if custom.getUseSwitchingFunction() or custom.getNumInteractionGroups():
         return
     attraction = openmm.NonbondedForce()
