@@ -205,6 +205,14 @@ def test_a_frame_that_cannot_be_met_is_named_and_the_others_are_kept(tmp_path):
     assert numbers["failed_frames"] == 1 and numbers["n_frames"] == 2
 
 
+def test_a_frame_in_a_box_smaller_than_the_cutoff_does_not_lose_the_others(tmp_path):
+    given = dimers(tmp_path, [0.15, 0.151])
+    given["boxes"] = np.array([[1.1, 1.5, 1.5], [1.5, 1.5, 1.5]])
+    result = backmap.backmap(**given)
+    assert np.unique(result.arrays["frame"]).tolist() == [1]
+    assert "the narrowest frame has 1.1 nm" in result.failures[0]["reason"]
+
+
 def test_without_any_good_frame_there_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"none of the 2 frames of T300 could .* 0.700 nm apart"):
         backmap.backmap(**dimers(tmp_path, [0.7, 0.8]), where="T300")

@@ -19,6 +19,7 @@ from remcg.backmap.frames import (
 )
 from remcg.backmap.linear import Projector
 from remcg.backmap.output import write_backmapped
+from remcg.boxes import reduced
 from remcg.errors import InputError, SamplingError
 
 __all__ = [
@@ -228,7 +229,8 @@ class Workshop:
 
         self.topology, self.mapped, self.templates = topology, mapped, templates
         self.temperature, self.settings = temperature, settings
-        self.atoms = Atoms(topology, force_field, boxes, settings.cutoff or CUTOFF)
+        cutoff = settings.cutoff or CUTOFF
+        self.atoms = Atoms(topology, force_field, wide_enough(boxes, cutoff), cutoff)
         operator = self.atoms.fold(mapped.matrix)
         rigid = self.atoms.rigid, self.atoms.rigid_lengths
         self.constraints = Constraints(operator, self.atoms.masses, *rigid)
@@ -298,6 +300,14 @@ class Workshop:
             x = self.atoms.with_virtual_sites(dynamics.positions)
             found.append(x), energies.append(self.atoms.energy(x))
         return {"positions": np.array(found), "energy": np.array(energies)}
+
+
+def wide_enough(boxes, cutoff):
+    """The boxes that a cut-off fits in, or all if it fits in none; None in vacuum."""
+    if boxes is None:
+        return None
+    fits = [2.0 * cutoff <= reduced(box).diagonal().min() for box in boxes]
+    return boxes[fits] if any(fits) else boxes
 
 
 def frame_path(folder, k):
