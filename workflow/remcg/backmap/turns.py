@@ -22,13 +22,17 @@ FAR_AWAY = np.float32(100)  # nm
 ZERO, ONE = np.float32(0), np.float32(1)
 REAL = np.float32  # of energies of pairs: rounding is far below kT
 NEAR_ATOMS = 40  # that decide a turn before all others are looked at
-TRIALS = 8  # turns tried per molecule and sweep
+TRIALS = 16  # turns tried per molecule and sweep
 KINDS = ("small", "axis", "uniform")
 SHARES = (0.2, 0.4, 0.4)  # of the kinds among the trials
 FIRST_STEP = 0.4  # rad
 LEAST_STEP, LARGEST_STEP = 0.02, np.pi  # rad
 WANTED_ACCEPTANCE = 0.4  # of small turns
 GAIN = 0.2  # of the step per sweep while it adapts
+ANNEALING_CUTOFF, ANNEALING_DAMPING = 0.6, 3.0  # nm, 1/nm
+HOTTEST, COOLING, STAGE = 1500.0, 0.93, 10  # K, factor of the temperature, sweeps
+FREEZING = 60  # uniform turns, of which one is accepted
+HELD = 0.75  # part of the sweeps just above freezing
 
 
 class Turned(NamedTuple):
@@ -104,7 +108,7 @@ class Turns:
     molecules : sequence of ndarray
         Atom indices of each molecule.
     cutoff : float
-        R, nm; at most half the least height of the box.
+        R, nm; half the least height of the box if that is less.
     damping : float
         a, 1/nm.
 
@@ -156,11 +160,34 @@ class Turns:
         -------
         Turned
         """
-        return self._run(positions, box, np.full(n_sweeps, float(temperature)), rng, False)
+        temperatures = np.full(n_sweeps, float(temperature))
+        return self._run(positions, temperatures, rng, self._prepare(positions, box), False)
 
-    def anneal(self, positions, box, temperatures, rng):
-        """One sweep at each temperature (K), the step following the acceptance."""
-        return self._run(positions, box, np.asarray(temperatures, float), rng, True)
+    def anneal(self, positions, box, temperature, n_sweeps, rng):
+        """From any orientations to low-lying ones at a temperature.
+
+        Molecules at fixed sites freeze in disorder far above the temperatures at which their liquid
+        flows, so most sweeps are spent just above: at the temperature at which one uniform turn in
+        :data:`FREEZING` is still accepted, found on the way down from :data:`HOTTEST`. What is
+        left of them cools from there. Truncated earlier than :meth:`run`, at
+        :data:`ANNEALING_CUTOFF`, and only here the step follows the acceptance.
+
+        Parameters and returns as of :meth:`run`; the energies are those of the holding and of the
+        cooling sweeps.
+        """
+        settings = min(ANNEALING_CUTOFF, self.cutoff), ANNEALING_DAMPING
+        place, last = self._prepare(positions, box, *settings), len(KINDS) - 1
+        held, turned = HOTTEST, None
+        while len(self.turning) and held > temperature:
+            turned = self._run(positions, np.full(STAGE, held), rng, place, True)
+            positions = turned.positions
+            if turned.acceptance[last] < 1.0 / FREEZING:
+                break
+            held = max(COOLING * held, temperature)
+        n_held = int(HELD * n_sweeps)
+        ladder = np.full(n_sweeps, held)
+        ladder[n_held:] = np.geomspace(held, temperature, n_sweeps - n_held)
+        return self._run(positions, ladder, rng, place, True)
 
     def energy(self, positions, box):
         """Truncated energy of what turns, with itself and with the rest, kJ/mol."""
@@ -174,33 +201,43 @@ class Turns:
         halves[self._standing] = 1.0
         return _total(positions, *prepared, halves)
 
-    def _run(self, positions, box, temperatures, rng, adapts):
+    def _run(self, positions, temperatures, rng, prepared, adapts):
         positions = np.array(positions, float)
         if not (len(self.turning) and len(temperatures)):
             return Turned(positions, np.zeros(len(KINDS)), np.zeros(len(temperatures)))
-        prepared = self._prepare(positions, box)
+        groups, neighbours, potential = prepared
+        groups = groups._replace(body=self._body(positions, groups))
+        betas = 1.0 / (KB * np.asarray(temperatures, float))
         first = self._total(positions, prepared)
         tried, done, changes, self.step = _sweeps(
-            positions, *prepared, 1.0 / (KB * temperatures), self.step, adapts, TRIALS, rng
+            positions, groups, neighbours, potential, betas, self.step, adapts, TRIALS, rng
         )
         return Turned(positions, done / np.maximum(tried, 1), first + np.cumsum(changes))
 
-    def _prepare(self, positions, box):
+    def _prepare(self, positions, box, cutoff=None, damping=None):
+        if not len(self.turning):
+            return None
+        positions = np.asarray(positions, float)
         pivot = (self._operator @ positions)[self._site]
         start = np.cumsum([0, *map(len, self._members)])
-        atoms = np.concatenate(self._members)
-        body = positions[atoms] - np.repeat(pivot, np.diff(start), axis=0)
-        groups = _Groups(start, atoms, pivot, body)
-        reach = np.sqrt(np.maximum.reduceat((body**2).sum(axis=1), start[:-1]))
-        cutoff = np.inf if box is None else min(self.cutoff, 0.5 * boxes.heights(box).min())
-        standing = positions[self._standing]
-        found = _around(pivot, reach, standing, box, cutoff)
+        groups = _Groups(start, np.concatenate(self._members), pivot, np.zeros((start[-1], 3)))
+        square = (self._body(positions, groups) ** 2).sum(axis=1)
+        reach = np.sqrt(np.maximum.reduceat(square, start[:-1]))
+        if box is None:
+            cutoff = np.inf
+        else:
+            cutoff = min(cutoff or self.cutoff, 0.5 * boxes.heights(box).min())
+        found = _around(pivot, reach, positions[self._standing], box, cutoff)
         members = [*self._members, *self._standing[:, None]]
         neighbours = _neighbours(len(pivot), members, self._depth, *found)
-        return groups, neighbours, self._potential(cutoff)
+        return groups, neighbours, self._potential(cutoff, damping or self.damping)
 
-    def _potential(self, cutoff):
-        *constants, polynomial = _damped(self.damping, cutoff)
+    @staticmethod
+    def _body(positions, groups):
+        return positions[groups.atoms] - np.repeat(groups.pivot, np.diff(groups.start), axis=0)
+
+    def _potential(self, cutoff, damping):
+        *constants, polynomial = _damped(damping, cutoff)
         arrays = (x.astype(REAL) for x in (polynomial, self._charge, self._size, self._depth))
         polynomial, *parameters = arrays
         return _Potential(*map(REAL, constants), polynomial, self._geometric, *parameters)
