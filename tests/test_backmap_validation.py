@@ -199,10 +199,11 @@ def test_a_wrong_peak_is_seen_against_its_error():
 def test_an_energy_gap_has_the_error_of_independent_frames():
     rng = np.random.default_rng(3)
     frames = rng.normal(-40, 2, 50)
+    own = frames + rng.normal(0, 0.4, 50)
     draws = frames[:, None] + 0.5 + rng.normal(0, 0.4, (50, 3))
-    gap, error = validation.energy_gap(10 * frames, 10 * draws, 10, paired=True)
+    gap, error = validation.energy_gap(10 * own, 10 * draws, 10, paired=True)
     assert gap == pytest.approx(0.5, abs=4 * error)
-    assert error == pytest.approx(0.4 / np.sqrt(150), rel=0.35)
+    assert error == pytest.approx(0.4 * np.sqrt((1 + 1 / 3) / 50), rel=0.25)
     gap, error = validation.energy_gap(10 * frames, 10 * draws.ravel(), 10, paired=False)
     assert error > 0.25
 

@@ -293,8 +293,7 @@ class Workshop:
             x = self._placed(sites, rng)
             x = minimise(self.atoms, self.constraints, x, sites)
             if self.turns is not None:
-                hot = np.geomspace(700.0, self.temperature, self.settings.sweeps)
-                x = self.turns.anneal(x, box, hot, rng).positions
+                x = self.turns.anneal(x, box, self.temperature, self.settings.sweeps, rng).positions
             dynamics.start(x, sites, self.temperature, rng)
             dynamics.run(self.settings.steps)
             x = self.atoms.with_virtual_sites(dynamics.positions)

@@ -520,23 +520,35 @@ def _variance_of_mean(values):
 
 
 def energy_gap(reference, model, n_molecules, paired):
-    """Mean energy per molecule above the reference and its standard error, kJ/mol.
+    r"""Mean energy per molecule above the reference and its standard error, kJ/mol.
+
+    Of pairs, a frame and L draws over its sites, the variance at fixed sites is pooled over both
+    ways to see it, with n frames
+
+    .. math:: \sigma^2 = \frac{\sum (d - \bar d)^2 / (1 + 1/L) + \sum (E - \bar E_f)^2}{nL - 1},
+        \quad \mathrm{SE}^2 = \sigma^2 (1 + 1/L) / n
+
+    where d is the mean of a frame's draws less the frame.
 
     Parameters
     ----------
     reference : ndarray, shape (n_frames,)
         kJ/mol, of independent frames.
     model : ndarray, shape (n_frames, n_draws) if ``paired``, else (n,)
-        kJ/mol. Draws of one frame are averaged.
+        kJ/mol.
     """
     reference = np.asarray(reference, float) / n_molecules
     model = np.asarray(model, float) / n_molecules
-    if paired:
-        difference = model.mean(axis=1) - reference
-        spread = difference if len(difference) > 1 else model[0] - reference[0]
-        return float(difference.mean()), float(np.sqrt(_variance_of_mean(spread)))
-    variance = _variance_of_mean(model) + _variance_of_mean(reference)
-    return float(model.mean() - reference.mean()), float(np.sqrt(variance))
+    if not paired:
+        variance = _variance_of_mean(model) + _variance_of_mean(reference)
+        return float(model.mean() - reference.mean()), float(np.sqrt(variance))
+    n, n_draws = model.shape
+    difference = model.mean(axis=1) - reference
+    factor = 1.0 + 1.0 / n_draws
+    between = ((difference - difference.mean()) ** 2).sum() / factor
+    within = ((model - model.mean(axis=1, keepdims=True)) ** 2).sum()
+    variance = (between + within) / max(n * n_draws - 1, 1)
+    return float(difference.mean()), float(np.sqrt(variance * factor / n))
 
 
 def is_rounded(positions):
@@ -694,11 +706,13 @@ def _energies(ours, reference, own, system, rng):
 
 def _gap(ours, energies, paired, n_molecules):
     frames = np.unique(ours["frame"])
-    mean = np.array([energies["ours"][ours["frame"] == f].mean() for f in frames])
+    draws = [energies["ours"][ours["frame"] == f] for f in frames]
     if paired:
-        gap = energy_gap(energies["own"][frames], mean[:, None], n_molecules, True)
+        table = np.array([each[: min(map(len, draws))] for each in draws])
+        gap = energy_gap(energies["own"][frames], table, n_molecules, True)
     else:
-        gap = energy_gap(energies["reference"], mean, n_molecules, False)
+        means = np.array([each.mean() for each in draws])
+        gap = energy_gap(energies["reference"], means, n_molecules, False)
     return dict(zip(("energy_gap_kJ_mol", "energy_gap_se"), gap))
 
 
