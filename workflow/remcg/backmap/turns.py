@@ -31,8 +31,8 @@ WANTED_ACCEPTANCE = 0.4  # of small turns
 GAIN = 0.2  # of the step per sweep while it adapts
 ANNEALING_CUTOFF, ANNEALING_DAMPING = 0.6, 3.0  # nm, 1/nm
 HOTTEST, COOLING, STAGE = 1500.0, 0.93, 10  # K, factor of the temperature, sweeps
-FREEZING = 60  # uniform turns, of which one is accepted
-HELD = 0.75  # part of the sweeps just above freezing
+FREEZING = 50  # uniform turns, of which one is accepted
+FROZEN, SLOW = 0.75, 0.8  # of that temperature, and part of the sweeps spent above it
 
 
 class Turned(NamedTuple):
@@ -116,6 +116,8 @@ class Turns:
     ----------
     turning : ndarray
         Molecules that turn; empty where there is nothing to do.
+    moves : ndarray of bool, shape (n_atoms,)
+        Atoms of molecules that turn.
     step : float
         Largest angle of a small turn, rad; changes only in :meth:`anneal`.
     """
@@ -136,10 +138,10 @@ class Turns:
         self._depth = 2.0 * np.sqrt(epsilon)
         self.turning, self._site = _turning(self._operator, molecules)
         self._members = [np.asarray(molecules[m], np.int64) for m in self.turning]
-        stands = np.ones(self._operator.shape[1], bool)
-        if len(self.turning):
-            stands[np.concatenate(self._members)] = False
-        self._standing = np.flatnonzero(stands)
+        self.moves = np.zeros(self._operator.shape[1], bool)
+        for members in self._members:
+            self.moves[members] = True
+        self._standing = np.flatnonzero(~self.moves)
 
     def run(self, positions, box, temperature, n_sweeps, rng):
         """Sample at a temperature with the present step.
@@ -166,14 +168,15 @@ class Turns:
     def anneal(self, positions, box, temperature, n_sweeps, rng):
         """From any orientations to low-lying ones at a temperature.
 
-        Molecules at fixed sites freeze in disorder far above the temperatures at which their liquid
-        flows, so most sweeps are spent just above: at the temperature at which one uniform turn in
-        :data:`FREEZING` is still accepted, found on the way down from :data:`HOTTEST`. What is
-        left of them cools from there. Truncated earlier than :meth:`run`, at
-        :data:`ANNEALING_CUTOFF`, and only here the step follows the acceptance.
+        Hydrogen bonds at fixed sites order, or freeze in disorder, far above the temperatures at
+        which their liquid flows. So most sweeps are spent where that happens: between the
+        temperature at which one uniform turn in :data:`FREEZING` is accepted, found on the way
+        down from :data:`HOTTEST`, and :data:`FROZEN` times that. The rest of them cools from there.
+        Truncated earlier than :meth:`run`, at :data:`ANNEALING_CUTOFF`, and only here the step
+        follows the acceptance.
 
-        Parameters and returns as of :meth:`run`; the energies are those of the holding and of the
-        cooling sweeps.
+        Parameters and returns as of :meth:`run`; the energies are those of the ``n_sweeps`` sweeps
+        after the way down.
         """
         settings = min(ANNEALING_CUTOFF, self.cutoff), ANNEALING_DAMPING
         place, last = self._prepare(positions, box, *settings), len(KINDS) - 1
@@ -184,9 +187,10 @@ class Turns:
             if turned.acceptance[last] < 1.0 / FREEZING:
                 break
             held = max(COOLING * held, temperature)
-        n_held = int(HELD * n_sweeps)
-        ladder = np.full(n_sweeps, held)
-        ladder[n_held:] = np.geomspace(held, temperature, n_sweeps - n_held)
+        slow, n_slow = max(FROZEN * held, temperature), int(SLOW * n_sweeps)
+        ladder = np.full(n_sweeps, float(temperature))
+        ladder[:n_slow] = np.geomspace(held, slow, n_slow)
+        ladder[n_slow:] = np.geomspace(slow, temperature, n_sweeps - n_slow)
         return self._run(positions, ladder, rng, place, True)
 
     def energy(self, positions, box):
