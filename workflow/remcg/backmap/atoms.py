@@ -24,7 +24,7 @@ NONBONDED_FORCES = (
 )
 LARGE, SMALL = 10.0, 0.01  # nm, see _split_geometric
 AVERAGES = openmm.TwoParticleAverageSite, openmm.ThreeParticleAverageSite
-GEOMETRIC = ("A1*A2/r^12-C1*C2/r^6",)  # 4 epsilon sigma^n = A^2 (n = 12), C^2 (n = 6)
+GEOMETRIC = "A1*A2/r^12-C1*C2/r^6"  # 4 epsilon sigma^n = A^2 (n = 12), C^2 (n = 6)
 
 
 class Nonbonded(NamedTuple):
@@ -413,9 +413,9 @@ def _nonbonded(system, cutoff):
         .T
     )
     if custom:
-        names = [custom[0].getPerParticleParameterName(k) for k in range(2)]
-        if custom[0].getEnergyFunction().replace(" ", "") not in GEOMETRIC or epsilon.any():
+        if custom[0].getEnergyFunction().replace(" ", "") != GEOMETRIC or epsilon.any():
             return None
+        names = [custom[0].getPerParticleParameterName(k) for k in range(2)]
         values = np.array([custom[0].getParticleParameters(i) for i in n])
         c, a = values[:, names.index("C")], values[:, names.index("A")]
         sigma = np.cbrt(np.divide(a, c, out=np.ones_like(a), where=c > 0))
