@@ -13,6 +13,7 @@ OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
 BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
 BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
 BONDED_EXPORTS = ["gromacs"] if CAMPAIGN.bonded_terms else []
+BACKMAP_STARTS = [] if CAMPAIGN.backmap.method == "pseudoinverse" else ["openmm.xml"]
 SETTINGS = CAMPAIGN.to_dict()
 
 
@@ -159,11 +160,15 @@ def nearest_samples(wildcards):
     return results("rem/iter-{k}/sample/{s}.h5", k=k, s=state)
 
 
-def template_trajectory(wildcards):
+def template_state(wildcards):
+    """The state that conformers are taken from: one that was trained, where it has the molecules."""
     state = nearest_training_state(wildcards)
-    if CAMPAIGN.topology(state) != CAMPAIGN.topology(wildcards.state):
-        state = wildcards.state
-    return relative(STATES[state].trajectory)
+    same = CAMPAIGN.topology(state) == CAMPAIGN.topology(wildcards.state)
+    return state if same else wildcards.state
+
+
+def template_trajectory(wildcards):
+    return relative(STATES[template_state(wildcards)].trajectory)
 
 
 def of_all_states(pattern):
@@ -181,8 +186,32 @@ def update_settings():
     return {"rem": rem, "states": states}
 
 
+def backmap_settings(source):
+    """What the backmapping of a prediction, or of the mapped reference, depends on."""
+    chosen = settings("backmap", "system", "seed")
+    del chosen["backmap"]["validate" if source == "predicted" else "frames"]
+    return {**chosen, "cutoff": CAMPAIGN.backmap_cutoff}
+
+
+def template_map(wildcards):
+    """The mapped trajectory of the state that conformers are taken from."""
+    return results("map/{s}.h5", s=template_state(wildcards))
+
+
 def backmapped_states():
-    """Backmapping needs a force field and at least one frame; a campaign may do without."""
-    if CAMPAIGN.system.force_field and CAMPAIGN.backmap.frames:
-        return of_all_states("backmap/{state}.json")
-    return []
+    """Numbers of the backmapped states; a campaign may do without."""
+    return of_all_states("backmap/{state}.json") if CAMPAIGN.is_backmapped else []
+
+
+def validated_states():
+    """Numbers of the backmapped references, as far as there are any."""
+    return of_all_states("backmap/mapped/{state}.json") if CAMPAIGN.is_backmap_validated else []
+
+
+def backmap_figures():
+    """Figures of the backmapping for the front page."""
+    if not CAMPAIGN.is_backmapped or CAMPAIGN.backmap.method == "pseudoinverse":
+        return []
+    compared = CAMPAIGN.backmap.method == "posterior"
+    names = [f"backmap_{state}" for state in STATES] if compared else []
+    return [results("validate/{name}.png", name=name) for name in [*names, "backmap_picture"]]

@@ -26,6 +26,8 @@ rule report:
             ],
         ),
         backmapped=backmapped_states(),
+        mapped=validated_states(),
+        backmap_figures=backmap_figures(),
         lammps="results/{campaign}/export/lammps",
         openmm="results/{campaign}/export/openmm",
     output:

@@ -17,6 +17,8 @@ DENSITY_PERCENT = {"train": 0.4, "test": 0.6}
 DENSITY_SE_PERCENT = 0.15
 MAX_ITERATIONS = 12
 RESIDUAL_NM = 1e-6
+PEAK_PERCENT = 2.0
+ENERGY_GAP_KJ_MOL = 0.5
 ORCHESTRATION = 0.35
 
 
@@ -42,6 +44,31 @@ def state_rows(state):
     return rows
 
 
+def backmap_rows(name, entry):
+    """Rows of the backmapped frames of one state: those of the model, and of the reference."""
+    rows = []
+    for what, item in (("backmapped", entry), ("reference backmapped", entry.get("mapped", {}))):
+        label = f"{name} {what}"
+        rows.append((f"{label}: residual (nm)", item.get("max_residual_nm"), RESIDUAL_NM))
+        rows.append((f"{label}: defective structures", item.get("defective_structures"), 0.0))
+        rows.append((f"{label}: failed frames", item.get("failed_frames"), 0.0))
+    return rows + posterior_rows(f"{name} reference backmapped", entry.get("mapped", {}))
+
+
+def posterior_rows(label, item):
+    """Rows of the statistics of draws over the mapped reference; three standard errors pass."""
+    rows = []
+    gap, error = item.get("energy_gap_kJ_mol"), item.get("energy_gap_se", 0.0)
+    gap = None if gap is None else abs(gap)
+    rows.append((f"{label}: energy gap (kJ/mol)", gap, max(ENERGY_GAP_KJ_MOL, 3.0 * error)))
+    for pair, peak in (item.get("rdf_peaks") or {"no pair": {}}).items():
+        deviation, error = peak.get("deviation"), 100.0 * peak.get("se", 0.0)
+        deviation = None if deviation is None else 100.0 * abs(deviation)
+        limit = max(PEAK_PERCENT, 3.0 * error)
+        rows.append((f"{label}: first peak {pair} (%)", deviation, limit))
+    return rows
+
+
 def all_rows(summary):
     """Rows (what, value, limit) of the campaign; a missing value is None."""
     rem = summary.get("rem", {})
@@ -52,8 +79,7 @@ def all_rows(summary):
         missing = float(not any(state["use"] == use for state in states))
         rows.append((f"no {use} state (1 = none)", missing, 0.0))
     for state in states:
-        residual = backmap.get(state["id"], {}).get("max_residual_nm")
-        rows.append((f"{state['id']} backmapped residual (nm)", residual, RESIDUAL_NM))
+        rows += backmap_rows(state["id"], backmap.get(state["id"], {}))
     rows.append(("not converged (1 = not)", float(not rem.get("converged", False)), 0.0))
     rows.append(("iterations", rem.get("iterations"), MAX_ITERATIONS))
     rows.append(("orchestration fraction", summary.get("orchestration_fraction"), ORCHESTRATION))

@@ -34,19 +34,23 @@ with stage(snakemake.log[0]):
             sampling.replicas * sampling.equilibration,
         ),
         merged(read_json(snakemake.input.numbers), read_json(snakemake.input.consistency)),
-        report.read_backmap(snakemake.input.backmapped),
+        report.read_backmap(snakemake.input.backmapped, snakemake.input.mapped),
         wall_s,
         orchestration,
     )
     write_json(snakemake.output.summary, summary)
     write_json(snakemake.output.provenance, provenance(campaign))
-    figures = [*snakemake.input.figures, *snakemake.input.consistency_figures]
+    figures = [
+        *snakemake.input.figures,
+        *snakemake.input.consistency_figures,
+        *snakemake.input.backmap_figures,
+    ]
     captions = Path(__file__).parents[1] / "workflow" / "report"
     report.write_front_page(
         snakemake.output.page,
         summary,
         model,
         campaign.validate.limits,
-        [(png, captions / f"{Path(png).stem}.rst") for png in figures],
+        report.with_captions(figures, captions),
         [snakemake.input.model, snakemake.input.lammps, snakemake.input.openmm],
     )

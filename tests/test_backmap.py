@@ -1,26 +1,28 @@
-"""Atoms come back exactly where the sites are, sampled as they should be."""
+"""Atoms come back exactly where the sites are, frame by frame, and into files others read."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
-from scipy.sparse import block_diag, csr_matrix
-from scipy.spatial.transform import Rotation
+import yaml
 
-from remcg import backmap
-from remcg.backmap import checks, sampling
-from remcg.backmap.placement import Projector, make_whole, place
+from remcg import backmap, mapping
+from remcg.backmap import frames as frames_of
+from remcg.backmap import output
 from remcg.errors import InputError
 from remcg.io import read_h5
-from remcg.units import KB
+from remcg.trajectory import Selection
 
 MASSES = np.array([15.99943, 1.007947, 1.007947])
 WATER = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [-0.0333314, 0.0942816, 0.0]])
 N_SIDE, EDGE = 4, 1.25
-SOURCE = Path(__file__).parents[1] / "resources" / "spce" / "topology.pdb"
+RESOURCES = Path(__file__).parents[1] / "resources"
+SETTINGS = backmap.Settings(draws=2, steps=40, sweeps=30, cutoff=0.6)
+SKEW = np.array([[1.0, 0, 0], [0.3, 1.0, 0], [-0.2, 0.25, 1.0]])
 
 
 def lattice(n_side, edge):
@@ -28,44 +30,46 @@ def lattice(n_side, edge):
     return (grid.reshape(-1, 3) + 0.5) * edge / n_side
 
 
-def molecules_of(n_molecules, n_atoms):
-    return list(np.arange(n_molecules * n_atoms).reshape(n_molecules, n_atoms))
+def sites_of(topology, **sites):
+    """The mapping of a topology of one residue: SITE=[atoms]."""
+    names = {residue.name for residue in topology.residues}
+    rules = tuple(mapping.SiteMap(name, name, atoms, "mass") for name, atoms in sites.items())
+    return mapping.build_sites(topology, {name: mapping.ResidueMap(rules) for name in names})
 
 
-def mapping(n_molecules, weights):
-    weights = np.asarray(weights) / np.sum(weights)
-    n_atoms = n_molecules * len(weights)
-    rows = np.repeat(np.arange(n_molecules), len(weights))
-    return csr_matrix((np.tile(weights, n_molecules), (rows, np.arange(n_atoms))))
+CUBES = np.full((2, 3), EDGE)
 
 
-@pytest.fixture(scope="module")
-def water(tmp_path_factory):
-    """64 waters: a topology file and the arguments of backmap that belong to it."""
-    n = N_SIDE**3
-    atoms = mdtraj.load(str(SOURCE)).atom_slice(np.arange(3 * n))
-    atoms.xyz = (lattice(N_SIDE, EDGE)[:, None] + WATER).reshape(1, -1, 3)
-    atoms.unitcell_lengths = np.full((1, 3), EDGE)
-    path = tmp_path_factory.mktemp("water") / "topology.pdb"
-    atoms.save_pdb(str(path))
+def case(n=N_SIDE**3, boxes=CUBES, **changes):
+    """The arguments of backmap for two frames of a few waters."""
+    topology = mdtraj.load(str(RESOURCES / "spce" / "topology.pdb")).topology
+    topology = topology.subset(np.arange(3 * n))
     rng = np.random.default_rng(3)
-    sites = lattice(N_SIDE, EDGE) + 0.01 * rng.normal(size=(n, 3))
-    return {
-        "sites": np.array([sites, sites + 5 * EDGE * rng.integers(-1, 2, size=(n, 3))]),
-        "boxes": np.full((2, 3), EDGE),
-        "topology": path,
-        "operator": mapping(n, MASSES),
-        "molecules": molecules_of(n, 3),
-        "templates": np.tile(WATER, (n, 1))[None],
+    sites = lattice(N_SIDE, 1.0)[:n]
+    sites = sites @ (boxes[0] if np.ndim(boxes) == 3 else EDGE * np.eye(3))
+    sites = sites + 0.01 * rng.normal(size=(2, n, 3))
+    shapes = (np.tile(WATER, (n, 1)) + np.repeat(sites[0], 3, axis=0))[None]
+    arguments = {
+        "frames": sites,
+        "boxes": boxes,
+        "topology": topology,
+        "mapped": sites_of(topology, W=["O", "H1", "H2"]),
+        "templates": backmap.Frames(shapes, boxes[:1]),
         "force_field": ["spce.xml"],
         "temperature": 300.0,
         "seed": 7,
-        "steps": 60,
+        "settings": SETTINGS,
     }
+    return {**arguments, **changes}
 
 
 @pytest.fixture(scope="module")
-def backmapped(water):
+def water():
+    return case()
+
+
+@pytest.fixture(scope="module")
+def found(water):
     return backmap.backmap(**water)
 
 
@@ -75,220 +79,274 @@ def water_distances(positions):
     return np.array([np.linalg.norm(frame[:, a] - frame[:, b], axis=-1) for a, b in pairs])
 
 
-def test_the_sites_of_the_result_are_the_given_sites(water, backmapped):
-    for positions, sites in zip(backmapped["positions"], water["sites"]):
-        difference = water["operator"] @ positions - sites
+def assert_rigid(positions):
+    for x in positions:
+        assert np.abs(water_distances(x) - water_distances(WATER)).max() < 1e-6
+
+
+def test_the_sites_of_the_result_are_the_given_sites(water, found):
+    arrays = found.arrays
+    assert arrays["frame"].tolist() == [0, 0, 1, 1] and arrays["draw"].tolist() == [0, 1, 0, 1]
+    for x, k in zip(arrays["positions"], arrays["frame"]):
+        difference = water["mapped"].matrix @ x - water["frames"][k]
         difference -= EDGE * np.round(difference / EDGE)
         assert np.abs(difference).max() < 1e-9
-    assert backmapped["residual"].max() < 1e-9
-    assert backmapped["positions"].dtype == np.float64
-
-
-def test_the_molecules_of_the_result_keep_their_rigid_shape(backmapped):
-    for positions in backmapped["positions"]:
-        expected = water_distances(WATER)
-        assert np.abs(water_distances(positions) - expected).max() < 1e-5
-
-
-def test_sampling_lowers_the_energy_of_a_random_placement(water, backmapped):
-    """Random orientations are near 0 kJ/mol per molecule, liquid water is near -45."""
-    assert (backmapped["energy"] / len(water["molecules"]) < -30).all()
-
-
-def test_a_seed_fixes_the_result_and_another_gives_another(water, backmapped):
-    first = {**water, "sites": water["sites"][:1], "boxes": water["boxes"][:1], "steps": 10}
-    same = [backmap.backmap(**first)["positions"] for _ in range(2)]
-    other = backmap.backmap(**{**first, "seed": 8})["positions"]
-    assert np.array_equal(*same)
-    assert np.abs(other - same[0]).max() > 0.01
-
-
-def test_geometric_weights_are_met_exactly_without_breaking_rigid_water(water):
-    case = {**water, "operator": mapping(len(water["molecules"]), [1, 1, 1]), "steps": 20}
-    arrays = backmap.backmap(**case)
     assert arrays["residual"].max() < 1e-9
-    expected = water_distances(WATER)
-    assert np.abs(water_distances(arrays["positions"][0]) - expected).max() < 1e-5
+    assert arrays["positions"].dtype == np.float64
+    assert_rigid(arrays["positions"])
 
 
-def test_the_written_file_and_its_view_can_be_read_again(water, backmapped, tmp_path):
-    backmap.write_backmapped(tmp_path / "T300.h5", backmapped, water["topology"], "T300")
-    arrays, attributes = read_h5(tmp_path / "T300.h5")
-    assert np.array_equal(arrays["positions"], backmapped["positions"])
-    assert attributes["state"] == "T300"
-    view = mdtraj.load(str(tmp_path / "T300.pdb"))
-    difference = view.xyz[0] - backmapped["positions"][0]
-    assert np.abs(difference).max() < 1e-3
-    assert view.unitcell_lengths[0] == pytest.approx(EDGE)
+def test_sampling_lowers_the_energy_of_a_random_placement(water, found):
+    """Random orientations are near 0 kJ/mol per molecule, liquid water is near -45."""
+    assert (found.arrays["energy"] / len(water["mapped"].atoms) < -25).all()
+
+
+def test_draws_and_frames_differ_and_a_seed_fixes_them(water, found):
+    x = found.arrays["positions"]
+    assert np.abs(x[0] - x[1]).max() > 0.01
+    one = {key: value[:1] for key, value in water.items() if key in ("frames", "boxes")}
+    again = backmap.backmap(**{**water, **one})
+    assert np.array_equal(again.arrays["positions"], x[:2])
+    other = backmap.backmap(**{**water, **one, "seed": 8}).arrays["positions"]
+    assert np.abs(other[0] - x[0]).max() > 0.01
+
+
+def test_a_skew_box_works():
+    skew = np.tile(1.25 * SKEW, (2, 1, 1))
+    result = backmap.backmap(**case(boxes=skew, settings=replace(SETTINGS, draws=1, cutoff=0.5)))
+    assert result.arrays["residual"].max() < 1e-9
+    assert result.arrays["box"].shape == (2, 3, 3)
+    assert_rigid(result.arrays["positions"])
+
+
+def test_molecules_in_vacuum_need_no_box():
+    given = case(n=8, settings=replace(SETTINGS, cutoff=None))
+    given["templates"] = backmap.Frames(given["templates"].positions, None)
+    result = backmap.backmap(**{**given, "boxes": None})
+    assert "box" not in result.arrays
+    assert result.arrays["residual"].max() < 1e-9
+    assert_rigid(result.arrays["positions"])
+
+
+def test_the_linear_inverse_needs_no_force_field_and_puts_atoms_at_their_site(water):
+    linear = replace(SETTINGS, method="pseudoinverse")
+    result = backmap.backmap(**{**water, "settings": linear, "force_field": []})
+    x = result.arrays["positions"].reshape(2, -1, 3, 3)
+    assert np.abs(x - result.arrays["sites"][:, :, None]).max() < 1e-12
+    assert result.arrays["residual"].max() < 1e-12
+    assert backmap.summarise(result).keys() & {"clashes", "inversions"} == set()
+
+
+def test_map_keeps_the_best_of_several_tries(water):
+    energies = []
+    for draws in (1, 3):
+        settings = replace(SETTINGS, method="map", draws=draws)
+        result = backmap.backmap(**{**water, "settings": settings})
+        assert result.arrays["draw"].tolist() == [0, 0]
+        assert result.arrays["residual"].max() < 1e-9
+        energies.append(result.arrays["energy"])
+    assert (energies[1] <= energies[0] + 1e-6).all()
+
+
+def test_finished_frames_are_kept_and_not_made_again(water, found, tmp_path):
+    lines = []
+    for _ in range(2):
+        result = backmap.backmap(**water, folder=tmp_path / "frames", progress=lines.append)
+        assert np.array_equal(result.arrays["positions"], found.arrays["positions"])
+    assert [line for line in lines if "kept" in line] == lines[2:]
+    warmer = {**water, "temperature": 310.0}
+    backmap.backmap(**warmer, folder=tmp_path / "frames", progress=lines.append)
+    assert "belongs to another" in lines[4]
+    backmap.remove_frames(tmp_path / "frames")
+    assert not (tmp_path / "frames").exists()
 
 
 DIMER = """<ForceField>
- <AtomTypes>
-  <Type name="D" class="D" element="C" mass="2.0"/>
- </AtomTypes>
- <Residues>
-  <Residue name="DIM">
-   <Atom name="C1" type="D"/><Atom name="C2" type="D"/><Bond from="0" to="1"/>
-  </Residue>
- </Residues>
- <HarmonicBondForce><Bond class1="D" class2="D" length="1.0" k="{k}"/></HarmonicBondForce>
+ <AtomTypes><Type name="D" class="D" element="C" mass="12.0"/></AtomTypes>
+ <Residues><Residue name="DIM">
+  <Atom name="C1" type="D"/><Atom name="C2" type="D"/><Bond from="0" to="1"/>
+ </Residue></Residues>
+ <HarmonicBondForce><Bond class1="D" class2="D" length="0.15" k="2e5"/></HarmonicBondForce>
  <NonbondedForce coulomb14scale="1" lj14scale="1">
-  <Atom type="D" charge="0" sigma="0.1" epsilon="0"/>
+  <Atom type="D" charge="0" sigma="0.2" epsilon="0.1"/>
  </NonbondedForce>
 </ForceField>"""
 
 
-def test_a_harmonic_dimer_at_a_fixed_centre_has_its_closed_form_distance(tmp_path):
-    """p(r) ~ r^2 exp(-25 (r - 1)^2): mean 53/51 and variance 0.01924644, within 4 SE."""
-    n_side, edge = 5, 3.3
-    n = n_side**3
-    (tmp_path / "dimer.xml").write_text(DIMER.format(k=50.0 * KB * 300.0))
+def dimers(folder, distances):
+    """One molecule of two atoms, a site each, at a distance per frame."""
+    (folder / "dimer.xml").write_text(DIMER)
     topology = mdtraj.Topology()
-    chain = topology.add_chain()
-    for _ in range(n):
-        residue = topology.add_residue("DIM", chain)
-        pair = [topology.add_atom(f"C{i}", mdtraj.element.carbon, residue) for i in (1, 2)]
-        topology.add_bond(*pair)
-    shape = np.array([[-0.5, 0, 0], [0.5, 0, 0]])
-    centres = lattice(n_side, edge)
-    start = (centres[:, None] + shape).reshape(1, -1, 3)
-    angles, lengths = np.full((1, 3), 90.0), np.full((1, 3), edge)
-    mdtraj.Trajectory(start, topology, unitcell_lengths=lengths, unitcell_angles=angles).save_pdb(
-        str(tmp_path / "dimer.pdb")
+    residue = topology.add_residue("DIM", topology.add_chain())
+    topology.add_bond(*[topology.add_atom(f"C{k}", mdtraj.element.carbon, residue) for k in (1, 2)])
+    sites = np.zeros((len(distances), 2, 3))
+    sites[:, 1, 0] = distances
+    return {
+        "frames": sites,
+        "boxes": np.full((len(distances), 3), 1.5),
+        "topology": topology,
+        "mapped": sites_of(topology, A=["C1"], B=["C2"]),
+        "templates": backmap.Frames(np.array([[[0, 0, 0], [0.15, 0, 0]]]), None),
+        "force_field": [folder / "dimer.xml"],
+        "temperature": 300.0,
+        "seed": 1,
+        "settings": SETTINGS,
+    }
+
+
+def test_a_frame_that_cannot_be_met_is_named_and_the_others_are_kept(tmp_path):
+    result = backmap.backmap(**dimers(tmp_path, [0.15, 0.7, 0.151]))
+    assert np.unique(result.arrays["frame"]).tolist() == [0, 2]
+    assert result.arrays["residual"].max() < 1e-9
+    (failure,) = result.failures
+    assert failure["frame"] == 1
+    assert "molecule 0 (DIM0): sites 0 and 1 are 0.700 nm apart" in failure["reason"]
+    numbers = backmap.summarise(result)
+    assert numbers["failed_frames"] == 1 and numbers["n_frames"] == 2
+
+
+def test_a_frame_in_a_box_smaller_than_the_cutoff_does_not_lose_the_others(tmp_path):
+    given = dimers(tmp_path, [0.15, 0.151])
+    given["boxes"] = np.array([[1.1, 1.5, 1.5], [1.5, 1.5, 1.5]])
+    result = backmap.backmap(**given)
+    assert np.unique(result.arrays["frame"]).tolist() == [1]
+    assert "the narrowest frame has 1.1 nm" in result.failures[0]["reason"]
+
+
+def test_without_any_good_frame_there_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"none of the 2 frames of T300 could .* 0.700 nm apart"):
+        backmap.backmap(**dimers(tmp_path, [0.7, 0.8]), where="T300")
+
+
+def test_defects_are_listed_with_their_frame(water, found):
+    checker = backmap.checks.Checker(
+        water["topology"], water["mapped"].atoms, water["templates"].positions, water["boxes"][:1]
     )
-    n_frames = 4
-    arrays = backmap.backmap(
-        np.tile(centres, (n_frames, 1, 1)),
-        np.tile(lengths, (n_frames, 1)),
-        tmp_path / "dimer.pdb",
-        mapping(n, [1.0, 1.0]),
-        molecules_of(n, 2),
-        np.tile(shape, (n, 1))[None],
-        [tmp_path / "dimer.xml"],
-        300.0,
-        seed=5,
-        steps=800,
+    workshop = type("W", (), {"checker": checker, "state": lambda self, *_: None})()
+    arrays = {**found.arrays, "positions": found.arrays["positions"].copy()}
+    arrays["positions"][2, 3:6] = arrays["positions"][2, :3] + 0.02
+    result = backmap._checked(arrays, [], workshop, 1)
+    (defect,) = result.offending
+    assert (defect["frame"], defect["draw"]) == (1, 0)
+    assert "clashes (at most 0 are usual)" in defect["what"]
+    assert backmap.summarise(result)["defective_structures"] == 1
+
+
+def test_the_written_files_can_be_read_again(water, found, tmp_path):
+    path = tmp_path / "T300.h5"
+    backmap.write_backmapped(path, found.arrays, water["topology"], "T300", found.start)
+    arrays, attributes = read_h5(path)
+    x = found.arrays["positions"]
+    assert np.array_equal(arrays["positions"], x) and attributes["state"] == "T300"
+    view = mdtraj.load(str(tmp_path / "T300.pdb"))
+    assert np.abs(view.xyz[0] - x[0]).max() < 1e-3
+    assert view.unitcell_lengths[0] == pytest.approx(EDGE)
+    assert view.topology.n_bonds == water["topology"].n_bonds
+    ensemble = mdtraj.load(str(tmp_path / "T300.xtc"), top=str(tmp_path / "T300.pdb"))
+    assert np.abs(ensemble.xyz - x).max() < 1e-3
+    assert ensemble.unitcell_lengths == pytest.approx(EDGE)
+
+
+def test_openmm_goes_on_from_the_written_state(water, found, tmp_path):
+    import openmm
+    from openmm import app, unit
+
+    output.write_state(tmp_path / "state.xml", found.start)
+    atoms = water["topology"].to_openmm()
+    atoms.setPeriodicBoxVectors(np.diag(water["boxes"][0]) * unit.nanometer)
+    system = app.ForceField("spce.xml").createSystem(
+        atoms, nonbondedMethod=app.PME, nonbondedCutoff=0.6, constraints=app.HBonds
     )
-    pairs = arrays["positions"].reshape(-1, 2, 3)
-    r = np.linalg.norm(pairs[:, 1] - pairs[:, 0], axis=-1)
-    assert arrays["residual"].max() < 1e-9
-    assert abs(r.mean() - 53 / 51) < 4 * np.sqrt(0.01924644 / len(r))
-    assert abs(r.var() / 0.01924644 - 1) < 4 * np.sqrt(2 / len(r))
+    integrator = openmm.VerletIntegrator(0.001)
+    simulation = app.Simulation(atoms, system, integrator)
+    simulation.loadState(str(tmp_path / "state.xml"))
+    state = simulation.context.getState(energy=True, velocities=True)
+    assert state.getPotentialEnergy()._value == pytest.approx(found.arrays["energy"][0], rel=1e-4)
+    v = state.getVelocities(asNumpy=True)._value
+    kinetic = 0.5 * (np.tile(MASSES, 64)[:, None] * v**2).sum()
+    expected = 0.5 * 6 * 64 * 0.00831446 * 300
+    assert abs(kinetic / expected - 1) < 4.5 * np.sqrt(2 / (6 * 64))
+    simulation.step(5)
 
 
-def test_the_projection_is_the_mass_metric_right_inverse():
-    rng = np.random.default_rng(1)
-    masses = rng.uniform(1, 16, 9)
-    operator = csr_matrix(rng.random((3, 9)) * (rng.random((3, 9)) < 0.7))
-    x, y = rng.normal(size=(9, 3)), rng.normal(size=(3, 3))
-    dense, inverse = operator.toarray(), np.diag(1 / masses)
-    right = inverse @ dense.T @ np.linalg.inv(dense @ inverse @ dense.T)
-    moved = Projector(operator, masses).project(x, y)
-    assert np.abs(moved - (x + right @ (y - dense @ x))).max() < 1e-12
-    assert np.abs(dense @ moved - y).max() < 1e-12
+def test_structures_in_skew_boxes_and_in_vacuum_can_be_read_again(tmp_path):
+    topology = mdtraj.load(str(RESOURCES / "hexane" / "HEX.pdb")).topology
+    x = np.random.default_rng(1).uniform(0, 1, (3, topology.n_atoms, 3))
+    output.write_xtc(tmp_path / "skew.xtc", x, np.tile(2 * SKEW, (3, 1, 1)))
+    output.write_pdb(tmp_path / "skew.pdb", topology, x[0], 2 * SKEW)
+    for frames in (
+        mdtraj.load(str(tmp_path / "skew.xtc"), top=str(tmp_path / "skew.pdb")),
+        mdtraj.load(str(tmp_path / "skew.pdb")),
+    ):
+        assert np.abs(frames.unitcell_vectors[0] - 2 * SKEW).max() < 1e-3
+        assert np.abs(frames.xyz[0] - x[0]).max() < 1e-3
+    output.write_xtc(tmp_path / "vacuum.xtc", x)
+    output.write_pdb(tmp_path / "vacuum.pdb", topology, x[0])
+    frames = mdtraj.load(str(tmp_path / "vacuum.xtc"), top=str(tmp_path / "vacuum.pdb"))
+    assert np.abs(frames.xyz - x).max() < 1e-3
 
 
-def test_a_centre_of_mass_site_moves_its_molecule_as_a_rigid_body():
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(6, 3))
-    moved = Projector(mapping(2, MASSES), np.tile(MASSES, 2)).project(x, rng.normal(size=(2, 3)))
-    shift = (moved - x).reshape(2, 3, 3)
-    assert np.abs(shift - shift[:, :1]).max() < 1e-12
+@pytest.mark.parametrize("box", [None, np.array([2.0, 2.1, 2.2]), 2 * SKEW])
+def test_mmcif_holds_what_pdb_has_no_columns_for(tmp_path, box):
+    from openmm import app
+
+    topology = mdtraj.load(str(RESOURCES / "hexane" / "HEX.pdb")).topology
+    x = np.random.default_rng(1).uniform(0, 1, (topology.n_atoms, 3))
+    output.write_mmcif(tmp_path / "first.cif", topology, x, box)
+    read = app.PDBxFile(str(tmp_path / "first.cif"))
+    assert np.abs(read.getPositions(asNumpy=True)._value - x).max() < 1e-3
+    assert read.topology.getNumBonds() == topology.n_bonds
+    vectors = read.topology.getPeriodicBoxVectors()
+    assert (vectors is None) == (box is None)
+    if box is not None:
+        expected = np.diag(box) if box.ndim == 1 else box
+        assert np.abs(np.array(vectors._value) - expected).max() < 1e-3
 
 
-def test_orientations_are_uniform_and_proper():
-    """Elements of a uniform rotation have mean 0 and variance 1/3: within 4 SE over 9 elements."""
-    n = 3000
-    shape = np.eye(4, 3) - np.eye(4, 3).mean(axis=0)
-    projector = Projector(mapping(n, np.ones(4)), np.ones(4 * n))
-    species, molecules = ["X"] * n, molecules_of(n, 4)
-    rng = np.random.default_rng(4)
-    x = place(np.tile(shape, (n, 1))[None], species, molecules, np.zeros((n, 3)), projector, rng)
-    arms = x.reshape(n, 4, 3)[:, :3] - x.reshape(n, 4, 3)[:, 3:]
-    assert np.linalg.det(arms) == pytest.approx(1.0)
-    assert np.abs(arms.mean(axis=0)).max() < 4.5 * np.sqrt(1 / 3 / n)
-    assert np.abs((arms**2).mean(axis=0) - 1 / 3).max() < 4.5 * np.sqrt(4 / 45 / n)
-
-
-def test_a_molecule_of_several_sites_is_turned_onto_them_without_being_mirrored():
-    """Its own shape, wherever it is and however it lies, comes back exactly."""
-    rng, n = np.random.default_rng(12), 20
-    shape = rng.normal(size=(5, 3))
-    weights = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 1.0, 0, 0], [0, 0, 0, 0.3, 0.7]])
-    projector = Projector(block_diag([weights] * n), np.ones(5 * n))
-    turns = Rotation.random(n, rng).as_matrix()
-    there = np.einsum("mij,aj->mai", turns, shape) + rng.uniform(0, 5, (n, 1, 3))
-    sites = projector.map(there.reshape(-1, 3))
-    template = np.tile(shape, (n, 1))[None]
-    x = place(template, ["X"] * n, molecules_of(n, 5), sites, projector, rng)
-    np.testing.assert_allclose(x.reshape(n, 5, 3), there, atol=1e-10)
-
-
-def test_broken_molecules_are_made_whole():
-    rng = np.random.default_rng(5)
-    whole = (rng.random((2, 5, 1, 3)) * 2 + 0.2 * rng.normal(size=(2, 5, 3, 3))).reshape(2, 15, 3)
-    boxes = np.array([[2.0, 2.1, 2.2], [2.3, 2.2, 2.1]])
-    mended = make_whole(np.mod(whole, boxes[:, None]), boxes, molecules_of(5, 3))
-    offset = (mended - whole) / boxes[:, None]
-    assert np.abs(offset - np.round(offset)).max() < 1e-12
-    assert np.abs(offset.reshape(2, 5, 3, 3) - offset.reshape(2, 5, 3, 3)[:, :, :1]).max() < 1e-12
-
-
-def test_templates_come_whole_from_a_trajectory(water, tmp_path):
-    frames = mdtraj.load(str(water["topology"]))
-    frames.xyz = np.mod(frames.xyz, EDGE)
-    frames.save_xtc(str(tmp_path / "frames.xtc"))
-    found = backmap.read_templates(tmp_path / "frames.xtc", water["topology"], water["molecules"])
-    assert np.abs(water_distances(found[0]) - water_distances(WATER)).max() < 3e-3
-
-
-def test_clashes_agree_with_a_naive_count():
-    rng = np.random.default_rng(6)
-    n, box = 60, np.array([1.2, 1.3, 1.4])
-    positions = rng.random((n, 3)) * 3
-    elements, molecule = ["O", "H", "C"] * (n // 3), np.repeat(np.arange(n // 3), 3)
-    radius = {"O": 0.152, "C": 0.17}
-    count = 0
-    for i in range(n):
-        for j in range(i):
-            d = positions[i] - positions[j]
-            r = np.linalg.norm(d - box * np.round(d / box))
-            heavy = "H" not in (elements[i], elements[j])
-            close = heavy and r < 0.8 * (radius[elements[i]] + radius[elements[j]])
-            count += molecule[i] != molecule[j] and (close or r < 0.12)
-    assert count > 10
-    assert checks.count_clashes(positions, box, elements, molecule) == count
-
-
-def test_a_mirrored_molecule_is_an_inversion():
-    elements = ["C", "H", "F", "Cl", "Br"]
-    centres = checks.stereocentres(elements, [(0, i) for i in range(1, 5)])
-    assert centres[:, 0].tolist() == [0]
-    shape = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.0]])
-    assert checks.count_inversions(shape, shape[None], centres, ["X"]) == 0
-    assert checks.count_inversions(-shape, shape[None], centres, ["X"]) == 1
-
-
-def test_four_equal_substituents_are_no_stereocentre():
-    assert len(checks.stereocentres(list("CHHHH"), [(0, i) for i in range(1, 5)])) == 0
-    propane = [(0, 1), (1, 2), (1, 3), (1, 4)]
-    assert len(checks.stereocentres(list("CCCHF"), propane)) == 0
-
-
-def test_the_summary_has_only_quantities_that_exist(backmapped):
-    n = N_SIDE**3
-    numbers = backmap.summarise(backmapped, n)
-    assert set(numbers) == {"max_residual_nm", "clashes", "n_eff_draws"}
-    assert numbers["n_eff_draws"] == 2
-    reference = backmapped["energy"].mean() - 2.0 * n + np.tile([-n, n], 50)
-    numbers = backmap.summarise(backmapped, n, reference)
-    assert numbers["energy_gap_kJ_mol"] == pytest.approx(2.0)
-    assert numbers["energy_gap_se"] > 0
+def test_the_summary_has_only_quantities_that_exist(found):
+    numbers = backmap.summarise(found)
+    assert "clashes" in numbers and "inversions" not in numbers and "piercings" not in numbers
+    assert numbers["n_structures"] == 4 and numbers["n_frames"] == 2
+    assert numbers["max_residual_nm"] < 1e-9
 
 
 def test_chosen_frames_are_spread_over_the_trajectory():
     assert backmap.evenly_spaced(100, 4).tolist() == [12, 37, 62, 87]
     assert backmap.evenly_spaced(2, 4).tolist() == [0, 1]
+
+
+def test_reference_frames_come_whole_and_as_chosen(tmp_path):
+    spce = RESOURCES / "spce"
+    frames = mdtraj.load(str(spce / "T310.xtc"), top=str(spce / "topology.pdb"), stride=100)
+    frames.save_xtc(str(tmp_path / "few.xtc"))
+    mapped = sites_of(frames.topology, W=["O", "H1", "H2"])
+    arguments = [tmp_path / "few.xtc"], frames.topology, mapped.atoms, "T310"
+    found = backmap.read_reference(*arguments, [1, 3])
+    assert len(found) == 2 and found.is_rounded
+    assert np.abs(water_distances(found.positions[1]) - water_distances(WATER)).max() < 3e-3
+    offset = (found.positions[1] - frames.xyz[3]) / found.boxes[1]
+    assert np.abs(offset - np.round(offset)).max() < 1e-5
+    vacuum = backmap.read_reference(*arguments, [0], Selection(stride=2), in_vacuum=True)
+    assert vacuum.boxes is None and vacuum.box(0) is None
+    with pytest.raises(InputError, match=r"T310: its trajectory has 5 frames, but .* number 7"):
+        backmap.read_reference(*arguments, [1, 7])
+
+
+def test_sites_of_a_molecule_across_the_box_are_made_whole():
+    topology = mdtraj.load(str(RESOURCES / "hexane" / "HEX.pdb")).topology
+    with open(Path(__file__).parents[1] / "config" / "mappings" / "hexane-3site.yaml") as file:
+        names = yaml.safe_load(file)["HEX"]["sites"]
+    mapped = sites_of(topology, **{name: site["atoms"] for name, site in names.items()})
+    sites = np.array([[[0.9, 0.9, 0.9], [1.15, 0.9, 0.9], [1.4, 0.9, 0.9]]])
+    for box in (np.ones(3), SKEW):
+        torn = sites - np.floor(sites @ np.linalg.inv(frames_of.vectors(box))) @ (
+            np.diag(box) if box.ndim == 1 else box
+        )
+        whole, _ = frames_of.prepare_sites(torn, box[None], mapped, topology, "T")
+        np.testing.assert_allclose(np.diff(whole[0], axis=0), [[0.25, 0, 0]] * 2, atol=1e-12)
+
+
+WATERS = case()
 
 
 @pytest.mark.parametrize(
@@ -297,12 +355,18 @@ def test_chosen_frames_are_spread_over_the_trajectory():
         ({"force_field": ["no-such.xml"]}, r"cannot read the force field \['no-such.xml'\]"),
         ({"force_field": []}, "system.force_field is empty"),
         ({"force_field": ["amber14/protein.ff14SB.xml"]}, "does not fit the topology"),
-        ({"operator": mapping(10, MASSES)}, "has 192 atoms, but the mapping was built for 30"),
-        ({"templates": np.zeros((1, 9, 3))}, "the template frames have 9"),
-        ({"sites": np.zeros((2, 3, 3))}, "have 3 sites and 2 boxes"),
-        ({"boxes": np.full((1, 3), EDGE)}, "1 boxes for 2 frames"),
+        ({"topology": WATERS["topology"].subset(range(30))}, "the topology of the state has 30"),
+        ({"templates": backmap.Frames(np.zeros((1, 9, 3)), None)}, "the state have 9 atoms"),
+        ({"templates": backmap.Frames(np.zeros((0, 9, 3)), None)}, "the state have 0 atoms"),
+        ({"frames": np.zeros((2, 3, 3))}, "have 3 sites, but the mapping .* makes 64"),
+        ({"frames": np.zeros((0, 64, 3)), "boxes": np.zeros((0, 3))}, "at least one frame of"),
+        ({"boxes": np.full((1, 3), EDGE)}, "1 boxes for 2 coarse-grained frames"),
         ({"boxes": np.full((2, 3), np.nan)}, "not finite"),
-        ({"topology": "missing.pdb"}, "missing.pdb cannot be read"),
+        ({"boxes": None}, "have no box, but there is a cut-off of 0.6 nm"),
+        (
+            {"settings": replace(SETTINGS, cutoff=0.9)},
+            "narrowest frame has 1.25 nm; set backmap.cu",
+        ),
     ],
 )
 def test_input_that_does_not_belong_together_is_refused(water, change, message):
@@ -310,25 +374,6 @@ def test_input_that_does_not_belong_together_is_refused(water, change, message):
         backmap.backmap(**{**water, **change})
 
 
-def test_templates_that_cannot_be_read_are_refused(water, tmp_path):
-    (tmp_path / "broken.xtc").write_bytes(b"no trajectory")
-    with pytest.raises(InputError, match=r"no template molecules can be read from .*broken.xtc"):
-        backmap.read_templates(tmp_path / "broken.xtc", water["topology"], water["molecules"])
-
-
 def test_importing_the_package_and_its_exports_does_not_load_openmm():
-    code = "import sys, remcg, remcg.export; sys.exit('openmm' in sys.modules)"
+    code = "import sys, remcg, remcg.export, remcg.backmap; sys.exit('openmm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_the_restraint_is_not_part_of_the_energy(water):
-    atoms = backmap.load_topology(water["topology"]).to_openmm()
-    sampler = sampling.Sampler(
-        atoms, ["spce.xml"], water["operator"], water["boxes"], 300.0, 5e5, 1, 0.9
-    )
-    positions = (lattice(N_SIDE, EDGE)[:, None] + WATER).reshape(-1, 3)
-    energies = []
-    for shift in (0.0, 0.1):
-        sampler.start(positions, water["operator"] @ positions + shift, water["boxes"][0])
-        energies.append(sampler.energy(positions))
-    assert energies[0] == pytest.approx(energies[1], rel=1e-6)

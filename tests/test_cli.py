@@ -134,6 +134,14 @@ BAD_INPUT = {
         None,
         "does not fit the topology",
     ),
+    "box smaller than the cut-off of backmapping": (
+        {
+            "system": {**waters.content()["system"], "force_field": ["spce.xml"]},
+            "backmap": {"cutoff": 1.1},
+        },
+        None,
+        "backmapping with a cut-off of 1.1 nm needs boxes at least 2.2 nm wide",
+    ),
 }
 
 

@@ -95,8 +95,8 @@ def test_plain_values_name_files_of_the_repository_from_its_root():
 
 
 def test_numbers_and_names_mean_what_they_look_like(folder):
-    text = yaml.safe_dump(waters.content()) + "backmap: {stiffness: 1e5}\n"
-    assert load(folder, text).backmap.stiffness == 1e5
+    text = yaml.safe_dump(waters.content()) + "backmap: {steps: 1e5}\n"
+    assert load(folder, text).backmap.steps == 100000
     text = (
         text.replace("[W, W]", "[NO, NO]").replace("- W\n", "- NO\n").replace("id: cold", "id: NO")
     )

@@ -94,6 +94,28 @@ def updates():
     ]
 
 
+def a_backmap(**changes):
+    """Numbers of backmapped structures as they are in ``backmap/<state>.json``."""
+    entry = {
+        "max_residual_nm": 3e-8,
+        "n_frames": 4,
+        "n_structures": 8,
+        "n_eff_draws": 8.0,
+        "failed_frames": 0,
+        "defective_structures": 0,
+        "clashes": 1,
+        "energy_gap_kJ_mol": 0.3,
+        "energy_gap_se": 0.1,
+        "rdf_peaks": {"O-O": {"r_nm": 0.28, "deviation": -0.01, "se": 0.002}},
+        "js_bits": {"bond C1-C2": 0.001},
+        "noise_floor_js_bits": {"bond C1-C2": 0.001},
+        "failures": [],
+        "offending": [],
+        "most_clashes": 1,
+    }
+    return {**entry, **changes}
+
+
 def a_summary(**changes):
     content = {
         "campaign": "spce-water",
@@ -101,7 +123,7 @@ def a_summary(**changes):
         "seed": 1,
         "rem": report.rem_summary(updates(), 22, 10000, 1000),
         "states": [a_state(), a_state("T325", "test", 325.0)],
-        "backmap": {name: {"max_residual_nm": 3e-8, "frames": 4} for name in ("T300", "T325")},
+        "backmap": {name: a_backmap(mapped=a_backmap()) for name in ("T300", "T325")},
         "wall_s": {"map": 2.0, "total": 300.0},
         "orchestration": 0.2,
     }
@@ -127,7 +149,9 @@ def test_the_summary_has_the_keys_of_the_contract():
         assert set(state) == {"id", "use", "temperature_K", *STATE}
         assert set(state["rdf"]["W-W"]) == STATE["rdf"]
         assert all(set(state[key]) == keys for key, keys in STATE.items() if key != "rdf")
-    assert summary["backmap"]["T300"] == {"max_residual_nm": 3e-8}
+    entry = summary["backmap"]["T300"]
+    assert entry["max_residual_nm"] == 3e-8 and entry["js_bits"] == {"bond C1-C2": 0.001}
+    assert "offending" not in entry and "offending" not in entry["mapped"]
 
 
 def test_what_does_not_exist_is_left_out(tmp_path):
@@ -250,7 +274,7 @@ def test_the_front_page_is_self_contained_and_names_what_fails(tmp_path):
     figures = [(tmp_path / "density.png", ROOT / "workflow/report/density.rst")]
     report.write_front_page(tmp_path / "index.html", summary, a_model(), figures=figures)
     page = (tmp_path / "index.html").read_text()
-    assert "1 of 11 checks fails." in page
+    assert "1 of 23 checks fails." in page
     assert "T325: RDF rmse W-W 0.0300 ± 0.0010, limit 0.012: fails" in page
     assert "trained at 300 K, predicted without further fitting at 325 K" in page
     sources = Sources()
@@ -260,7 +284,10 @@ def test_the_front_page_is_self_contained_and_names_what_fails(tmp_path):
     assert "http" not in page
 
 
-@pytest.mark.parametrize("name", ["rdf", "potentials", "density", "convergence"])
+CAPTIONS = "rdf", "potentials", "density", "convergence", "backmap_state", "backmap_picture"
+
+
+@pytest.mark.parametrize("name", CAPTIONS)
 def test_every_figure_has_a_caption_that_begins_with_its_title(name):
     assert (ROOT / f"workflow/report/{name}.rst").read_text().startswith("**")
 
@@ -285,6 +312,58 @@ def test_figures_are_written_whatever_is_missing(tmp_path):
         assert path.suffix == ".png" and path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("change", "quantity", "expected"),
+    [
+        ({}, "backmap defects", "pass"),
+        ({"defective_structures": 2}, "backmap defects", "fails"),
+        ({"failed_frames": 1}, "backmap defects", "fails"),
+        ({"max_residual_nm": 1e-5}, "backmapping", "fails"),
+        ({"mapped": a_backmap(defective_structures=1)}, "backmap defects mapped", "fails"),
+        ({"mapped": a_backmap()}, "backmap energy gap", "pass"),
+        ({"mapped": a_backmap(energy_gap_kJ_mol=-0.7)}, "backmap energy gap", "fails"),
+        (
+            {"mapped": a_backmap(energy_gap_kJ_mol=-0.7, energy_gap_se=0.3)},
+            "backmap energy gap",
+            "within noise",
+        ),
+        ({"mapped": a_backmap(js_bits={"bond C1-C2": 0.0021})}, "backmap JS bond C1-C2", "fails"),
+        (
+            {"mapped": a_backmap(rdf_peaks={"H-O": {"deviation": -0.03, "se": 0.002}})},
+            "backmap peak H-O",
+            "fails",
+        ),
+    ],
+)
+def test_backmapped_structures_have_limits(change, quantity, expected):
+    backmap = {"T300": {**a_backmap(), **change}}
+    assert status(a_summary(backmap=backmap), quantity) == expected
+
+
+def test_the_statistics_of_frames_of_the_model_have_no_limit():
+    wrong = a_backmap(energy_gap_kJ_mol=5.0, js_bits={"bond C1-C2": 0.5})
+    found = report.checks(a_summary(backmap={"T300": wrong}))
+    names = {check.quantity for check in found if check.quantity.startswith("backmap")}
+    assert names == {"backmapping", "backmap defects"}
+
+
+def test_the_front_page_has_a_row_for_each_kind_of_backmapped_frames():
+    mapped = a_backmap(energy_gap_kJ_mol=-0.7, is_posterior=False)
+    summary = a_summary(backmap={"T300": a_backmap(mapped=mapped)})
+    page = report.front_page(summary, a_model(), report.checks(summary))
+    assert page.count("<td>mapped reference</td>") == page.count("<td>model</td>") == 1
+    assert "annealed" in page and "-0.70 ± 0.10 <i>✗</i>" in page
+    bare = a_summary(backmap={})
+    assert "Backmapping" not in report.front_page(bare, a_model(), report.checks(bare))
+
+
+def test_numbers_of_mapped_references_go_below_those_of_the_prediction(tmp_path):
+    for name in ("T300.json", "mapped/T300.json"):
+        write(tmp_path / name, json.dumps({"clashes": len(name)}))
+    found = report.read_backmap([tmp_path / "T300.json"], [tmp_path / "mapped/T300.json"])
+    assert found == {"T300": {"clashes": 9, "mapped": {"clashes": 16}}}
+
+
 def test_the_verdict_file_has_one_line_per_check(tmp_path):
     found = report.checks(a_summary())
     report.write_verdict(tmp_path / "verdict.tsv", found)
@@ -300,8 +379,14 @@ def test_the_verdict_file_has_one_line_per_check(tmp_path):
         ({"rem": {"iterations": 13}}, "iterations"),
         ({"rem": {"converged": False}}, "not converged"),
         ({"orchestration_fraction": 0.4}, "orchestration"),
-        ({"backmap": {"T325": {"max_residual_nm": 2e-6}}}, "T325 backmapped"),
-        ({"backmap": {"T325": {"max_residual_nm": None}}}, "T325 backmapped"),
+        ({"backmap": {"T325": {"max_residual_nm": 2e-6}}}, "T325 backmapped: residual"),
+        ({"backmap": {"T325": {"max_residual_nm": None}}}, "T325 backmapped: residual"),
+        ({"backmap": {"T325": {"defective_structures": 1}}}, "T325 backmapped: defective"),
+        ({"backmap": {"T300": {"mapped": {"failed_frames": 1}}}}, "T300 reference backmapped: f"),
+        ({"backmap": {"T300": {"mapped": {"energy_gap_kJ_mol": -0.6}}}}, "T300 reference backm"),
+        ({"backmap": {"T300": {"mapped": {"energy_gap_kJ_mol": None}}}}, "T300 reference backm"),
+        ({"backmap": {"T300": {"energy_gap_kJ_mol": 9.0}}}, None),
+        ({"backmap": {"T300": {"mapped": {"rdf_peaks": {"O-O": {"deviation": 0.03}}}}}}, "T300 "),
     ],
 )
 def test_the_results_check_fails_exactly_where_a_limit_is_missed(tmp_path, change, missed):

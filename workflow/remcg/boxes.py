@@ -46,3 +46,15 @@ def many(boxes):
     """Vectors of a sequence of boxes given as edges (n, 3) or vectors (n, 3, 3)."""
     boxes = np.asarray(boxes, float)
     return vectors(boxes if boxes.ndim == 3 else boxes[:, :, None] * np.eye(3))
+
+
+def reduced(box):
+    """The same lattice with the vectors that OpenMM takes: off-diagonals at most half an edge.
+
+    ``box``: edges (3,) or vectors (3, 3), nm.
+    """
+    a, b, c = vectors(box).copy()
+    c = c - np.round(c[1] / b[1]) * b
+    c = c - np.round(c[0] / a[0]) * a
+    b = b - np.round(b[0] / a[0]) * a
+    return np.array([a, b, c])

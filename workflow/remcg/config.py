@@ -57,7 +57,8 @@ class System:
     mapping: Path = option("path", "mapping file, see above")
     force_field: list = option(
         "text",
-        "XML files of OpenMM's ForceField, own or that come with it; for backmap and reference",
+        "for backmap and reference: XML files of OpenMM's ForceField, own or that come with it; "
+        "backmap also takes one Amber .prmtop, or one GROMACS .top and folders of its includes",
         [],
         many=True,
     )
@@ -507,15 +508,53 @@ class Predict:
 
 @dataclass(frozen=True)
 class Backmap:
-    """Atomistic configurations for CG frames."""
+    """Atomistic configurations for CG frames, with the force field in `system.force_field`."""
 
     method: str = option(
-        "text", "restrained sampling at fixed site positions", "posterior", choices=("posterior",)
+        "text",
+        "draws from p(atoms given sites) at the state's temperature; one structure of least energy "
+        "per frame; the linear inverse of the mapping alone",
+        "posterior",
+        choices=("posterior", "map", "pseudoinverse"),
     )
     frames: int = option("integer", "CG frames per state; 0: none", 4, low=0, high=100000)
-    steps: int = option("integer", "restrained steps of 2 fs per frame", 500, low=0, high=10**9)
-    stiffness: float = option(
-        "number", "force constant of the site restraint", 5e5, unit="kJ/mol/nm²", low=1, high=1e9
+    validate: int = option(
+        "integer",
+        "frames per state of the mapped reference, which posterior draws for as well: these must "
+        "have the distributions of the reference's own atoms; 0: none",
+        2,
+        low=0,
+        high=100000,
+    )
+    draws: int = option(
+        "integer",
+        "independent draws per frame; for map the tries, of which the best is kept",
+        2,
+        low=1,
+        high=10000,
+    )
+    sweeps: int = option(
+        "integer",
+        "posterior: sweeps of turns of molecules with one site, while they are cooled, per draw",
+        1000,
+        low=0,
+        high=10**9,
+    )
+    steps: int = option(
+        "integer",
+        "posterior: steps of constrained dynamics of 2 fs per draw",
+        1000,
+        low=0,
+        high=10**9,
+    )
+    cutoff: float | None = option(
+        "number",
+        "real-space cut-off of the force field; default: that of reference",
+        None,
+        unit="nm",
+        low=0.3,
+        high=3,
+        hint="give nm, not Å",
     )
 
 
@@ -655,6 +694,37 @@ class Limits:
         low=0,
         high=1,
     )
+    backmap_defects: float = option(
+        "number",
+        "backmapped structures of a state with inverted centres, flipped double bonds, pierced "
+        "rings or more clashes than references have, and frames without a structure",
+        0.0,
+        low=0,
+        high=1e6,
+    )
+    backmap_js: float = option(
+        "number",
+        "largest Jensen-Shannon divergence of a bond, angle or dihedral of atoms that were "
+        "backmapped from mapped references, relative to that of the reference's halves",
+        2.0,
+        low=0,
+        high=1e6,
+    )
+    backmap_peak: float = option(
+        "number",
+        "deviation of a first peak of their atomic RDFs, or 3 SE if larger",
+        0.02,
+        low=0,
+        high=10,
+    )
+    backmap_energy: float = option(
+        "number",
+        "their energy per molecule above that of the reference, or 3 SE if larger",
+        0.5,
+        unit="kJ/mol",
+        low=0,
+        high=1e6,
+    )
 
 
 @dataclass(frozen=True)
@@ -739,6 +809,23 @@ class Campaign:
     def needs_forces(self, name):
         """Whether the model is fitted to the atomistic forces of the state with this id."""
         return self.rem.method == "force_matching" and self.state(name).use == "train"
+
+    @property
+    def backmap_cutoff(self):
+        """Real-space cut-off of backmapping, nm; None: the molecules are in vacuum."""
+        return self.reference.cutoff if self.backmap.cutoff is None else self.backmap.cutoff
+
+    @property
+    def is_backmapped(self):
+        """Backmapping needs a frame, and all but the linear inverse a force field."""
+        linear = self.backmap.method == "pseudoinverse"
+        return bool(self.backmap.frames and (self.system.force_field or linear))
+
+    @property
+    def is_backmap_validated(self):
+        """Whether mapped references are backmapped too."""
+        drawn = self.backmap.method == "posterior" and self.backmap.validate
+        return bool(self.is_backmapped and drawn)
 
     def to_dict(self):
         """Plain values; paths are relative to the repository or to the config file."""
@@ -847,9 +934,10 @@ def _system(content, config):
 
 
 def _own_file(name, where, config):
-    """The user's own file where there is one; any other name is left for the engine to know."""
+    """The user's own file or folder; any other name is left for the engine to know."""
     found = find_file(name, where, config, must_exist=False)
-    return found if found.is_file() else name
+    folders = [folder / name for folder in (config.parent, ROOT)]
+    return next((path for path in (found, *folders) if path.is_file() or path.is_dir()), name)
 
 
 def _reference(settings, config):

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from remcg.boxes import many
+from remcg.boxes import many, reduced
 from remcg.errors import InputError
 from remcg.mapping.whole import map_positions
 from remcg.trajectory import has_forces, read_forces
@@ -181,7 +181,7 @@ class _Computed:
             self._open(boxes[0])
         result = np.empty_like(positions)
         for frame, box, forces in zip(positions, boxes, result):
-            self.context.setPeriodicBoxVectors(*_reduced(box))
+            self.context.setPeriodicBoxVectors(*reduced(box))
             self.context.setPositions(frame)
             state = self.context.getState(getForces=True)
             forces[:] = state.getForces(asNumpy=True).value_in_unit(
@@ -193,11 +193,11 @@ class _Computed:
     def _open(self, box):
         import openmm
 
-        from remcg.backmap.sampling import build_system
+        from remcg.backmap.atoms import build_system
 
         topology, force_field, cutoff, sites = self.arguments
         atoms = topology.to_openmm()
-        atoms.setPeriodicBoxVectors(_reduced(box) * openmm.unit.nanometer)
+        atoms.setPeriodicBoxVectors(reduced(box) * openmm.unit.nanometer)
         if cutoff is not None:
             cutoff = min(cutoff, 0.499 * np.diag(box).min())
         system = build_system(atoms, force_field, cutoff)
@@ -218,12 +218,3 @@ def _rigid(system):
             site = system.getVirtualSite(i)
             pairs += [(i, site.getParticle(k)) for k in range(site.getNumParticles())]
     return pairs
-
-
-def _reduced(box):
-    """The same lattice with the vectors that OpenMM takes: off-diagonals at most half an edge."""
-    a, b, c = np.array(box, float)
-    c = c - np.round(c[1] / b[1]) * b
-    c = c - np.round(c[0] / a[0]) * a
-    b = b - np.round(b[0] / a[0]) * a
-    return np.array([a, b, c])

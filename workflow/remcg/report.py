@@ -27,6 +27,10 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "coordination": 0.05,
     "penalty_per_site": 0.002,
     "symmetry": 1e-6,
+    "backmap_defects": 0.0,
+    "backmap_js": 2.0,
+    "backmap_peak": 0.02,
+    "backmap_energy": 0.5,
 }
 SIGNIFICANT = 3.0  # standard errors
 
@@ -45,16 +49,26 @@ STATE_KEYS = (
     "consistency",
 )
 BACKMAP_KEYS = (
+    "n_frames",
+    "n_structures",
+    "n_eff_draws",
+    "failed_frames",
+    "defective_structures",
     "max_residual_nm",
+    "max_rigid_error_nm",
     "clashes",
     "inversions",
     "cis_trans",
     "piercings",
     "energy_gap_kJ_mol",
     "energy_gap_se",
-    "n_eff_draws",
+    "two_sided_gap_kJ_mol",
+    "two_sided_gap_se",
+    "is_posterior",
     "js_bits",
     "noise_floor_js_bits",
+    "rdf_peaks",
+    "rank_p",
 )
 
 
@@ -110,7 +124,8 @@ def summary(campaign, version, seed, rem, states, backmap, wall_s=None, orchestr
     states : list of dict
         As in ``validate/states.json``.
     backmap : dict
-        Per state the numbers of the backmapping; other keys are passed over.
+        Per state the numbers of the backmapped prediction, with those of the backmapped reference
+        under "mapped"; other keys are passed over.
     wall_s : dict, optional
         Seconds per stage, and their "total".
     orchestration : float, optional
@@ -123,7 +138,7 @@ def summary(campaign, version, seed, rem, states, backmap, wall_s=None, orchestr
             "seed": int(seed),
             "rem": _chosen(rem, REM_KEYS),
             "states": [_chosen(state, STATE_KEYS) for state in states],
-            "backmap": {name: _chosen(item, BACKMAP_KEYS) for name, item in backmap.items()},
+            "backmap": {name: _backmap_section(item) for name, item in backmap.items()},
             "orchestration_fraction": orchestration,
             "wall_s": wall_s,
         }
@@ -190,11 +205,9 @@ def checks(summary, limits=None):
     for state in summary["states"]:
         found += _rdf_checks(state, limits) + _bonded_checks(state, limits)
         found += _density_checks(state, limits) + _consistency_checks(state, limits)
-        residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
-        if residual is not None:
-            limit = limits["backmap_residual"]
-            status = _status(residual, limit, 0.0)
-            found.append(Check(state["id"], "backmapping", "", residual, limit, None, "nm", status))
+        found += _backmap_checks(
+            state["id"], summary.get("backmap", {}).get(state["id"], {}), limits
+        )
     return found
 
 
@@ -262,6 +275,7 @@ def front_page(summary, model, checks, figures=(), files=()):
         _banner(summary, checks),
         _state_table(summary, checks),
         _key(checks),
+        _backmap_table(summary, checks),
         *(_figure(content, caption) for content, caption in figures),
         _file_list(files),
         f"<footer>remcg {html.escape(summary['version'])}, seed {summary['seed']}. "
@@ -334,6 +348,15 @@ def write_front_page(path, summary, model, limits=None, figures=(), files=()):
     write_text(path, front_page(summary, model, checks(summary, limits), loaded, files))
 
 
+def with_captions(figures, folder):
+    """Pairs of PNG and caption; figures of states, backmap_T300.png, share backmap_state.rst."""
+    found = []
+    for path in map(Path, figures):
+        caption = Path(folder, f"{path.stem}.rst")
+        found.append((path, caption if caption.exists() else Path(folder, "backmap_state.rst")))
+    return found
+
+
 def write_verdict(path, checks):
     """``verdict.tsv``: one line per check."""
     lines = ["subject\tquantity\tvalue\tse\tlimit\tunit\tstatus"]
@@ -344,9 +367,75 @@ def write_verdict(path, checks):
     write_text(path, "\n".join(lines) + "\n")
 
 
-def read_backmap(paths):
-    """Backmapping numbers of all states from JSON files named ``<state>.json``."""
-    return {Path(path).stem: json.loads(Path(path).read_text()) for path in paths}
+def read_backmap(paths, mapped=()):
+    """Backmapping numbers of all states from JSON files named ``<state>.json``.
+
+    Those of mapped references, if there are any, go under "mapped".
+    """
+    found = {Path(path).stem: json.loads(Path(path).read_text()) for path in paths}
+    for path in mapped:
+        found.setdefault(Path(path).stem, {})["mapped"] = json.loads(Path(path).read_text())
+    return found
+
+
+def worst_divergence(entry):
+    """Largest divergence of backmapped coordinates, in floors: (ratio, name), or None."""
+    floors = entry.get("noise_floor_js_bits", {})
+    found = [(js / floors[k], k) for k, js in entry.get("js_bits", {}).items() if floors.get(k)]
+    return max(found, default=None)
+
+
+def worst_peak(entry):
+    """First peak of an atomic RDF that is least within its limit: (name, numbers), or None."""
+    peaks = entry.get("rdf_peaks", {})
+    return max(peaks.items(), key=lambda item: abs(item[1]["deviation"]), default=None)
+
+
+def _backmap_section(item):
+    chosen = _chosen(item, BACKMAP_KEYS)
+    return (
+        {**chosen, "mapped": _chosen(item["mapped"], BACKMAP_KEYS)} if "mapped" in item else chosen
+    )
+
+
+def _backmap_checks(name, entry, limits):
+    """Gates of the backmapped prediction, and of the mapped reference with its statistics."""
+    found = []
+    for part, item in (("", entry), ("mapped", entry.get("mapped", {}))):
+        if "max_residual_nm" in item:
+            residual, limit = item["max_residual_nm"], limits["backmap_residual"]
+            status = _status(residual, limit, 0.0)
+            found.append(Check(name, "backmapping", part, residual, limit, None, "nm", status))
+        if "defective_structures" in item:
+            bad = item["defective_structures"] + item.get("failed_frames", 0)
+            limit = limits["backmap_defects"]
+            status = _status(bad, limit, 0.0)
+            found.append(Check(name, "backmap defects", part, bad, limit, None, "", status))
+    return found + _posterior_checks(name, entry.get("mapped", {}), limits)
+
+
+def _posterior_checks(name, item, limits):
+    """Whether draws over mapped references have the distributions of the references."""
+    found = []
+    if (worst := worst_divergence(item)) is not None:
+        ratio, coordinate = worst
+        status = _status(ratio, limits["backmap_js"], 0.0)
+        found.append(
+            Check(
+                name, "backmap JS", coordinate, ratio, limits["backmap_js"], None, "floors", status
+            )
+        )
+    if (worst := worst_peak(item)) is not None:
+        pair, peak = worst
+        value, error, limit = 100 * abs(peak["deviation"]), 100 * peak["se"], limits["backmap_peak"]
+        status = _status(value, 100 * limit, SIGNIFICANT * error)
+        found.append(Check(name, "backmap peak", pair, value, 100 * limit, error, "%", status))
+    if "energy_gap_kJ_mol" in item:
+        gap, error = item["energy_gap_kJ_mol"], item["energy_gap_se"]
+        limit = limits["backmap_energy"]
+        status = _status(abs(gap), limit, SIGNIFICANT * error)
+        found.append(Check(name, "backmap energy gap", "", gap, limit, error, "kJ/mol", status))
+    return found
 
 
 def _chosen(item, keys):
@@ -635,6 +724,74 @@ def _table_cell(text, found):
 
 
 _MARKS = {"pass": "✓", "within noise": "≈", "fails": "✗"}
+
+
+_BACKMAP_COLUMNS = (
+    "state",
+    "frames of",
+    "structures",
+    "residual (nm)",
+    "defects",
+    "JS / floor,<br>worst",
+    "first peak (%),<br>worst",
+    "energy gap<br>(kJ/mol per molecule)",
+    "draws",
+)
+
+
+def _backmap_table(summary, checks):
+    """Backmapped structures of all states; empty where there are none."""
+    rows = []
+    for state in summary["states"]:
+        entry = summary.get("backmap", {}).get(state["id"], {})
+        for part, item in (("model", entry), ("mapped reference", entry.get("mapped", {}))):
+            if item.get("n_structures"):
+                rows.append(_backmap_row(state["id"], part, item, checks))
+    if not rows:
+        return ""
+    header = "".join(f"<th>{name}</th>" for name in _BACKMAP_COLUMNS)
+    return (
+        f"<h2>Backmapping</h2><table><thead><tr>{header}</tr></thead><tbody>"
+        f"{''.join(rows)}</tbody></table><p class=key>Only frames of the mapped reference test the "
+        "sampler alone and have limits for their statistics; frames of the model also show what "
+        "the model has wrong. Draws: from the posterior where chains from templates and from the "
+        "reference's own atoms agree within three standard errors, else annealed.</p>"
+    )
+
+
+def _backmap_row(name, part, item, checks):
+    mapped = part != "model"
+    status = {}
+    for check in checks:
+        of_mapped = check.part == "mapped" or check.quantity in _POSTERIOR
+        if check.subject == name and of_mapped == mapped:
+            status.setdefault(check.quantity, []).append(check.status)
+    js, peak = worst_divergence(item), worst_peak(item)
+    defects = item.get("defective_structures", 0) + item.get("failed_frames", 0)
+    energy = "energy_gap_kJ_mol" in item
+    cells = [
+        (html.escape(name), None),
+        (part, None),
+        (f"{item['n_structures']} of {item['n_frames']}", None),
+        (f"{item['max_residual_nm']:.1e}", "backmapping"),
+        (str(defects) if "defective_structures" in item else "", "backmap defects"),
+        (f"{html.escape(js[1])} {js[0]:.2f}" if js else "", "backmap JS"),
+        (_spoken_peak(peak), "backmap peak"),
+        (plus_minus(item["energy_gap_kJ_mol"], item["energy_gap_se"]) if energy else "",
+         "backmap energy gap"),
+        ({True: "posterior", False: "annealed"}.get(item.get("is_posterior"), ""), None),
+    ]  # fmt: skip
+    return "<tr>" + "".join(_table_cell(text, status.get(kind)) for text, kind in cells) + "</tr>"
+
+
+_POSTERIOR = ("backmap JS", "backmap peak", "backmap energy gap")
+
+
+def _spoken_peak(peak):
+    if peak is None:
+        return ""
+    name, found = peak
+    return f"{html.escape(name)} {plus_minus(100 * found['deviation'], 100 * found['se'])}"
 
 
 def _key(checks):

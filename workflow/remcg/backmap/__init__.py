@@ -1,252 +1,429 @@
-"""Atomistic configurations for given sites: placement, minimisation, restrained sampling."""
+"""Atomistic configurations for given sites: draws from p(x | M x = y), or one best guess.
 
-import mdtraj
+The driver of a state: frame by frame, each kept on disk when it is done, none lost to the failure
+of another. Placement, minimisation, turns and dynamics are in the modules of this package.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
 import numpy as np
 
+from remcg import checkpoint
 from remcg.backmap import checks
-from remcg.backmap.placement import Projector, check_shapes, make_whole, place
-from remcg.errors import InputError
-from remcg.io import replacing, write_h5
+from remcg.backmap.frames import (
+    Frames,
+    evenly_spaced,
+    prepare_sites,
+    read_reference,
+)
+from remcg.backmap.linear import Projector
+from remcg.backmap.output import write_backmapped
+from remcg.boxes import reduced
+from remcg.errors import InputError, SamplingError
 
+__all__ = [
+    "METHODS",
+    "Backmapped",
+    "Frames",
+    "Settings",
+    "backmap",
+    "evenly_spaced",
+    "read_reference",
+    "summarise",
+    "write_backmapped",
+]
+
+METHODS = ("pseudoinverse", "map", "posterior")
 CUTOFF = 0.9  # nm
-N_BLOCKS = 10
-ROUNDS = 100
-CLOSE = 1e-9  # nm
+N_TEMPLATES = 50
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How frames are backmapped, see the section ``backmap`` of the configuration.
+
+    Attributes
+    ----------
+    method : str
+        One of :data:`METHODS`.
+    draws : int
+        Independent ones per frame; of ``map`` the number of tries, of which the best is kept.
+    steps, sweeps : int
+        Of dynamics and of turns, per draw.
+    cutoff : float or None
+        nm, of the force field's real-space part; None: the molecules are in vacuum.
+    """
+
+    method: str = "posterior"
+    draws: int = 2
+    steps: int = 1000
+    sweeps: int = 200
+    cutoff: float | None = CUTOFF
+
+
+@dataclass(frozen=True)
+class Backmapped:
+    """Structures of one state.
+
+    Attributes
+    ----------
+    arrays : dict
+        Of ``backmap/<state>.h5``: positions (n, n_atoms, 3) nm, whole molecules; frame and draw
+        (n,): index of the coarse-grained frame and of the draw; box (n, 3) or (n, 3, 3) nm, not in
+        vacuum; sites (n, n_sites, 3) nm, molecules whole and in the cell; residual (n,) nm; energy
+        (n,) kJ/mol; clashes, inversions, cis_trans, piercings (n,); temperature K. Of draws from
+        the posterior also, by frame, what :mod:`remcg.backmap.posterior` says of them.
+    failures : list of dict
+        frame and reason of each frame that has no structure.
+    offending : list of dict
+        frame, draw and what, for structures with a defect.
+    most_clashes : int
+        How many a structure may have.
+    checked : tuple of str
+        The defects that can occur in these molecules.
+    start : openmm.State or None
+        To go on from, with the first structure.
+    """
+
+    arrays: dict
+    failures: list = field(default_factory=list)
+    offending: list = field(default_factory=list)
+    most_clashes: int = 0
+    checked: tuple = ("clashes",)
+    start: object = None
 
 
 def backmap(
-    sites,
+    frames,
     boxes,
     topology,
-    operator,
-    molecules,
+    mapped,
     templates,
     force_field,
     temperature,
     seed,
-    steps=500,
-    stiffness=5e5,
-    cutoff=CUTOFF,
+    settings=None,
+    starts=None,
+    folder=None,
+    where="the state",
     progress=None,
 ):
-    """Draw an atomistic configuration for each coarse-grained frame.
-
-    Template placement with exact sites, minimisation and restrained Langevin sampling (2 fs, the
-    first half annealed), then an exact projection onto the sites. The draws aim at
-    p(x | M x = y), but a hydrogen-bonded liquid started from random orientations stays above its
-    equilibrium energy for much longer than such runs last: see :func:`summarise`, energy_gap.
+    """Atomistic configurations for coarse-grained frames.
 
     Parameters
     ----------
-    sites : ndarray, shape (n_frames, n_sites, 3)
-        nm; need not be wrapped.
-    boxes : ndarray, shape (n_frames, 3)
-        Edge lengths, nm.
-    topology : path
-        Atomistic topology with bonds, anything mdtraj reads.
-    operator : sparse matrix, shape (n_sites, n_atoms)
-        Mapping, rows that sum to one.
-    molecules : sequence of ndarray
-        Atom indices of each molecule.
-    templates : ndarray, shape (n_templates, n_atoms, 3)
-        Reference configurations with whole molecules, nm (see :func:`read_templates`).
+    frames : ndarray, shape (n_frames, n_sites, 3)
+        nm, in any periodic image.
+    boxes : ndarray, shape (n_frames, 3) or (n_frames, 3, 3), or None
+        nm; in vacuum they only make molecules whole, and there may be none.
+    topology : mdtraj.Topology
+        Atoms with bonds.
+    mapped : remcg.mapping.Sites
+        The mapping on this topology.
+    templates : Frames
+        Reference configurations: conformers, chirality and the like are taken from them.
     force_field : sequence of str
-        XML files that OpenMM's ``ForceField`` reads.
+        What :class:`remcg.backmap.atoms.Atoms` reads.
     temperature : float
         K.
     seed : int
         The streams of all frames derive from it.
-    steps : int
-        Restrained steps per frame.
-    stiffness : float
-        kJ/mol/nm^2; the bias of the sampling is of order kT/stiffness.
-    cutoff : float
-        Of PME's direct space, nm.
+    settings : Settings
+    starts : Frames, optional
+        Atoms that the sites were mapped from: chains that start there must agree with ours.
+    folder : path, optional
+        Where finished frames are kept; those found there are not made again.
+    where : str
+        Name of the state, for messages.
     progress : callable, optional
-        Called with the number of finished frames.
+        Called with a line of text per frame.
 
     Returns
     -------
-    dict
-        Arrays of ``backmap/<state>.h5``: positions (n_frames, n_atoms, 3) nm, whole molecules; box
-        (n_frames, 3) nm; sites (n_frames, n_sites, 3) nm, the wrapped targets; residual
-        (n_frames,) nm; energy (n_frames,) kJ/mol without restraints; clashes (n_frames,);
-        inversions (n_frames,) where there are stereocentres; temperature (K).
+    Backmapped
+
+    Raises
+    ------
+    InputError
+        Input that does not belong together, or if no frame at all can be backmapped.
     """
-    from remcg.backmap.sampling import Sampler  # OpenMM is loaded only by who samples
-
-    atomistic = load_topology(topology)
-    sites, boxes = np.asarray(sites, float), np.asarray(boxes, float)
-    templates = np.asarray(templates, float)
-    check_shapes(sites, boxes, operator, templates, atomistic.n_atoms, topology)
-    sites = _wrapped(sites, boxes)
-    streams = np.random.SeedSequence(seed).spawn(len(sites) + 1)
-    sampler = Sampler(
-        atomistic.to_openmm(),
-        force_field,
-        operator,
-        boxes,
-        temperature,
-        stiffness,
-        _openmm_seed(np.random.default_rng(streams[-1])),
-        cutoff,
+    settings, say = settings or Settings(), progress or (lambda line: None)
+    sites, boxes = prepare_sites(frames, boxes, mapped, topology, where)
+    if settings.cutoff is None:
+        boxes = None
+    elif boxes is None:
+        raise InputError(
+            f"backmap: the coarse-grained frames of {where} have no box, but there is a cut-off of"
+            f" {settings.cutoff:g} nm; give them boxes, or set reference.cutoff: none for molecules"
+            " in vacuum"
+        )
+    _check_templates(templates, topology, where)
+    arguments = topology, mapped, templates, force_field, boxes, temperature, settings
+    workshop = (
+        Guess(topology, mapped) if settings.method == "pseudoinverse" else Workshop(*arguments)
     )
-    projector = Projector(operator, sampler.masses)
-    species = [_species(atomistic, atoms) for atoms in molecules]
-    positions, energies = [], []
-    for target, box, stream in zip(sites, boxes, streams):
-        rng = np.random.default_rng(stream)
-        placed = place(templates, species, molecules, target, projector, rng)
-        sampler.start(placed, target, box)
-        sampler.minimise()
-        sampler.sample(steps, _openmm_seed(rng))
-        positions.append(_settle(sampler, projector, target))
-        energies.append(sampler.energy(positions[-1]))
-        if progress is not None:
-            progress(len(positions))
-    arrays = {
-        "positions": np.array(positions),
-        "box": boxes,
-        "sites": sites,
-        "energy": np.array(energies),
-        "temperature": float(temperature),
-    }
-    residuals = [projector.residual(*frame) for frame in zip(positions, sites, boxes)]
-    arrays["residual"] = np.array(residuals)
-    arrays.update(_checks(atomistic, molecules, species, templates, positions, boxes))
-    return arrays
+    streams = np.random.SeedSequence(seed).spawn(len(sites))
+    shared = _digest(topology, mapped, templates, force_field, temperature, seed, settings)
+    made, failures = {}, []
+    for k, target in enumerate(sites):
+        box = None if boxes is None else boxes[k]
+        start = None if starts is None else starts.positions[k]
+        key = checkpoint.digest(shared, k, target, box, start)
+        path = None if folder is None else frame_path(folder, k)
+        found = None if path is None else checkpoint.load(path, key, say)
+        if found is not None:
+            made[k] = found[0]
+            say(f"frame {k}: kept from before")
+            continue
+        try:
+            made[k] = workshop(target, box, np.random.default_rng(streams[k]), start)
+        except (InputError, SamplingError, np.linalg.LinAlgError, FloatingPointError) as error:
+            failures.append({"frame": k, "reason": _reason(error, topology, mapped)})
+            say(f"frame {k}: FAILED: {failures[-1]['reason']}")
+            continue
+        if path is not None:
+            checkpoint.save(path, key, made[k], {})
+        say(f"frame {k}: {len(made[k]['positions'])} structures")
+    if not made:
+        raise InputError(
+            f"backmap: none of the {len(sites)} frames of {where} could be backmapped; frame 0: "
+            f"{failures[0]['reason']}"
+        )
+    arrays = _gathered(made, sites, boxes, temperature, settings.method)
+    arrays["residual"] = _residuals(mapped, arrays)
+    return _checked(arrays, failures, workshop, seed)
 
 
-def summarise(arrays, n_molecules, reference_energy=None):
-    """Entry of ``summary.json`` for one state.
+class Guess:
+    """Atoms by the linear inverse in the metric of the masses alone; no force field.
+
+    Atoms of a site lie on top of each other, and those of no site at the middle of their molecule.
+    """
+
+    checker = None
+
+    def __init__(self, topology, mapped):
+        self.mapped = mapped
+        self.projector = Projector(mapped.matrix, mapped.atom_masses)
+        self.owner = np.zeros(topology.n_atoms, int)
+        for k, atoms in enumerate(mapped.atoms):
+            self.owner[atoms] = k
+
+    def __call__(self, sites, box, rng, start=None):
+        total = np.zeros((len(self.mapped.atoms), 3))
+        np.add.at(total, self.mapped.molecule, sites)
+        middle = total / np.bincount(self.mapped.molecule)[:, None]
+        return {"positions": self.projector.project(middle[self.owner], sites)[None]}
+
+
+class Workshop:
+    """What all frames of a state share: force field, constraints, templates, moves, checks.
+
+    Parameters as of :func:`backmap`.
+    """
+
+    def __init__(self, topology, mapped, templates, force_field, boxes, temperature, settings):
+        from remcg.backmap.atoms import Atoms  # OpenMM is loaded only by who samples
+        from remcg.backmap.constraints import Constraints
+
+        self.topology, self.mapped, self.templates = topology, mapped, templates
+        self.temperature, self.settings = temperature, settings
+        cutoff = settings.cutoff or CUTOFF
+        self.atoms = Atoms(topology, force_field, wide_enough(boxes, cutoff), cutoff)
+        operator = self.atoms.fold(mapped.matrix)
+        rigid = self.atoms.rigid, self.atoms.rigid_lengths
+        self.constraints = Constraints(operator, self.atoms.masses, *rigid)
+        self.projector = Projector(operator, self.atoms.masses)
+        self.species = [checks.species(topology, atoms) for atoms in mapped.atoms]
+        self.checker = checks.Checker(topology, mapped.atoms, templates.positions, templates.boxes)
+        self.turns = self._turns(operator)
+
+    def __call__(self, sites, box, rng, start=None):
+        """Structures of one frame: arrays positions (n, n_atoms, 3), energy (n,) and more."""
+        self.atoms.set_box(box)
+        return (self._best if self.settings.method == "map" else self._draws)(
+            sites, box, rng, start
+        )
+
+    def state(self, positions, box, seed):
+        """An OpenMM State of a structure with thermal velocities."""
+        self.atoms.set_box(box)
+        self.atoms.state(positions)
+        self.atoms.context.setVelocitiesToTemperature(self.temperature, seed % 2**31)
+        return self.atoms.context.getState(positions=True, velocities=True, energy=True)
+
+    def _placed(self, sites, rng):
+        """Templates put under the sites, on the manifold."""
+        from remcg.backmap.placement import place
+
+        arguments = self.templates.positions, self.species, self.mapped.atoms
+        placed = place(*arguments, sites, self.projector, rng)
+        return self.constraints.project(placed, sites)
+
+    def _turns(self, operator):
+        """The Monte Carlo over orientations, None where the force field does not allow it."""
+        from remcg.backmap.turns import Turns
+
+        if self.atoms.nonbonded() is None or not self.settings.sweeps:
+            return None
+        turns = Turns(
+            self.atoms, operator, self.mapped.atoms, cutoff=self.settings.cutoff or CUTOFF
+        )
+        return turns if len(turns.turning) else None
+
+    def _best(self, sites, box, rng, start):
+        """The structure of least energy of several tries."""
+        from remcg.backmap.minimise import find_minimum
+
+        arguments = self.atoms, self.constraints
+        tries = range(self.settings.draws)
+        found = [find_minimum(*arguments, self._placed(sites, rng), sites) for _ in tries]
+        best = min(found, key=lambda each: each.energy)
+        x = self.atoms.with_virtual_sites(best.positions)
+        return {"positions": x[None], "energy": np.array([self.atoms.energy(x)])}
+
+    def _draws(self, sites, box, rng, start):
+        from remcg.backmap.dynamics import Dynamics
+        from remcg.backmap.minimise import minimise
+
+        dynamics = Dynamics(self.atoms, self.constraints)
+        found, energies = [], []
+        for _ in range(self.settings.draws):
+            x = self._placed(sites, rng)
+            x = minimise(self.atoms, self.constraints, x, sites)
+            if self.turns is not None:
+                x = self.turns.anneal(x, box, self.temperature, self.settings.sweeps, rng).positions
+            dynamics.start(x, sites, self.temperature, rng)
+            dynamics.run(self.settings.steps)
+            x = self.atoms.with_virtual_sites(dynamics.positions)
+            found.append(x), energies.append(self.atoms.energy(x))
+        return {"positions": np.array(found), "energy": np.array(energies)}
+
+
+def wide_enough(boxes, cutoff):
+    """The boxes that a cut-off fits in, or all if it fits in none; None in vacuum."""
+    if boxes is None:
+        return None
+    fits = [2.0 * cutoff <= reduced(box).diagonal().min() for box in boxes]
+    return boxes[fits] if any(fits) else boxes
+
+
+def frame_path(folder, k):
+    """Where the finished frame ``k`` is kept: hidden, beside the output."""
+    return Path(folder) / f"frame-{k:04d}.checkpoint.h5"
+
+
+def remove_frames(folder):
+    """Remove what :func:`backmap` kept for a restart."""
+    folder = Path(folder)
+    if folder.is_dir():
+        for path in folder.glob("frame-*.checkpoint.h5"):
+            path.unlink()
+        folder.rmdir()
+
+
+def summarise(result):
+    """Entry of ``summary.json`` for structures of one state, without its comparisons.
 
     Parameters
     ----------
-    arrays : dict
-        From :func:`backmap`.
-    n_molecules : int
-    reference_energy : ndarray, shape (n_frames,), optional
-        Potential energies of the reference log at this state, kJ/mol.
+    result : Backmapped
 
     Returns
     -------
     dict
-        max_residual_nm, clashes (sum over frames), n_eff_draws (independent draws: one per frame),
-        inversions where there are stereocentres; with a reference energy_gap_kJ_mol, the mean
-        potential energy per molecule above that of the reference, and energy_gap_se.
+        max_residual_nm; n_frames, n_structures, failed_frames, defective_structures; n_eff_draws;
+        sums over the structures of clashes and, as far as there are stereocentres, double bonds or
+        rings, of inversions, cis_trans and piercings.
     """
-    n_frames = len(arrays["positions"])
-    result = {
+    arrays = result.arrays
+    numbers = {
         "max_residual_nm": float(np.max(arrays["residual"])),
-        "clashes": int(np.sum(arrays["clashes"])),
-        "n_eff_draws": n_frames,
+        "n_frames": len(np.unique(arrays["frame"])),
+        "n_structures": len(arrays["frame"]),
+        "failed_frames": len(result.failures),
+        "defective_structures": len(result.offending),
+        "n_eff_draws": float(np.sum(arrays.get("n_eff", len(arrays["frame"])))),
     }
-    if "inversions" in arrays:
-        result["inversions"] = int(np.sum(arrays["inversions"]))
-    if reference_energy is not None:
-        ours = np.asarray(arrays["energy"]) / n_molecules
-        theirs = np.asarray(reference_energy, float) / n_molecules
-        spread = np.std(ours, ddof=1) if n_frames > 1 else np.std(theirs)
-        result["energy_gap_kJ_mol"] = float(ours.mean() - theirs.mean())
-        result["energy_gap_se"] = float(np.hypot(spread / np.sqrt(n_frames), _block_se(theirs)))
-    return result
+    return numbers | {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
 
 
-def evenly_spaced(n_frames, count):
-    """Indices of at most ``count`` frames, in the middle of as many equal parts of a trajectory."""
-    count = min(count, n_frames)
-    return ((np.arange(count) + 0.5) * n_frames / count).astype(int)
+def _reason(error, topology, mapped):
+    """What went wrong with a frame, with the molecule where one is to blame."""
+    text = " ".join(str(error).split())
+    if getattr(error, "atoms", None) is None:
+        return text
+    atom = int(np.min(error.atoms))
+    number = next(k for k, atoms in enumerate(mapped.atoms) if atom in atoms)
+    return f"molecule {number} ({topology.atom(atom).residue}): {text}"
 
 
-def load_topology(path):
-    """The mdtraj topology of a file."""
-    try:
-        return mdtraj.load_topology(str(path))
-    except Exception as error:
+def _check_templates(templates, topology, where):
+    n_atoms = templates.positions.shape[1] if len(templates) else 0
+    if n_atoms != topology.n_atoms:
         raise InputError(
-            f"backmap: the topology {path} cannot be read: {error}. Give a file with atoms, "
-            "residues and bonds that mdtraj reads, for instance a PDB."
-        ) from error
-
-
-def read_templates(trajectory, topology, molecules, n_frames=5):
-    """First frames of an atomistic trajectory, molecules whole, (n_frames, n_atoms, 3) nm."""
-    try:
-        frames = next(mdtraj.iterload(str(trajectory), top=load_topology(topology), chunk=n_frames))
-    except (OSError, ValueError, RuntimeError, StopIteration) as error:
-        raise InputError(
-            f"backmap: no template molecules can be read from {trajectory} with {topology}: "
-            f"{error}. Give the reference trajectory of a training state and its own topology."
-        ) from error
-    if frames.unitcell_lengths is None:
-        raise InputError(
-            f"backmap: {trajectory} has no box, so molecules cannot be made whole; write the "
-            "trajectory with its unit cell."
+            f"backmap: the template frames of {where} have {n_atoms} atoms, but the topology has"
+            f" {topology.n_atoms}; take them from a state of the same molecules"
         )
-    return make_whole(frames.xyz, frames.unitcell_lengths, molecules)
 
 
-def write_backmapped(path, arrays, topology, state):
-    """Write ``backmap/<state>.h5`` and, beside it, a PDB view of the first frame."""
-    write_h5(path, arrays, {"state": state, "temperature": arrays["temperature"]})
-    with replacing(str(path).removesuffix(".h5") + ".pdb") as temporary:
-        with mdtraj.formats.PDBTrajectoryFile(str(temporary), "w") as view:
-            view.write(
-                10.0 * arrays["positions"][0],  # Angstrom
-                load_topology(topology),
-                unitcell_lengths=tuple(10.0 * arrays["box"][0]),
-                unitcell_angles=(90.0, 90.0, 90.0),
-            )
+def _digest(topology, mapped, templates, force_field, temperature, seed, settings):
+    """What all frames depend on."""
+    files = [Path(name).read_bytes() if Path(name).is_file() else name for name in force_field]
+    return checkpoint.digest(
+        [str(atom) for atom in topology.atoms],
+        checks.bonds_of(topology),
+        mapped.matrix.data,
+        mapped.matrix.indices,
+        mapped.matrix.indptr,
+        templates.positions,
+        files,
+        float(temperature),
+        int(seed),
+        vars(settings),
+    )
 
 
-def _settle(sampler, projector, sites):
-    """Positions that fulfil rigid bonds and exact sites: alternate both, the sites last."""
-    positions = sampler.positions()
-    for _ in range(ROUNDS):
-        projected = projector.project(positions, sites)
-        positions = sampler.constrained(projected)
-        if np.abs(projector.map(positions) - sites).max() < CLOSE:
-            break
-    return projector.project(positions, sites)
-
-
-def _wrapped(sites, boxes):
-    return sites - boxes[:, None, :] * np.floor(sites / boxes[:, None, :])
-
-
-def _species(topology, atoms):
-    """What makes two molecules exchangeable: residue and atom names in order."""
-    return tuple((topology.atom(i).residue.name, topology.atom(i).name) for i in atoms)
-
-
-def _openmm_seed(rng):
-    return int(rng.integers(1, 2**31 - 1))
-
-
-def _checks(topology, molecules, species, templates, positions, boxes):
-    """Clashes and, where there are stereocentres, inversions of each frame."""
-    elements = [atom.element.symbol if atom.element else "" for atom in topology.atoms]
-    molecule = np.zeros(topology.n_atoms, int)
-    for index, atoms in enumerate(molecules):
-        molecule[atoms] = index
-    frames = list(zip(positions, boxes))
-    result = {
-        "clashes": np.array([checks.count_clashes(x, box, elements, molecule) for x, box in frames])
+def _gathered(made, sites, boxes, temperature, method):
+    """Arrays of all structures, frame by frame."""
+    counts = [len(each["positions"]) for each in made.values()]
+    arrays = {
+        "positions": np.concatenate([each["positions"] for each in made.values()]),
+        "frame": np.repeat(list(made), counts),
+        "draw": np.concatenate([np.arange(n) for n in counts]),
+        "temperature": float(temperature),
     }
-    bonds = [(a.index, b.index) for a, b in topology.bonds]
-    centres = checks.stereocentres(elements, bonds)
-    if len(centres):
-        kinds = [
-            (species[molecule[atom]], int(atom - molecules[molecule[atom]][0]))
-            for atom in centres[:, 0]
-        ]
-        result["inversions"] = np.array(
-            [checks.count_inversions(x, templates, centres, kinds) for x in positions]
-        )
-    return result
+    arrays["sites"] = sites[arrays["frame"]]
+    if boxes is not None:
+        arrays["box"] = boxes[arrays["frame"]]
+    names = dict.fromkeys(name for each in made.values() for name in each if name != "positions")
+    for name in names:
+        arrays[name] = np.concatenate([np.atleast_1d(each[name]) for each in made.values()])
+    return arrays
 
 
-def _block_se(values):
-    """Standard error of a mean from blocks of consecutive values."""
-    blocks = [block.mean() for block in np.array_split(values, min(N_BLOCKS, len(values)))]
-    return float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else 0.0
+def _residuals(mapped, arrays):
+    """Largest distance of a mapped structure's site from where it should be, of each, nm."""
+    pairs = zip(arrays["positions"], arrays["sites"])
+    return np.array([np.linalg.norm(mapped.matrix @ x - y, axis=1).max() for x, y in pairs])
+
+
+def _checked(arrays, failures, workshop, seed):
+    """The result with its defects counted and listed."""
+    checker = workshop.checker
+    if checker is None:
+        return Backmapped(arrays, failures, checked=())
+    boxes = arrays.get("box", [None] * len(arrays["frame"]))
+    found = [checker(*structure) for structure in zip(arrays["positions"], boxes)]
+    for name in checks.Found.__dataclass_fields__:
+        arrays[name] = np.array([getattr(each, name) for each in found])
+    offending = []
+    for k, each in enumerate(found):
+        what = each.described(checker.most_clashes)
+        if what:
+            place = {"frame": int(arrays["frame"][k]), "draw": int(arrays["draw"][k])}
+            offending.append({**place, "what": what})
+    first = arrays["positions"][0], boxes[0]
+    start = workshop.state(*first, seed)
+    return Backmapped(arrays, failures, offending, checker.most_clashes, checker.applicable, start)

@@ -1,92 +1,35 @@
 """Atoms from sites: conformers of reference molecules, put exactly where the sites are."""
 
 import numpy as np
-from scipy.sparse import csc_matrix, diags
-from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from remcg.errors import InputError
-
-
-class Projector:
-    r"""Moves atoms by the least mass-weighted displacement so that M x = y holds exactly.
-
-    .. math:: x = x_0 + W^{-1} M^T (M W^{-1} M^T)^{-1} (y - M x_0), \quad W = diag(m)
-
-    For a site at the centre of mass this translates the molecule as a rigid body.
-
-    Parameters
-    ----------
-    operator : sparse matrix, shape (n_sites, n_atoms)
-        M, rows that sum to one.
-    masses : array_like, shape (n_atoms,)
-        amu; massless particles (virtual sites) stay where they are.
-    """
-
-    def __init__(self, operator, masses):
-        masses = np.asarray(masses, float)
-        self.operator = csc_matrix(operator, dtype=float)
-        movable = masses > 0
-        inverse = diags(np.where(movable, 1.0 / np.where(movable, masses, 1.0), 0.0))
-        self._spread = (inverse @ self.operator.T).tocsr()
-        self._metric = splu((self.operator @ self._spread).tocsc())
-
-    def map(self, positions):
-        """Sites of atoms, shape (n_sites, 3), nm; molecules must be whole."""
-        return self.operator @ positions
-
-    def project(self, positions, sites):
-        """Positions (n_atoms, 3) nearest to the given ones whose sites are ``sites``, nm."""
-        for _ in range(2):  # the second pass removes the rounding error of the first
-            shift = self._metric.solve(np.ascontiguousarray(sites - self.map(positions)))
-            positions = positions + self._spread @ shift
-        return positions
-
-    def residual(self, positions, sites, box):
-        """Largest distance between the sites of ``positions`` and ``sites``, minimum image, nm."""
-        difference = self.map(positions) - sites
-        difference -= box * np.round(difference / box)
-        return float(np.sqrt((difference**2).sum(axis=1)).max())
-
-
-def make_whole(positions, boxes, molecules):
-    """Shift atoms to the periodic image nearest to the first atom of their molecule.
-
-    Parameters
-    ----------
-    positions : ndarray, shape (n_frames, n_atoms, 3)
-        nm; no molecule may be larger than half the box.
-    boxes : ndarray, shape (n_frames, 3)
-        Edge lengths, nm.
-    molecules : sequence of ndarray
-        Atom indices of each molecule.
-    """
-    anchor = np.arange(positions.shape[1])
-    for atoms in molecules:
-        anchor[atoms] = atoms[0]
-    positions = np.asarray(positions, float)
-    edges = np.asarray(boxes, float)[:, None, :]
-    return positions - edges * np.round((positions - positions[:, anchor]) / edges)
+POOL = 4000  # conformers of a species to choose from
+CANDIDATES = 12  # of them, nearest by the distances between their sites, are turned onto the sites
+SOFTNESS = 0.01  # nm, rms distance of sites that conformers may be worse than the best
 
 
 def place(templates, species, molecules, sites, projector, rng):
-    """Random conformers whose sites are exactly where they should be.
+    """Conformers of the reference whose sites are exactly where they should be.
 
-    Each molecule takes its shape from a random molecule of its own species in a random template
-    frame, turned by a proper rotation uniform over SO(3), and with several sites then by the one
-    that brings these nearest to where they should be (:func:`turned_onto`).
+    Each molecule takes its shape from a molecule of its own species in a template frame. With one
+    site any shape serves, turned by a rotation uniform over SO(3). With several, those are
+    considered whose sites have the most similar distances from one another; each is turned by the
+    proper rotation that brings its sites nearest to the wanted ones, and one is drawn with
+    probability exp(-rms^2 / 2 s^2), s = :data:`SOFTNESS`. The rest is the least mass-weighted
+    displacement. Nothing is ever mirrored.
 
     Parameters
     ----------
     templates : ndarray, shape (n_templates, n_atoms, 3)
         Atomistic configurations with whole molecules, nm.
     species : sequence of hashable
-        Per molecule; molecules of one species list their atoms in one order.
+        Per molecule; molecules of one species list their atoms and sites in one order.
     molecules : sequence of ndarray
         Atom indices of each molecule.
     sites : ndarray, shape (n_sites, 3)
-        Target positions, nm.
-    projector : Projector
+        Target positions, nm, those of a molecule next to one another.
+    projector : remcg.backmap.linear.Projector
     rng : numpy.random.Generator
 
     Returns
@@ -94,20 +37,16 @@ def place(templates, species, molecules, sites, projector, rng):
     ndarray, shape (n_atoms, 3), nm
     """
     positions, rows = np.zeros(templates.shape[1:]), _sites_of(molecules, projector)
-    for kind in dict.fromkeys(species):
-        chosen = [k for k, name in enumerate(species) if name == kind]
+    operator = projector.operator.tocsr()
+    members = {}
+    for k, name in enumerate(species):
+        members.setdefault((name, len(molecules[k]), len(rows[k])), []).append(k)
+    for chosen in members.values():
         atoms = np.array([molecules[k] for k in chosen])
-        frame = rng.integers(len(templates), size=len(atoms))
-        donor = rng.integers(len(atoms), size=len(atoms))
-        shapes = templates[frame[:, None], atoms[donor]]
-        shapes = shapes - shapes.mean(axis=1, keepdims=True)
-        turns = Rotation.random(len(atoms), rng).as_matrix()
-        shapes = np.einsum("mij,maj->mai", turns, shapes)
+        weights = operator[rows[chosen[0]]][:, atoms[0]].toarray()
         wanted = sites[np.array([rows[k] for k in chosen])]
-        if wanted.shape[1] > 1:
-            weights = projector.operator.tocsr()[rows[chosen[0]]][:, atoms[0]].toarray()
-            shapes = turned_onto(shapes, weights, wanted)
-        positions[atoms] = shapes
+        pool = _pool(templates, atoms, rng)
+        positions[atoms] = _shapes(pool, weights, wanted, rng)
     return projector.project(_at_sites(positions, molecules, sites, projector), sites)
 
 
@@ -123,11 +62,58 @@ def turned_onto(shapes, weights, wanted):
         Of the atoms in the sites of a molecule.
     wanted : ndarray, shape (n_molecules, n_sites, 3)
     """
-    found = np.einsum("sa,mad->msd", weights, shapes)
-    found, wanted = (x - x.mean(axis=1, keepdims=True) for x in (found, wanted))
-    u, _, vt = np.linalg.svd(np.einsum("msi,msj->mij", wanted, found))
-    u[..., -1] *= np.linalg.det(u @ vt)[:, None]
-    return np.einsum("mij,maj->mai", u @ vt, shapes)
+    turns, _ = _rotations(_centred(weights @ shapes), _centred(wanted))
+    return shapes @ turns.swapaxes(-1, -2)
+
+
+def _pool(templates, atoms, rng):
+    """Random conformers of one species without repetition, centred, (n_pool, n_atoms, 3)."""
+    n = len(templates) * len(atoms)
+    frame, donor = np.divmod(rng.choice(n, min(n, POOL), replace=False), len(atoms))
+    return _centred(templates[frame[:, None], atoms[donor]])
+
+
+def _shapes(pool, weights, wanted, rng):
+    """Shapes (n_molecules, n_atoms, 3) from a pool for the wanted sites."""
+    n_molecules, n_sites, _ = wanted.shape
+    turns = Rotation.random(n_molecules, rng).as_matrix()
+    if n_sites < 2:
+        chosen = rng.integers(len(pool), size=n_molecules)
+        return pool[chosen] @ turns.swapaxes(1, 2)
+    chosen = _agreeing(_centred(weights @ pool), _centred(wanted), rng)
+    return turned_onto(pool[chosen] @ turns.swapaxes(1, 2), weights, wanted)
+
+
+def _agreeing(found, wanted, rng):
+    """For each of the wanted sites (n, n_sites, 3) a member of found (n_pool, n_sites, 3)."""
+    count = min(CANDIDATES, len(found))
+    pairs = np.triu_indices(found.shape[1], 1)
+    tree = cKDTree(_distances(found, pairs))
+    _, near = tree.query(_distances(wanted, pairs), k=np.arange(1, count + 1))
+    _, square = _rotations(found[near], wanted[:, None])
+    excess = (square - square.min(axis=1, keepdims=True)) / (2.0 * SOFTNESS**2)
+    weights = np.cumsum(np.exp(-excess), axis=1)
+    drawn = (rng.random((len(wanted), 1)) * weights[:, -1:] > weights).sum(axis=1)
+    return near[np.arange(len(wanted)), np.minimum(drawn, count - 1)]
+
+
+def _distances(sites, pairs):
+    i, j = pairs
+    return np.linalg.norm(sites[:, i] - sites[:, j], axis=-1)
+
+
+def _rotations(found, wanted):
+    """Proper rotations (..., 3, 3) of found sites onto wanted ones and the mean squares left."""
+    u, s, vt = np.linalg.svd(np.swapaxes(wanted, -1, -2) @ found)
+    sign = np.linalg.det(u @ vt)
+    u[..., -1] *= sign[..., None]
+    overlap = s[..., 0] + s[..., 1] + sign * s[..., 2]
+    square = (found**2).sum(axis=(-1, -2)) + (wanted**2).sum(axis=(-1, -2)) - 2.0 * overlap
+    return u @ vt, np.maximum(square, 0.0) / found.shape[-2]
+
+
+def _centred(points):
+    return points - points.mean(axis=-2, keepdims=True)
 
 
 def _owners(molecules, projector):
@@ -153,29 +139,3 @@ def _at_sites(positions, molecules, sites, projector):
     np.add.at(shift, owner, sites - projector.map(positions))
     np.add.at(count, owner, 1.0)
     return positions + (shift / np.maximum(count, 1.0)[:, None])[molecule]
-
-
-def check_shapes(sites, boxes, operator, templates, n_atoms, topology):
-    """Refuse arrays that do not belong together."""
-    if operator.shape[1] != n_atoms or templates.shape[1] != n_atoms:
-        raise InputError(
-            f"backmap: {topology} has {n_atoms} atoms, but the mapping was built for "
-            f"{operator.shape[1]} and the template frames have {templates.shape[1]}; give the "
-            "topology that the reference trajectories were written with."
-        )
-    if sites.shape[1] != operator.shape[0] or len(boxes) != len(sites):
-        raise InputError(
-            f"backmap: the coarse-grained frames have {sites.shape[1]} sites and {len(boxes)} boxes"
-            f" for {len(sites)} frames, but the mapping of {topology} makes {operator.shape[0]} "
-            "sites; predict and map the same system."
-        )
-    if np.ndim(boxes) != 2:
-        raise InputError(
-            "backmap: the coarse-grained frames are in skew boxes, but this version knows only "
-            "boxes with right angles; set backmap.frames: 0"
-        )
-    if not (np.isfinite(sites).all() and np.isfinite(boxes).all() and (boxes > 0).all()):
-        raise InputError(
-            "backmap: the coarse-grained frames contain coordinates or boxes that are not finite; "
-            "the prediction they come from has blown up, look at its log."
-        )

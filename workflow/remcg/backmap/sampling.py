@@ -2,9 +2,9 @@
 
 import numpy as np
 import openmm
-from openmm import app, unit
+from openmm import unit
 
-from remcg.errors import InputError
+from remcg.backmap.atoms import build_system
 
 TIMESTEP = 0.002  # ps
 FRICTION = 20.0  # 1/ps: random orientations release much heat, which has to go quickly
@@ -109,40 +109,6 @@ class Sampler:
         self.context.setPositions(positions)
         state = self.context.getState(getEnergy=True, groups=~(1 << RESTRAINED))
         return state.getPotentialEnergy()._value
-
-
-def build_system(topology, force_field, cutoff):
-    """OpenMM system as the reference runs use it; errors of the user are named.
-
-    Without a cut-off (None) the atoms are in vacuum, or in what the force field has as solvent.
-    """
-    files = [str(name) for name in force_field]
-    if not files:
-        raise InputError(
-            "system.force_field is empty, but atoms need one; list the OpenMM XML files of"
-            " the force field that made the reference, for instance [spce.xml]."
-        )
-    try:
-        field = app.ForceField(*files)
-    except Exception as error:
-        raise InputError(
-            f"OpenMM cannot read the force field {files}: {error}. Give files that "
-            "come with OpenMM (spce.xml, amber14-all.xml) or paths of your own XML files."
-        ) from error
-    try:
-        return field.createSystem(
-            topology,
-            nonbondedMethod=app.NoCutoff if cutoff is None else app.PME,
-            nonbondedCutoff=(cutoff or 1.0) * unit.nanometer,
-            constraints=app.HBonds,
-            rigidWater=True,
-            removeCMMotion=False,
-        )
-    except Exception as error:
-        raise InputError(
-            f"the force field {files} does not fit the topology: {error}. Check that "
-            "residue and atom names agree and that the topology has bonds (CONECT records)."
-        ) from error
 
 
 def _restraint(operator, stiffness):

@@ -7,6 +7,7 @@ import numpy as np
 
 from remcg.bonded import groups_of
 from remcg.boxes import heights, many
+from remcg.errors import InputError
 from remcg.mapping.coverage import check_cutoff, check_residues, check_terms
 from remcg.mapping.rules import read_mapping
 from remcg.mapping.sites import sites_of
@@ -36,9 +37,9 @@ def check_campaign(campaign, report=print):
     report(f"{header}{'half/nm':>9}  file")
     for state in campaign.states:
         _check_state(campaign, state, *mapped[campaign.topology(state.id)], r_cut, report)
-    if campaign.system.force_field and campaign.backmap.frames:
+    if campaign.is_backmapped and campaign.system.force_field:
         for topology, _ in mapped.values():
-            _check_force_field(campaign, topology, r_cut)
+            _check_force_field(campaign, topology)
     return len(campaign.states)
 
 
@@ -129,6 +130,7 @@ def _check_state(campaign, state, topology, unwrap, r_cut, report):
         unwrap(chunk, state.id)
         firsts.append(chunk)
     box = firsts[0].boxes[0]
+    _check_backmap_cutoff(campaign, box, state)
     half = 0.5 * (box if box.ndim == 1 else heights(box)).min()
     pressure = "NVT" if state.pressure is None else f"{state.pressure:g}"
     edges = " x ".join(f"{edge:.4f}" for edge in np.linalg.norm(many(box[None])[0], axis=1))
@@ -140,11 +142,25 @@ def _check_state(campaign, state, topology, unwrap, r_cut, report):
     )
 
 
-def _check_force_field(campaign, topology, r_cut):
+def _check_force_field(campaign, topology):
     """Backmapping comes last and must not be the first to find a fault."""
-    from remcg.backmap.sampling import build_system
+    from remcg.backmap.atoms import build_system
 
-    atoms = topology.to_openmm()
-    edge = 4.0 * r_cut  # any box: only whether the force field knows the molecules matters
-    atoms.setUnitCellDimensions((edge, edge, edge))
-    build_system(atoms, campaign.system.force_field, r_cut)
+    atoms, cutoff = topology.to_openmm(), campaign.backmap_cutoff
+    if cutoff is not None:
+        edge = 4.0 * cutoff  # any box: only whether the force field knows the molecules matters
+        atoms.setUnitCellDimensions((edge, edge, edge))
+    build_system(atoms, campaign.system.force_field, cutoff)
+
+
+def _check_backmap_cutoff(campaign, box, state):
+    """The cut-off of the force field must fit in the box of its reference."""
+    cutoff, least = campaign.backmap_cutoff, np.diag(many(box[None])[0]).min()
+    if not (campaign.is_backmapped and campaign.system.force_field) or cutoff is None:
+        return
+    if 2.0 * cutoff > least:
+        raise InputError(
+            f"{state.id}: backmapping with a cut-off of {cutoff:g} nm needs boxes at least"
+            f" {2 * cutoff:g} nm wide, but this one has {least:.4g} nm; set backmap.cutoff to"
+            f" {0.49 * least:.2f} or less"
+        )

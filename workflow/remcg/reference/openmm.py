@@ -10,7 +10,7 @@ import openmm
 from mdtraj.formats import XTCTrajectoryFile
 from openmm import app, unit
 
-from remcg.backmap.sampling import build_system
+from remcg.backmap.atoms import build_system
 from remcg.errors import InputError
 from remcg.io import replacing
 from remcg.trajectory import LOG_COLUMNS

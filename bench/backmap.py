@@ -1,0 +1,239 @@
+"""Backmapping beside plain restrained dynamics: placement, energy gap at equal time, time per draw.
+
+make bench NAME=backmap ARGS="--only placement-hexane"
+"""
+
+import platform
+import sys
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import mdtraj
+import numpy as np
+from benchtools import cases, table
+from benchtools.restrained import HOT, STAGES, Restrained
+from benchtools.timing import FULL, Stopwatch
+from scipy.sparse import block_diag, csr_matrix
+
+from remcg import mapping
+from remcg.backmap.atoms import Atoms
+from remcg.backmap.constraints import Constraints
+from remcg.backmap.linear import Projector
+from remcg.backmap.placement import place
+from remcg.backmap.posterior import Protocol, System, draw, two_sided
+from remcg.backmap.turns import Turns
+from remcg.config import ROOT
+from remcg.mapping import Unwrapper
+from remcg.trajectory import read_frames
+
+NAME = "backmap"
+WATER = ROOT / "resources" / "spce"
+MAPPING = ROOT / "config" / "mappings" / "water-1site.yaml"
+FORCE_FIELD = ["spce.xml"]
+FRAME, N_TEMPLATES, CUTOFF = 300, 20, 0.9  # number, number, nm
+HEXANES, CARBONS = 150, 6
+WANTED_RATE, WANTED_RATIO = 500.0, 2.0  # molecules/s; gap of the peer over ours
+OTHERS = ("mstool", "cg2at")
+
+
+@cache
+def water(state):
+    """Frames of a state: topology, mapping, positions (n, n_atoms, 3), boxes; the last is used."""
+    topology = mdtraj.load_topology(str(WATER / "topology.pdb"))
+    mapped = mapping.build_sites(topology, mapping.read_mapping(MAPPING))
+    unwrap, positions, boxes = Unwrapper(topology, mapped.atoms), [], []
+    for chunk in read_frames([WATER / f"{state}.xtc"], topology, state):
+        positions.append(unwrap(chunk, state))
+        boxes.append(chunk.boxes)
+        if sum(map(len, boxes)) > FRAME:
+            break
+    positions, boxes = np.concatenate(positions), np.concatenate(boxes)
+    chosen = np.linspace(0, FRAME, N_TEMPLATES).astype(int)
+    return topology, mapped, positions[chosen], boxes[chosen]
+
+
+def chains(n, n_frames, rng):
+    """All-atom hexanes with random torsions, (n_frames, 20 n, 3) nm, and the mapping."""
+    frames = np.array([[_hexane(rng) for _ in range(n)] for _ in range(n_frames)])
+    weights = np.zeros((3, 20))
+    for site, carbons in enumerate(((0, 1), (2, 3), (4, 5))):
+        for carbon in carbons:
+            weights[site, carbon] = 12.011
+            weights[site, CARBONS + _hydrogens(carbon)] = 1.008
+    weights /= weights.sum(axis=1, keepdims=True)
+    return frames.reshape(n_frames, -1, 3), csr_matrix(block_diag([weights] * n))
+
+
+def _hydrogens(carbon):
+    counts = np.array([3, 2, 2, 2, 2, 3])
+    first = counts[:carbon].sum()
+    return np.arange(first, first + counts[carbon])
+
+
+def _hexane(rng):
+    """Carbons with random torsions, then hydrogens at 0.109 nm of their carbon; shapes suffice."""
+    x = [np.zeros(3), np.array([0.153, 0, 0]), np.array([0.204, 0.144, 0])]
+    for torsion in rng.choice([np.pi, 1.1, -1.1], 3) + 0.2 * rng.standard_normal(3):
+        u, v = x[-2] - x[-3], x[-1] - x[-2]
+        axis = v / np.linalg.norm(v)
+        side = np.cross(axis, np.cross(u, axis))
+        side /= np.linalg.norm(side)
+        up = np.cross(axis, side)
+        sideways = -np.cos(torsion) * side + np.sin(torsion) * up
+        x.append(x[-1] + 0.153 * (0.33 * axis + 0.94 * sideways))
+    hydrogens = []
+    for carbon, place_ in enumerate(x):
+        for _ in _hydrogens(carbon):
+            arm = rng.standard_normal(3)
+            hydrogens.append(place_ + 0.109 * arm / np.linalg.norm(arm))
+    return np.array([*x, *hydrogens])
+
+
+def _rate(case, templates, species, molecules, sites, projector, pace):
+    """Row of molecules placed per second of CPU."""
+    rng = np.random.default_rng(1)
+    found = place(templates, species, molecules, sites, projector, rng)
+    assert np.abs(projector.map(found) - sites).max() < 1e-9
+    watch, calls = Stopwatch(), 0
+    while watch.cpu < pace.seconds or calls < 1:
+        place(templates, species, molecules, sites, projector, rng)
+        calls += 1
+    rate = watch.timing(calls * len(molecules)).rate
+    name = "what is wanted"
+    return table.row(case, rate, WANTED_RATE, name, "molecules/s", rate / WANTED_RATE, ">=", 1.0)
+
+
+def placement_hexane(pace):
+    """Conformers of three sites, chosen among 20 frames."""
+    rng = np.random.default_rng(2)
+    templates, operator = chains(HEXANES, N_TEMPLATES if pace is FULL else 2, rng)
+    sites = operator @ chains(HEXANES, 1, rng)[0][0]
+    masses = np.tile([12.011] * CARBONS + [1.008] * 14, HEXANES)
+    molecules = list(np.arange(len(masses)).reshape(HEXANES, -1))
+    arguments = ["HEX"] * HEXANES, molecules, sites, Projector(operator, masses)
+    case = f"templates and projection, {HEXANES} hexanes of 20 atoms and three sites"
+    return [_rate(case, templates, *arguments, pace)], {}
+
+
+def placement_water(pace):
+    """Waters of one site."""
+    _, mapped, positions, _ = water("T280")
+    sites = mapped.matrix @ positions[-1]
+    projector = Projector(mapped.matrix, mapped.atom_masses)
+    arguments = ["HOH"] * len(mapped.atoms), mapped.atoms, sites, projector
+    case = f"templates and projection, {len(mapped.atoms)} waters of one site"
+    return [_rate(case, positions[:-1], *arguments, pace)], {}
+
+
+def _system(topology, mapped, templates, boxes):
+    atoms = Atoms(topology, FORCE_FIELD, boxes, CUTOFF)
+    operator, molecules = atoms.fold(mapped.matrix), mapped.atoms
+    constraints = Constraints(operator, atoms.masses, atoms.rigid, atoms.rigid_lengths)
+    projector, species = Projector(operator, atoms.masses), ["HOH"] * len(molecules)
+
+    def put(sites, rng):
+        placed = place(templates, species, molecules, sites, projector, rng)
+        return constraints.project(placed, sites)
+
+    turns = Turns(atoms, operator, molecules, cutoff=CUTOFF)
+    return System(atoms, constraints, turns, put, len(molecules))
+
+
+def _restrained(system, topology, mapped, sites, box, temperature, seconds, rng):
+    """Energy (kJ/mol) over exact sites after so many CPU seconds, and the steps of that time."""
+    openmm_topology = topology.to_openmm()
+    openmm_topology.setPeriodicBoxVectors(np.diag(box))
+    arguments = mapped.matrix, sites, temperature, CUTOFF
+    peer = Restrained(openmm_topology, FORCE_FIELD, *arguments, int(rng.integers(1, 2**31)))
+    start, watch, steps = system.place(sites, rng), Stopwatch(), 0
+    peer.start(start)
+    energies, hot = [], max(HOT, temperature)
+    while watch.cpu < seconds:
+        done = min(watch.cpu / (0.5 * seconds), 1.0)  # the first half cools
+        stage = np.ceil(done * STAGES) / STAGES
+        peer.run(20, hot * (temperature / hot) ** stage)
+        steps += 20
+        if watch.cpu > 0.9 * seconds:
+            energies.append(
+                system.atoms.energy(system.constraints.project(peer.positions(), sites))
+            )
+    last = system.atoms.energy(system.constraints.project(peer.positions(), sites))
+    return float(np.mean([*energies, last])), steps
+
+
+def _gap(state, pace):
+    """Rows of the gap at equal time and of the time per draw, of a mapped reference frame."""
+    temperature = float(state[1:])
+    topology, mapped, positions, boxes = water(state)
+    system = _system(topology, mapped, positions[:-1], boxes)
+    own, box, n = positions[-1], boxes[-1], len(mapped.atoms)
+    sites, rng = mapped.matrix @ own, np.random.default_rng(3)
+    protocol = Protocol(draws=1) if pace is FULL else Protocol(draws=1, sweeps=3, steps=40)
+    draw(system, sites, box, temperature, rng, Protocol(draws=1, sweeps=1, steps=20))  # compiles
+    watch = Stopwatch()
+    drawn = draw(system, sites, box, temperature, rng, protocol)
+    seconds = watch.cpu
+    side = two_sided(system, drawn, own, sites, box, temperature, rng, protocol)
+    energy, steps = _restrained(system, topology, mapped, sites, box, temperature, seconds, rng)
+    theirs = energy / n - side.own_energy
+    peer = f"OpenMM {version('openmm')}, restrained dynamics"
+    case = f"{n} SPC/E waters, {temperature:g} K, sites of a reference frame: "
+    details = {
+        "core_seconds": seconds,
+        "peer_steps": steps,
+        "gap_kJ_mol": side.gap,
+        "gap_se": side.se,
+        "peer_gap_kJ_mol": theirs,
+        "verdict": side.verdict,
+        "n_eff": drawn.n_eff,
+        "inefficiency_ps": drawn.inefficiency,
+    }
+    what = f"energy above that of own atoms after {seconds:.0f} s of a core"
+    rows = [
+        table.row(
+            case + what, side.gap, theirs, peer, "kJ/mol", theirs / side.gap, ">=", WANTED_RATIO
+        ),
+        table.row(
+            case + "time per independent draw",
+            seconds / drawn.n_eff,
+            300.0,
+            "what is wanted",
+            "s",
+            seconds / drawn.n_eff / 300.0,
+            "<=",
+            1.0,
+        ),
+    ]
+    return rows, details
+
+
+def gap_280(pace):
+    return _gap("T280", pace)
+
+
+def gap_340(pace):
+    return _gap("T340", pace)
+
+
+CASES = {
+    "placement-water": placement_water,
+    "placement-hexane": placement_hexane,
+    "gap-280": gap_280,
+    "gap-340": gap_340,
+}
+
+
+def _versions():
+    names = ("mdtraj", "numba", "numpy", "openmm")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
+
+
+def main(argv=None):
+    missing = [name for name in OTHERS if find_spec(name) is None]
+    print(f"not installed, so not compared with: {', '.join(missing) or 'none'}")
+    return cases.main(NAME, __doc__.split("\n")[0], CASES, _versions, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""Chains of a frame draw from the posterior, and say so only where two sides agree."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.sparse import block_diag, csr_matrix
+
+from remcg.backmap.constraints import Constraints
+from remcg.backmap.posterior import Agreement, Chain, Draws, Protocol, System, draw, two_sided
+from remcg.backmap.turns import COULOMB, Turns
+from remcg.units import KB
+
+T = 300.0
+KT = KB * T
+
+
+class Toy:
+    """Atoms whose energy and forces are a function; there are no virtual sites."""
+
+    def __init__(self, masses, potential, nonbonded=None):
+        self.masses, self.potential, self.parameters = (
+            np.asarray(masses, float),
+            potential,
+            nonbonded,
+        )
+
+    def set_box(self, box):
+        self.box = box
+
+    def nonbonded(self):
+        return self.parameters
+
+    def with_virtual_sites(self, x):
+        return np.array(x)
+
+    def energy(self, x):
+        return self.potential(x)[0]
+
+    def forces(self, x):
+        return self.potential(x)[1]
+
+    def energy_and_forces(self, x):
+        return self.potential(x)
+
+
+def two_basins(r):
+    """Energies and slopes of a distance: wells at 0.6 and 1.2 nm, the near one 1.5 kT deeper."""
+    a, depth, tilt = 0.3, 3.0 * KT, 1.5 * KT / 0.6
+    u = (r - 0.9) / a
+    return depth * (u**2 - 1) ** 2 + tilt * r, depth * 4 * u * (u**2 - 1) / a + tilt
+
+
+def dimers(n, curve=two_basins, spread=0.6):
+    """A system of n dimers over their centres, always placed at the distance ``spread``."""
+
+    def potential(x):
+        arms = x[1::2] - x[::2]
+        r = np.linalg.norm(arms, axis=1)
+        energies, slopes = curve(r)
+        forces = np.empty_like(x)
+        forces[::2] = (slopes / r)[:, None] * arms
+        forces[1::2] = -forces[::2]
+        return energies.sum(), forces
+
+    def place(sites, rng):
+        arms = rng.standard_normal((n, 3))
+        arms *= 0.5 * spread / np.linalg.norm(arms, axis=1, keepdims=True)
+        return np.stack([sites - arms, sites + arms], axis=1).reshape(-1, 3)
+
+    atoms = Toy(np.full(2 * n, 2.0), potential)
+    operator = csr_matrix(block_diag([[[0.5, 0.5]]] * n))
+    return System(atoms, Constraints(operator, atoms.masses, [], []), None, place, n)
+
+
+def weight_of_far_basin():
+    r = np.linspace(1e-3, 2.5, 20001)
+    p = r**2 * np.exp(-two_basins(r)[0] / KT)
+    return p[r > 0.9].sum() / p.sum()
+
+
+PROTOCOL = Protocol(draws=6, starts=2, sweeps=0, steps=1000, hot=600.0)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    system, sites = dimers(400), np.random.default_rng(1).uniform(0, 5, (400, 3))
+    return system, sites, draw(system, sites, None, T, np.random.default_rng(2), PROTOCOL)
+
+
+def distances(x):
+    return np.linalg.norm(x[:, 1::2] - x[:, ::2], axis=2)
+
+
+def test_both_conformers_are_visited_with_their_weights(drawn):
+    """The most probable one is near, most of the probability is not; within 4 SE of 400 dimers."""
+    _, _, draws = drawn
+    found = (distances(draws.positions) > 0.9).mean(axis=0)
+    expected = weight_of_far_basin()
+    r = np.linspace(0.3, 1.6, 2001)
+    assert r[two_basins(r)[0].argmin()] < 0.9
+    assert 0.1 < expected < 0.9
+    assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(len(found))
+
+
+def test_every_draw_is_over_its_sites(drawn):
+    system, sites, draws = drawn
+    assert draws.positions.shape == (6, 800, 3)
+    for x, energy in zip(draws.positions, draws.energies):
+        assert np.abs(system.constraints.operator @ x - sites).max() < 1e-10
+        assert energy == pytest.approx(system.atoms.energy(x), rel=1e-9)
+
+
+def test_draws_of_one_chain_and_of_different_chains_differ(drawn):
+    r = distances(drawn[2].positions)
+    assert all(np.abs(r[i] - r[j]).max() > 0.05 for i in range(6) for j in range(i))
+
+
+def test_two_sides_that_agree_are_called_posterior(drawn):
+    """Own atoms from a long chain at other random numbers."""
+    system, sites, draws = drawn
+    own = draw(system, sites, None, T, np.random.default_rng(5), Protocol(1, 1, 0, 1500)).positions[
+        0
+    ]
+    side = two_sided(system, draws, own, sites, None, T, np.random.default_rng(6), PROTOCOL)
+    assert side.verdict == "posterior"
+    assert abs(side.gap) < 3 * side.se < 0.1 * KT
+    assert side.energy - side.own_energy == pytest.approx(side.gap)
+    assert side.arrays()["is_posterior"]
+
+
+def test_chains_too_short_to_cross_a_barrier_are_called_annealed():
+    """All molecules are put into the upper well; nothing takes them over 30 kT."""
+
+    def steep(r):
+        u = (r - 0.9) / 0.3
+        tilt = 5.0 * KT / 0.6
+        return 30 * KT * (u**2 - 1) ** 2 + tilt * r, 120 * KT * u * (u**2 - 1) / 0.3 + tilt
+
+    wrong, right = dimers(100, steep, spread=1.2), dimers(100, steep, spread=0.6)
+    sites = np.random.default_rng(1).uniform(0, 5, (100, 3))
+    protocol, rng = Protocol(2, 2, 0, 600), np.random.default_rng(2)
+    own = right.place(sites, rng)
+    draws = draw(wrong, sites, None, T, rng, protocol)
+    side = two_sided(wrong, draws, own, sites, None, T, rng, protocol)
+    assert side.verdict == "annealed"
+    assert abs(side.gap / KT - 5.0) < 1.5
+
+
+def test_molecules_of_one_site_are_turned_before_anything_else():
+    """Rigid dipoles beside fixed charges are near their lowest energy with one step of dynamics."""
+    n, q, half = 20, 0.5, 0.05
+    centres = np.arange(n)[:, None] * [3.0, 0, 0]
+    charges = centres + np.array([0, 0, 0.3])
+
+    def potential(x):
+        forces, energy = np.zeros_like(x), 0.0
+        for k, sign in ((0, -1), (1, 1)):
+            d = x[k : 2 * n : 2] - x[2 * n :]
+            r = np.linalg.norm(d, axis=1, keepdims=True)
+            energy += COULOMB * sign * q * (1 / r).sum()
+            forces[k : 2 * n : 2] = COULOMB * sign * q * d / r**3
+        return energy, forces
+
+    values = [np.tile([-q, q], n), np.full(2 * n, 0.1), np.zeros(2 * n)]
+    extra = [np.ones(n), np.full(n, 0.1), np.zeros(n)]
+    charge, sigma, epsilon = (np.concatenate(pair) for pair in zip(values, extra))
+    nonbonded = SimpleNamespace(charges=charge, sigma=sigma, epsilon=epsilon)
+    atoms = Toy(np.full(3 * n, 10.0), potential, nonbonded)
+    operator = csr_matrix(block_diag([[[0.5, 0.5]]] * n + [[[1.0]]] * n))
+    pairs = np.arange(2 * n).reshape(n, 2)
+    molecules = [*pairs, *(2 * n + np.arange(n))[:, None]]
+    arms = np.tile([[0, 0, -half], [0, 0, half]], (n, 1))
+    wrong = np.concatenate([np.repeat(centres, 2, axis=0) + arms, charges])  # + towards +
+    constraints = Constraints(operator, atoms.masses, pairs, np.full(n, 2 * half))
+    system = System(
+        atoms, constraints, Turns(atoms, operator, molecules), lambda sites, rng: wrong.copy(), n
+    )
+    sites = np.concatenate([centres, charges])
+    protocol = Protocol(1, 1, 100, 2, interval=1)
+    draws = draw(system, sites, None, T, np.random.default_rng(3), protocol)
+    best = -COULOMB * q * (1 / (0.3 - half) - 1 / (0.3 + half))
+    assert potential(wrong)[0] / n == pytest.approx(-best)
+    assert draws.energies[0] / n < 0.85 * best
+
+
+def test_a_seed_fixes_the_draws():
+    system, sites = dimers(5), np.zeros((5, 3))
+    short = Protocol(2, 2, 0, 40)
+    a, b, c = (
+        draw(system, sites, None, T, np.random.default_rng(seed), short).positions
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_draws_count_as_independent_only_as_far_as_their_chain_is():
+    x = np.zeros((3, 2, 3))
+    series = np.zeros(10)
+    slow, fast = (Chain(x, np.zeros(3), series, 2, n) for n in (1.5, 40.0))
+    assert Draws([slow, fast], 0.1).n_eff == 4.5
+    assert Draws([slow], 0.1).discarded == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(0.29, "posterior"), (-0.31, "annealed")])
+def test_the_verdict_is_at_three_standard_errors(gap, verdict):
+    assert Agreement(gap, 0.0, gap, 0.1).verdict == verdict

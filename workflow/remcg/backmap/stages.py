@@ -1,0 +1,169 @@
+"""Backmapping of one state of a campaign: its prediction, or its own mapped reference."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from remcg import backmap
+from remcg.backmap import validation
+from remcg.backmap.frames import evenly_spaced, read_reference
+from remcg.boxes import many
+from remcg.io import read_h5, write_json
+from remcg.mapping import sites_of
+from remcg.streams import derived_seed
+from remcg.trajectory import Selection
+
+FEWEST_TEMPLATES, MOST_TEMPLATES = 50, 200
+TEMPLATE_ATOMS = 200_000  # in all templates, about
+FEWEST_COMPARED = 20  # reference frames
+
+
+class State:
+    """One state of a campaign with what its backmapping reads.
+
+    Parameters
+    ----------
+    campaign : remcg.config.Campaign
+    name : str
+        Id of the state.
+    template_name : str
+        Id of the state that conformers come from.
+    template_map, reference_map : path
+        ``map/<state>.h5`` of both, for the number of their frames.
+    """
+
+    def __init__(self, campaign, name, template_name, template_map, reference_map):
+        self.campaign, self.state = campaign, campaign.state(name)
+        self.topology, self.mapped = sites_of(campaign.topology(name), campaign.system.mapping)
+        self.in_vacuum = campaign.backmap_cutoff is None
+        self.n_frames = _length(reference_map)
+        wanted = np.clip(TEMPLATE_ATOMS // self.topology.n_atoms, FEWEST_TEMPLATES, MOST_TEMPLATES)
+        chosen = evenly_spaced(_length(template_map), int(wanted))
+        self.templates = self._read(campaign.state(template_name), chosen)
+
+    def _read(self, state, chosen):
+        arguments = state.trajectory, self.topology, self.mapped.atoms, state.id, chosen
+        return read_reference(*arguments, Selection.of(state), self.in_vacuum)
+
+    def reference(self, chosen):
+        """Frames of the state's own reference with these numbers."""
+        return self._read(self.state, chosen)
+
+    def run(self, source, frames, boxes, folder, starts=None, progress=print):
+        """:func:`remcg.backmap.backmap` with the campaign's settings."""
+        chosen = self.campaign.backmap
+        settings = backmap.Settings(
+            chosen.method, chosen.draws, chosen.steps, chosen.sweeps, self.campaign.backmap_cutoff
+        )
+        key = self.campaign.seed, self.campaign.campaign, "backmap", source, self.state.id
+        return backmap.backmap(
+            frames,
+            boxes,
+            self.topology,
+            self.mapped,
+            self.templates,
+            self.campaign.system.force_field,
+            self.state.temperature,
+            derived_seed(*key),
+            settings,
+            starts=starts,
+            folder=folder,
+            where=self.state.id,
+            progress=progress,
+        )
+
+    def compare(self, result, reference, own=None):
+        """:func:`remcg.backmap.validation.compare` with energies of the same force field."""
+        from remcg.backmap.atoms import Atoms
+
+        boxes = None if self.in_vacuum else _all_boxes(reference, own, result.arrays)
+        cutoff = self.campaign.backmap_cutoff or backmap.CUTOFF
+        atoms = Atoms(self.topology, self.campaign.system.force_field, boxes, cutoff)
+
+        def energy(positions, box):
+            atoms.set_box(box)
+            return atoms.energy(positions)
+
+        rigid = atoms.rigid, atoms.rigid_lengths
+        system = validation.System(self.topology, self.mapped, *rigid, energy)
+        seed = derived_seed(self.campaign.seed, self.campaign.campaign, "compare", self.state.id)
+        rng = np.random.default_rng(seed)
+        return validation.compare(result.arrays, reference, own, system, rng)
+
+
+def predicted(state, prediction, folder, progress=print):
+    """Backmap frames of a prediction.
+
+    Parameters
+    ----------
+    state : State
+    prediction : path
+        ``predict/<state>.h5`` with kept configurations.
+    folder : path
+        Where finished frames are kept for a restart.
+
+    Returns
+    -------
+    (Backmapped, Comparison)
+        The comparison is empty unless draws are from the posterior.
+    """
+    arrays, _ = read_h5(prediction)
+    count = state.campaign.backmap.frames
+    chosen = evenly_spaced(len(arrays["trajectory"]), count)
+    frames = arrays["trajectory"][chosen], arrays["trajectory_box"][chosen]
+    result = state.run("predicted", *frames, folder, progress=progress)
+    if state.campaign.backmap.method != "posterior":
+        return result, validation.EMPTY
+    compared = max(FEWEST_COMPARED, 2 * len(result.arrays["frame"]))
+    reference = state.reference(evenly_spaced(state.n_frames, compared))
+    return result, state.compare(result, reference)
+
+
+def mapped(state, folder, progress=print):
+    """Backmap what the state's own reference is mapped to, and compare with its atoms.
+
+    Parameters
+    ----------
+    state : State
+    folder : path
+        Where finished frames are kept for a restart.
+
+    Returns
+    -------
+    (Backmapped, Comparison)
+    """
+    chosen = state.campaign.backmap
+    compared = max(FEWEST_COMPARED, 2 * chosen.validate * chosen.draws)
+    reference = state.reference(evenly_spaced(state.n_frames, compared))
+    own = reference.take(evenly_spaced(len(reference), chosen.validate))
+    sites = np.array([state.mapped.matrix @ x for x in own.positions])
+    result = state.run("mapped", sites, own.boxes, folder, own, progress)
+    return result, state.compare(result, reference, own)
+
+
+def write(result, comparison, state, atoms, comparison_path, numbers_path, views=True):
+    """Write what one state has: structures, comparison and numbers."""
+    where = atoms, result.arrays, state.topology, state.state.id
+    backmap.write_backmapped(*where, result.start, views)
+    validation.write_comparison(comparison_path, comparison)
+    numbers = backmap.summarise(result) | comparison.numbers
+    lists = {"failures": result.failures, "offending": result.offending}
+    write_json(numbers_path, {**numbers, **lists, "most_clashes": result.most_clashes})
+
+
+def frames_folder(atoms):
+    """Where finished frames of an HDF5 file are kept until it is written: hidden, beside it."""
+    path = Path(atoms)
+    return path.with_name(f".{path.stem}.frames")
+
+
+def _length(map_file):
+    with h5py.File(map_file, "r") as file:
+        return len(file["box"])
+
+
+def _all_boxes(reference, own, arrays):
+    """Boxes of all frames whose energies are computed, as vectors."""
+    parts = [reference.boxes, None if own is None else own.boxes, arrays["box"]]
+    return np.concatenate([many(part) for part in parts if part is not None])

@@ -1,0 +1,827 @@
+r"""Backmapped configurations against reference ones: distributions, RDFs, energies and ranks.
+
+If y is mapped from a reference configuration x, draws x_1, ..., x_L from p(x | y) and x itself are
+exchangeable. So every distribution of the draws is that of the reference, and the rank of a
+coordinate of x among those of the draws is uniform on 0, ..., L (simulation-based calibration;
+Talts et al., arXiv:1804.06788).
+"""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from remcg import bonded
+from remcg.backmap.checks import (
+    bonds_of,
+    close_pairs,
+    neighbours_of,
+    species,
+)
+from remcg.boxes import heights, many
+from remcg.distributions import (
+    BINS_PER_DEVIATION,
+    WIDEST,
+    Distribution,
+    jensen_shannon,
+    noise_floor,
+)
+from remcg.io import read_h5, write_h5, write_text
+from remcg.pairs import rdf, rdf_edges
+
+N_BLOCKS = 10  # of a reference
+VALUES_PER_BIN = 10  # at least, on average
+FEWEST_BINS = 4
+FREE = 1e-4  # part of a gradient that no constraint explains
+STEP = 1e-6  # nm, of finite differences
+STEREO_DEPTH = 12  # bonds, as far as atoms of a molecule are told apart
+RDF_RANGE = 0.8  # nm
+PEAK_HALF_WIDTH = 2  # bins of 0.01 nm on either side of a first peak that are averaged
+PEAK_LEAST = 0.5  # g(r) below which a maximum is no peak
+GRID = 1e-3  # nm, to which XTC rounds
+ON_GRID = 1e-3  # of the grid
+PRECISION = 2e-7  # of single-precision numbers
+
+
+@dataclass(frozen=True)
+class Group:
+    """Internal coordinates of one class over all molecules.
+
+    Attributes
+    ----------
+    kind : str
+        bond (nm), angle, dihedral (rad).
+    name : str
+        Names of atoms, "C1-C2"; equivalent atoms have the name of the first of them.
+    atoms : ndarray, shape (n, 2), (n, 3) or (n, 4)
+    """
+
+    kind: str
+    name: str
+    atoms: np.ndarray
+
+    @property
+    def key(self):
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Internal coordinates of a system, by what determines them.
+
+    Attributes
+    ----------
+    free : list of Group
+        What the sites leave free: these have distributions.
+    rigid : list of Group
+        Fixed by rigid bonds alone.
+    mapped : list of Group
+        Fixed by the sites, with rigid bonds.
+    """
+
+    free: list = field(default_factory=list)
+    rigid: list = field(default_factory=list)
+    mapped: list = field(default_factory=list)
+
+
+def coordinates_of(topology, molecules, operator, rigid, positions):
+    """Bonds, angles and dihedrals by class, sorted by what determines them.
+
+    Atoms are equivalent when they have the same name in residues of the same name, or when the bond
+    graph of their molecule does not tell them apart. Of the dihedrals about one bond those with the
+    heaviest ends are taken. A coordinate is fixed where its gradient is a combination of those of
+    the sites and rigid bonds.
+
+    Parameters
+    ----------
+    topology : mdtraj.Topology
+        With bonds.
+    molecules : sequence of ndarray
+        Atom indices.
+    operator : sparse matrix, shape (n_sites, n_atoms)
+    rigid : array_like of int, shape (n_rigid, 2)
+        Pairs of atoms at fixed distances.
+    positions : ndarray, shape (n_atoms, 3)
+        A typical configuration with whole molecules, nm.
+
+    Returns
+    -------
+    Coordinates
+    """
+    copies = {}
+    for atoms in molecules:
+        copies.setdefault(species(topology, atoms), []).append(np.asarray(atoms, int))
+    elements = [atom.element.symbol if atom.element else "VS" for atom in topology.atoms]
+    neighbours = neighbours_of(elements, bonds_of(topology))
+    classes = _atom_classes(topology, list(copies.values()), elements, neighbours)
+    rows, found = operator.tocsr(), {}
+    for of_kind in copies.values():
+        first = of_kind[0]
+        shift = np.array(of_kind) - first
+        local = {int(atom): k for k, atom in enumerate(first)}
+        constraints = _constraint_gradients(first, rows, rigid, positions)
+        for kind, group in _members(first, neighbours, elements, classes).items():
+            for name, atoms in group.items():
+                place = np.array([[local[a] for a in row] for row in atoms])
+                copied = first[place][None] + shift[:, place]
+                verdict = _what_fixes(positions, atoms, first, constraints)
+                found.setdefault((verdict, kind, name), []).append(
+                    copied.reshape(-1, place.shape[1])
+                )
+    result = Coordinates()
+    for (verdict, kind, name), atoms in found.items():
+        getattr(result, verdict).append(Group(kind, name, np.concatenate(atoms)))
+    return result
+
+
+def _atom_classes(topology, copies, elements, neighbours):
+    """Name of the class of each atom: that of the first atom which is equivalent to it."""
+    own = [(atom.residue.name, atom.name) for atom in topology.atoms]
+    joined = {}
+
+    def root(name):
+        while joined.get(name, name) != name:
+            name = joined[name]
+        return name
+
+    for of_kind in copies:
+        labels, first = _colours(of_kind[0], elements, neighbours), {}
+        for atom in map(int, of_kind[0]):
+            earlier, name = root(first.setdefault(labels[atom], own[atom])), root(own[atom])
+            if earlier != name:
+                joined[name] = earlier
+    several = len({residue for residue, _ in own}) > 1
+    return [f"{residue}:{name}" if several else name for residue, name in map(root, own)]
+
+
+def _colours(atoms, elements, neighbours):
+    """Colour refinement: a label per atom that the bond graph alone determines."""
+    labels = {int(a): elements[a] for a in atoms}
+    for _ in range(STEREO_DEPTH):
+        described = {
+            a: (labels[a], tuple(sorted(labels[b] for b in neighbours[a]))) for a in labels
+        }
+        order = {text: f"{k:05d}" for k, text in enumerate(sorted(set(described.values())))}
+        refined = {a: order[described[a]] for a in labels}
+        if len(order) == len(set(labels.values())):
+            break
+        labels = refined
+    return labels
+
+
+def _members(atoms, neighbours, elements, classes):
+    """Bonds, angles and dihedrals of one molecule: {kind: {name: [atoms, ...]}}."""
+    found = {"bond": {}, "angle": {}, "dihedral": {}}
+
+    def add(kind, row):
+        forward, backward = (tuple(classes[a] for a in way) for way in (row, row[::-1]))
+        name, row = (forward, row) if forward <= backward else (backward, row[::-1])
+        found[kind].setdefault("-".join(name), []).append(row)
+
+    real = {int(a) for a in atoms if elements[a] not in ("VS", "")}
+    bonded_to = {a: [b for b in neighbours[a] if b in real] for a in real}
+    for a in sorted(real):
+        for b in bonded_to[a]:
+            if a < b:
+                add("bond", (a, b))
+                for row in _heaviest(a, b, bonded_to, elements):
+                    add("dihedral", row)
+        ends = bonded_to[a]
+        for i, b in enumerate(ends):
+            for c in ends[i + 1 :]:
+                add("angle", (b, a, c))
+    return found
+
+
+def _heaviest(a, b, bonded_to, elements):
+    """Dihedrals about a bond whose ends are heavy, as far as there are such."""
+
+    def ends(atom, other):
+        found = [c for c in bonded_to[atom] if c != other]
+        heavy = [c for c in found if elements[c] not in ("H", "D")]
+        return heavy or found
+
+    return [(c, a, b, d) for c in ends(a, b) for d in ends(b, a) if c != d]
+
+
+def _constraint_gradients(atoms, operator, rigid, positions):
+    """Rows of (rigid bonds, sites) in the 3n coordinates of one molecule."""
+    local = {int(a): k for k, a in enumerate(atoms)}
+    n = len(atoms)
+    bonds = []
+    for a, b in np.asarray(rigid, int).reshape(-1, 2).tolist():
+        if a in local and b in local:
+            row = np.zeros((n, 3))
+            row[local[a]] = positions[a] - positions[b]
+            row[local[b]] = -row[local[a]]
+            bonds.append(row.ravel() / np.linalg.norm(row))
+    weights = operator[:, atoms].toarray()
+    weights = weights[np.abs(weights).sum(axis=1) > 0]
+    sites = np.kron(weights, np.eye(3))
+    return np.array(bonds).reshape(-1, 3 * n), sites
+
+
+def _what_fixes(positions, rows, atoms, constraints):
+    """free, rigid or mapped, for coordinates of a class in one molecule."""
+    rigid, sites = constraints
+    both = np.concatenate([rigid, sites])
+    local = {int(a): k for k, a in enumerate(atoms)}
+    verdicts = set()
+    for row in rows:
+        gradient = np.zeros((len(atoms), 3))
+        gradient[[local[a] for a in row]] = _gradient(positions[list(row)])
+        g = gradient.ravel()
+        if _outside(g, both) > FREE:
+            return "free"
+        verdicts.add("rigid" if _outside(g, rigid) <= FREE else "mapped")
+    return "rigid" if verdicts == {"rigid"} else "mapped"
+
+
+def _gradient(points):
+    """Gradient of a bond, angle or dihedral of 2, 3 or 4 points, by central differences."""
+    row = np.arange(len(points))[None]
+    moved = points + STEP * np.concatenate([np.eye(points.size), -np.eye(points.size)]).reshape(
+        -1, *points.shape
+    )
+    values = bonded.coordinates(moved, row)[:, 0]
+    change = values[: points.size] - values[points.size :]
+    change = (change + np.pi) % (2 * np.pi) - np.pi
+    return (change / (2 * STEP)).reshape(points.shape)
+
+
+def _outside(vector, rows):
+    """Part of a vector's length that is outside the span of the rows."""
+    length = np.linalg.norm(vector)
+    if length == 0.0 or not len(rows):
+        return 1.0
+    fitted = rows.T @ np.linalg.lstsq(rows.T, vector, rcond=1e-10)[0]
+    return float(np.linalg.norm(vector - fitted) / length)
+
+
+def distribution(group, reference, model):
+    """A :class:`remcg.distributions.Distribution` of atomistic coordinates.
+
+    Parameters
+    ----------
+    group : Group
+    reference, model : list of ndarray
+        Values of consecutive blocks, of any shape.
+
+    Bins are as wide as a quarter of the reference's standard deviation, or wider where there are
+    few values.
+    """
+    everything = np.concatenate([np.ravel(x) for x in [*reference, *model]])
+    known = np.concatenate([np.ravel(x) for x in reference])
+    low, high = (
+        (-np.pi, np.pi) if group.kind == "dihedral" else (everything.min(), everything.max())
+    )
+    width = min(known.std() / BINS_PER_DEVIATION, WIDEST.get(group.kind, np.inf))
+    most = max(min(sum(map(np.size, model)), known.size // 2) // VALUES_PER_BIN, FEWEST_BINS)
+    span = max(high - low, 1e-9)
+    n_bins = int(np.clip(np.ceil(span / max(width, span / 1000)), FEWEST_BINS, most))
+    edges = np.linspace(low, low + span, n_bins + 1)
+    sides = [np.array([bonded.histogram(x, edges) for x in side]) for side in (reference, model)]
+    return Distribution(group.kind, group.name, edges, *sides)
+
+
+def distributions(groups, reference, model, n_blocks=N_BLOCKS):
+    """Distributions of all groups, by key.
+
+    Parameters
+    ----------
+    groups : list of Group
+    reference, model : ndarray, shape (n_frames, n_atoms, 3)
+        nm, whole molecules.
+    """
+    found = {}
+    for group in groups:
+        sides = [
+            np.array_split(bonded.coordinates(x, group.atoms), min(n_blocks, len(x)))
+            for x in (reference, model)
+        ]
+        found[group.key] = distribution(group, *sides)
+    return found
+
+
+def divergences(found):
+    """{key: (js_bits, noise_floor_js_bits)} of distributions; without a floor 0 for it."""
+    result = {}
+    for key, item in found.items():
+        js = jensen_shannon(item.reference.sum(axis=0), item.model.sum(axis=0))
+        result[key] = js, noise_floor(item.reference) if len(item.reference) > 1 else 0.0
+    return result
+
+
+def ranks(reference, draws, rng):
+    """Ranks of reference values among draws, spread over [0, 1).
+
+    Parameters
+    ----------
+    reference : ndarray, shape (...)
+    draws : ndarray, shape (n_draws, ...)
+    rng : numpy.random.Generator
+        Breaks ties and fills the steps between ranks.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        (rank + u)/(n_draws + 1), u uniform: uniform where reference and draws are exchangeable.
+    """
+    below = (draws < reference).sum(axis=0)
+    ties = (draws == reference).sum(axis=0)
+    rank = below + rng.integers(0, ties + 1)
+    return (rank + rng.random(np.shape(reference))) / (len(draws) + 1)
+
+
+def uniformity(values):
+    """p-value of the Kolmogorov-Smirnov test that values are uniform on [0, 1)."""
+    return float(stats.kstest(np.ravel(values), "uniform").pvalue)
+
+
+def neighbour_axes(positions, sites, box, first, others, site_of):
+    """Cosine between the axis of a molecule and the direction to the nearest other site.
+
+    A coordinate of rigid molecules with one site, which have no internal ones.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n_atoms, 3)
+    sites : ndarray, shape (n_sites, 3)
+    box : ndarray or None
+    first : ndarray of int, shape (n,)
+        Atom where the axis of each molecule begins.
+    others : ndarray of int, shape (n, m)
+        It ends in the middle of these.
+    site_of : ndarray of int, shape (n,)
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    axis = positions[others].mean(axis=1) - positions[first]
+    direction = _to_nearest(sites, box)[site_of]
+    product = (axis * direction).sum(axis=1)
+    return product / (np.linalg.norm(axis, axis=1) * np.linalg.norm(direction, axis=1))
+
+
+def _to_nearest(sites, box):
+    """Vector from each site to the nearest other one, (n_sites, 3) nm."""
+    reach, n = 0.5, len(sites)
+    while True:
+        i, j, shift = close_pairs(sites, sites, reach, box)
+        step = sites[j] + shift - sites[i]
+        length = np.linalg.norm(step, axis=1)
+        other = length > 1e-9
+        if len(np.unique(i[other])) == n or reach > 50.0:
+            break
+        reach *= 2.0
+    result = np.tile([1.0, 0.0, 0.0], (n, 1))
+    order = np.argsort(-length[other], kind="stable")
+    result[i[other][order]] = step[other][order]  # the shortest is written last
+    return result
+
+
+def axes_of(topology, molecules, operator):
+    """Molecules of one site and several atoms, for :func:`neighbour_axes`, by number of atoms.
+
+    Returns
+    -------
+    list of (first, others, site_of)
+        The axis begins at the heaviest atom.
+    """
+    rows = operator.tocsr()
+    of_molecule = np.zeros(topology.n_atoms, int)
+    for k, atoms in enumerate(molecules):
+        of_molecule[atoms] = k
+    sites_of = [[] for _ in molecules]
+    for site, start in enumerate(rows.indptr[:-1]):
+        sites_of[of_molecule[rows.indices[start]]].append(site)
+    groups = {}
+    for atoms, its_sites in zip(molecules, sites_of):
+        mass = [getattr(topology.atom(int(a)).element, "mass", 0.0) or 0.0 for a in atoms]
+        real = [int(a) for a, m in zip(atoms, mass) if m > 0]
+        if len(its_sites) != 1 or len(real) < 2 or rows.shape[0] < 2:
+            continue
+        first = int(atoms[int(np.argmax(mass))])
+        others = [a for a in real if a != first]
+        groups.setdefault(len(others), []).append((first, others, its_sites[0]))
+    return [tuple(map(np.array, zip(*group))) for group in groups.values()]
+
+
+@dataclass(frozen=True)
+class AtomPairs:
+    """Pairs of kinds of atoms whose RDFs between molecules are compared.
+
+    Attributes
+    ----------
+    types : ndarray, shape (n_atoms,)
+    pairs : list of (int, int)
+    names : list of str
+    excluded : ndarray, shape (n, 2)
+        Pairs of atoms of one molecule.
+    """
+
+    types: np.ndarray
+    pairs: list
+    names: list
+    excluded: np.ndarray
+
+
+def atom_pairs(topology, molecules):
+    """RDFs by elements, or by residue and element where there are several residues.
+
+    None where there is one molecule only.
+    """
+    if len(molecules) < 2:
+        return None
+    several = len({atom.residue.name for atom in topology.atoms}) > 1
+    labels = []
+    for atom in topology.atoms:
+        symbol = atom.element.symbol if atom.element else "VS"
+        labels.append(f"{atom.residue.name}:{symbol}" if several else symbol)
+    names = sorted({label for label in labels if not label.endswith("VS")})
+    last = len(names)  # virtual sites have a type that no pair names
+    types = np.array([names.index(label) if label in names else last for label in labels])
+    counts = np.bincount(types, minlength=last + 1)
+    pairs = [(a, b) for a in range(last) for b in range(a, last) if a != b or counts[a] > 1]
+    excluded = []
+    for atoms in molecules:
+        i, j = np.triu_indices(len(atoms), 1)
+        excluded.append(np.stack([np.asarray(atoms)[i], np.asarray(atoms)[j]], axis=1))
+    text = [f"{names[a]}-{names[b]}" for a, b in pairs]
+    return AtomPairs(types, pairs, text, np.concatenate(excluded))
+
+
+def atomic_rdfs(kinds, positions, boxes, edges):
+    """g(r) between molecules of each frame, shape (n_frames, n_pairs, n_bins)."""
+    arguments = positions, boxes, kinds.types, kinds.pairs, edges
+    return rdf(*arguments, len(positions), kinds.excluded)
+
+
+def rdf_range(boxes):
+    """Edges of the bins of atomic RDFs, nm: up to 0.8 nm or half the smallest box."""
+    half = 0.5 * heights(many(np.asarray(boxes))).min()
+    return rdf_edges(np.floor(100 * min(RDF_RANGE, half * 0.999)) / 100)
+
+
+def first_peak(g, edges):
+    """Bins of the first peak of a mean g(r), or None.
+
+    The first maximum above 0.5 that no bin within 0.05 nm exceeds.
+    """
+    smooth = np.convolve(g, np.ones(3) / 3.0, mode="same")
+    for k in range(1, len(g) - PEAK_HALF_WIDTH):
+        around = smooth[max(0, k - 5) : k + 6]
+        if smooth[k] >= max(PEAK_LEAST, around.max()):
+            return slice(max(0, k - PEAK_HALF_WIDTH), k + PEAK_HALF_WIDTH + 1)
+    return None
+
+
+def peak_deviations(reference, model, names, edges, paired):
+    """Relative deviation of the first peaks, averaged over 0.05 nm, and its standard error.
+
+    Parameters
+    ----------
+    reference, model : ndarray, shape (n_frames, n_pairs, n_bins)
+        g(r) of frames that are taken as independent; ``paired``: the same frames on both sides.
+    names : list of str
+        Of the pairs.
+
+    Returns
+    -------
+    dict
+        By pair: {"r_nm", "reference", "model", "deviation", "se"}; pairs without a peak are left
+        out.
+    """
+    found = {}
+    for k, name in enumerate(names):
+        where = first_peak(reference[:, k].mean(axis=0), edges)
+        if where is None:
+            continue
+        known, ours = reference[:, k, where].mean(axis=1), model[:, k, where].mean(axis=1)
+        if paired:
+            variance = _variance_of_mean(ours - known)
+        else:
+            variance = _variance_of_mean(ours) + _variance_of_mean(known)
+        at = 0.5 * (edges[where.start] + edges[where.stop])
+        found[name] = {
+            "r_nm": float(at),
+            "reference": float(known.mean()),
+            "model": float(ours.mean()),
+            "deviation": float(ours.mean() / known.mean() - 1.0),
+            "se": float(np.sqrt(variance) / known.mean()),
+        }
+    return found
+
+
+def _variance_of_mean(values):
+    return float(np.var(values, ddof=1) / len(values)) if len(values) > 1 else 0.0
+
+
+def energy_gap(reference, model, n_molecules, paired):
+    r"""Mean energy per molecule above the reference and its standard error, kJ/mol.
+
+    Of pairs, a frame and L draws over its sites, the variance at fixed sites is pooled over both
+    ways to see it, with n frames
+
+    .. math:: \sigma^2 = \frac{\sum (d - \bar d)^2 / (1 + 1/L) + \sum (E - \bar E_f)^2}{nL - 1},
+        \quad \mathrm{SE}^2 = \sigma^2 (1 + 1/L) / n
+
+    where d is the mean of a frame's draws less the frame.
+
+    Parameters
+    ----------
+    reference : ndarray, shape (n_frames,)
+        kJ/mol, of independent frames.
+    model : ndarray, shape (n_frames, n_draws) if ``paired``, else (n,)
+        kJ/mol.
+    """
+    reference = np.asarray(reference, float) / n_molecules
+    model = np.asarray(model, float) / n_molecules
+    if not paired:
+        variance = _variance_of_mean(model) + _variance_of_mean(reference)
+        return float(model.mean() - reference.mean()), float(np.sqrt(variance))
+    n, n_draws = model.shape
+    difference = model.mean(axis=1) - reference
+    factor = 1.0 + 1.0 / n_draws
+    between = ((difference - difference.mean()) ** 2).sum() / factor
+    within = ((model - model.mean(axis=1, keepdims=True)) ** 2).sum()
+    variance = (between + within) / max(n * n_draws - 1, 1)
+    return float(difference.mean()), float(np.sqrt(variance * factor / n))
+
+
+def is_rounded(positions):
+    """Whether positions as a file has them lie on the grid of 0.001 nm to which XTC rounds."""
+    steps = np.asarray(positions, float) / GRID
+    return bool((np.abs(steps - np.round(steps)) < ON_GRID + PRECISION * np.abs(steps)).all())
+
+
+def unrounded_energies(energy, positions, boxes, rng):
+    r"""Energies of configurations as they were before an XTC file rounded them.
+
+    Rounding adds :math:`\tfrac12 \mathrm{tr}(H \Sigma)` to the mean energy. As much is added once
+    more by a second rounding, to a grid shifted at random, and taken off: 2 E(x) - <E(x')>.
+
+    Parameters
+    ----------
+    energy : callable
+        kJ/mol from positions and box.
+    positions : ndarray, shape (n_frames, n_atoms, 3)
+    boxes : sequence
+    rng : numpy.random.Generator
+    """
+    found = []
+    for x, box in zip(positions, boxes):
+        step = rng.uniform(-0.5 * GRID, 0.5 * GRID, x.shape)
+        again = np.mean([energy(x + step, box), energy(x - step, box)])
+        found.append(2.0 * energy(x, box) - again)
+    return np.array(found)
+
+
+@dataclass(frozen=True)
+class System:
+    """What a comparison must know of the atoms.
+
+    Attributes
+    ----------
+    topology : mdtraj.Topology
+    mapped : remcg.mapping.Sites
+    rigid, rigid_lengths : ndarray, shape (n_rigid, 2) and (n_rigid,)
+        Atoms and nm.
+    energy : callable
+        kJ/mol from positions (n_atoms, 3) and box.
+    """
+
+    topology: object
+    mapped: object
+    rigid: np.ndarray
+    rigid_lengths: np.ndarray
+    energy: object
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Backmapped structures beside reference ones.
+
+    Attributes
+    ----------
+    numbers : dict
+        As :func:`compare` describes.
+    distributions : dict of remcg.distributions.Distribution
+        By "bond C1-C2".
+    rdf_edges : ndarray, nm, and rdfs : dict of (ndarray, ndarray)
+        Per pair g(r) of the reference and of ours, (n_frames, n_bins) each.
+    energies : dict of ndarray
+        reference and ours, kJ/mol per molecule; own: the frames that ours were mapped from.
+    ranks : dict of ndarray
+        Counts of ranks 0 ... n_draws of the reference by coordinate.
+    """
+
+    numbers: dict
+    distributions: dict
+    rdf_edges: np.ndarray
+    rdfs: dict
+    energies: dict
+    ranks: dict
+
+
+EMPTY = Comparison({}, {}, np.zeros(0), {}, {}, {})
+
+
+def compare(ours, reference, own, system, rng):
+    """Backmapped structures against reference frames.
+
+    Parameters
+    ----------
+    ours : dict
+        positions, box (unless in vacuum), sites, energy, frame of structures, see
+        :func:`remcg.backmap.backmap`.
+    reference : remcg.backmap.frames.Frames
+        Whose distributions ours should have.
+    own : remcg.backmap.frames.Frames or None
+        Atoms that the sites of frame 0, 1, ... were mapped from, where they were.
+    system : System
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Comparison
+        Its numbers: js_bits and noise_floor_js_bits by coordinate; energy_gap_kJ_mol per molecule
+        and energy_gap_se; rdf_peaks (:func:`peak_deviations`) where there are two molecules or
+        more; with ``own`` rank_p (:func:`uniformity`) by coordinate, and gap and peaks are those of
+        pairs of frames; max_rigid_error_nm where there are rigid bonds.
+    """
+    positions, boxes = _as_precise(ours["positions"], reference), ours.get("box")
+    topology, mapped = system.topology, system.mapped
+    arguments = topology, mapped.atoms, mapped.matrix, system.rigid
+    coordinates = coordinates_of(*arguments, reference.positions[0])
+    found = distributions(coordinates.free, reference.positions, positions)
+    pairs = divergences(found)
+    numbers = {
+        "js_bits": {key: float(js) for key, (js, _) in pairs.items()},
+        "noise_floor_js_bits": {key: float(floor) for key, (_, floor) in pairs.items()},
+    }
+    if len(system.rigid):
+        numbers["max_rigid_error_nm"] = _rigid_error(ours["positions"], system)
+    energies = _energies(ours, reference, own, system, rng)
+    n_molecules = len(mapped.atoms)
+    numbers |= _gap(ours, energies, own is not None, n_molecules)
+    ranked = {} if own is None else _all_ranks(ours, positions, own, coordinates.free, system, rng)
+    if ranked:
+        numbers["rank_p"] = {key: uniformity(u) for key, (u, _) in ranked.items()}
+    edges, rdfs = np.zeros(0), {}
+    if boxes is not None and (kinds := atom_pairs(topology, mapped.atoms)) is not None:
+        edges, rdfs, numbers["rdf_peaks"] = _rdfs(kinds, ours, positions, reference, own)
+    histograms = {
+        key: np.bincount((u * n).astype(int), minlength=n) for key, (u, n) in ranked.items()
+    }
+    energies = {side: values / n_molecules for side, values in energies.items()}
+    return Comparison(numbers, found, edges, rdfs, energies, histograms)
+
+
+def _as_precise(positions, reference):
+    """Positions rounded as those of the reference are."""
+    return np.round(positions / GRID) * GRID if reference.is_rounded else positions
+
+
+def _rigid_error(positions, system):
+    i, j = system.rigid.T
+    lengths = np.linalg.norm(positions[:, i] - positions[:, j], axis=-1)
+    return float(np.abs(lengths - system.rigid_lengths).max())
+
+
+def _energies(ours, reference, own, system, rng):
+    """Energies of both sides, kJ/mol, those of rounded frames without what rounding adds."""
+
+    def of(frames):
+        boxes = [frames.box(k) for k in range(len(frames))]
+        if frames.is_rounded:
+            return unrounded_energies(system.energy, frames.positions, boxes, rng)
+        return np.array([system.energy(*pair) for pair in zip(frames.positions, boxes)])
+
+    found = {"reference": of(reference), "ours": np.asarray(ours["energy"], float)}
+    return found if own is None else {**found, "own": of(own)}
+
+
+def _gap(ours, energies, paired, n_molecules):
+    frames = np.unique(ours["frame"])
+    draws = [energies["ours"][ours["frame"] == f] for f in frames]
+    if paired:
+        table = np.array([each[: min(map(len, draws))] for each in draws])
+        gap = energy_gap(energies["own"][frames], table, n_molecules, True)
+    else:
+        means = np.array([each.mean() for each in draws])
+        gap = energy_gap(energies["reference"], means, n_molecules, False)
+    return dict(zip(("energy_gap_kJ_mol", "energy_gap_se"), gap))
+
+
+def _all_ranks(ours, positions, own, groups, system, rng):
+    """{coordinate: (ranks in [0, 1), n_draws + 1)} over all frames."""
+    axes = axes_of(system.topology, system.mapped.atoms, system.mapped.matrix)
+    found, most = {}, 1
+    for f in np.unique(ours["frame"]):
+        mine = np.flatnonzero(ours["frame"] == f)
+        both = np.concatenate([own.positions[f : f + 1], positions[mine]])
+        most = max(most, len(mine) + 1)
+        for group in groups:
+            values = bonded.coordinates(both, group.atoms)
+            found.setdefault(group.key, []).append(ranks(values[0], values[1:], rng))
+        for axis in axes:
+            place = ours["sites"][mine[0]], own.box(f)
+            values = np.array([neighbour_axes(x, *place, *axis) for x in both])
+            found.setdefault("axis to neighbour", []).append(ranks(values[0], values[1:], rng))
+    return {key: (np.concatenate(parts), most) for key, parts in found.items()}
+
+
+def _rdfs(kinds, ours, positions, reference, own):
+    boxes = ours["box"]
+    edges = rdf_range(boxes)
+    known = atomic_rdfs(kinds, reference.positions, reference.boxes, edges)
+    mine = atomic_rdfs(kinds, positions, boxes, edges)
+    frames = np.unique(ours["frame"])
+    by_frame = np.array([mine[ours["frame"] == f].mean(axis=0) for f in frames])
+    if own is None:
+        peaks = peak_deviations(known, by_frame, kinds.names, edges, False)
+    else:
+        same = atomic_rdfs(kinds, own.positions[frames], own.boxes[frames], edges)
+        peaks = peak_deviations(same, by_frame, kinds.names, edges, True)
+    rdfs = {name: (known[:, k], mine[:, k]) for k, name in enumerate(kinds.names)}
+    return edges, rdfs, peaks
+
+
+def write_comparison(path, comparison):
+    """Everything of a :class:`Comparison` as HDF5."""
+    arrays, names = {}, {"distributions": [], "rdfs": [], "ranks": []}
+    for k, item in enumerate(comparison.distributions.values()):
+        names["distributions"].append([item.kind, item.name])
+        for part in ("edges", "reference", "model"):
+            arrays[f"distribution_{k}_{part}"] = getattr(item, part)
+    for k, (name, (known, ours)) in enumerate(comparison.rdfs.items()):
+        names["rdfs"].append(name)
+        arrays |= {f"rdf_{k}_reference": known, f"rdf_{k}_ours": ours}
+    for k, (name, counts) in enumerate(comparison.ranks.items()):
+        names["ranks"].append(name)
+        arrays[f"ranks_{k}"] = counts
+    arrays["rdf_edges"] = comparison.rdf_edges
+    arrays |= {f"energy_{side}": values for side, values in comparison.energies.items()}
+    text = {"names": json.dumps(names), "numbers": json.dumps(comparison.numbers)}
+    write_h5(path, arrays, text)
+
+
+def read_comparison(path):
+    """The :class:`Comparison` of a file of :func:`write_comparison`."""
+    arrays, attributes = read_h5(path)
+    names, numbers = json.loads(attributes["names"]), json.loads(attributes["numbers"])
+    parts = "edges", "reference", "model"
+    found = {
+        f"{kind} {name}": Distribution(
+            kind, name, *(arrays[f"distribution_{k}_{p}"] for p in parts)
+        )
+        for k, (kind, name) in enumerate(names["distributions"])
+    }
+    rdfs = {
+        name: (arrays[f"rdf_{k}_reference"], arrays[f"rdf_{k}_ours"])
+        for k, name in enumerate(names["rdfs"])
+    }
+    energies = {side: arrays[f"energy_{side}"] for side in ("reference", "ours", "own")
+                if f"energy_{side}" in arrays}  # fmt: skip
+    ranks_of = {name: arrays[f"ranks_{k}"] for k, name in enumerate(names["ranks"])}
+    return Comparison(numbers, found, arrays["rdf_edges"], rdfs, energies, ranks_of)
+
+
+def write_table(path, backmap):
+    """``validate/backmap.tsv``: all numbers of all states, one per line.
+
+    Parameters
+    ----------
+    path : path
+    backmap : dict
+        From :func:`remcg.report.read_backmap`.
+    """
+    lines = ["state\tframes\tquantity\tpart\tvalue\tse"]
+    for state, entry in backmap.items():
+        for source, item in (("predicted", entry), ("mapped", entry.get("mapped", {}))):
+            lines += ["\t".join([state, source, *row]) for row in _rows(item)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _rows(item):
+    """(quantity, part, value, se) of the numbers of one source."""
+    for key, value in item.items():
+        if key in ("failures", "offending"):
+            for each in value:
+                place = f"frame {each['frame']}" + (
+                    f" draw {each['draw']}" if "draw" in each else ""
+                )
+                yield key, place, each.get("reason", each.get("what", "")), ""
+        elif key == "rdf_peaks":
+            for pair, peak in value.items():
+                yield "first peak deviation", pair, f"{peak['deviation']:.6g}", f"{peak['se']:.3g}"
+        elif isinstance(value, dict) and key != "mapped":
+            for part, number in value.items():
+                yield key, part, f"{number:.6g}", ""
+        elif key == "energy_gap_kJ_mol":
+            yield key, "", f"{value:.6g}", f"{item['energy_gap_se']:.3g}"
+        elif key not in ("mapped", "energy_gap_se"):
+            yield key, "", f"{value:.6g}", ""
