@@ -48,7 +48,7 @@ def curve_figure(path, states, kinds):
                 bottom = figure.add_subplot(grid[2 * line + 1, column], sharex=top, **below)
                 if first is None:
                     first = (top, bottom)
-                    top.set_ylim(0.0, _highest(key, states))
+                    top.set_ylim(*_limits(key, states))
                 _draw_pair(top, bottom, key, numbers, curves, colors[numbers["temperature_K"]])
                 top.tick_params(labelbottom=False, labelleft=column == 0)
                 bottom.tick_params(labelleft=column == 0)
@@ -77,11 +77,16 @@ def _most_telling(keys, states):
     return chosen
 
 
-def _highest(key, states):
-    """Upper limit of an axis that leaves room for its numbers."""
-    tops = [c[*key, side][1].max() for _, c in states for side in ("reference", "model")
-            if (*key, side) in c]  # fmt: skip
-    return (1.1 if key[0] == "structure_factor" else 1.3) * max(tops)
+def _limits(key, states):
+    """Limits of an axis that leave room for its numbers."""
+    values = np.concatenate(
+        [c[*key, side][1] for _, c in states for side in ("reference", "model")
+         if (*key, side) in c]
+    )  # fmt: skip
+    low, high = min(values.min(), 0.0), values.max()
+    if key[0] == "structure_factor":
+        return low - 0.2 * (high - low) * (low < 0.0), high + 0.1 * (high - low)
+    return low, 1.3 * high
 
 
 def _draw_pair(top, bottom, key, numbers, curves, color):
