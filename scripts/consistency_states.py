@@ -12,7 +12,7 @@ with stage(snakemake.log[0]):
     campaign = load(snakemake.config["config_file"], check_files=False)
     model, states = Model.read(snakemake.input.model), campaign.states
     inputs = snakemake.input.targets, snakemake.input.predictions
-    local, ensembles, attributes = together.read_states(model, states, *inputs)
+    local, ensembles, attributes, references = together.read_states(model, states, *inputs)
     table = together.penalties(model, states, local, attributes)
     lost = together.penalty_numbers(table, local)
     thermal = together.equation_of_state(read_json(snakemake.input.numbers), attributes)
@@ -23,8 +23,10 @@ with stage(snakemake.log[0]):
     curves = [together.from_arrays(read_h5(path)[0]) for path in snakemake.input.curves]
     write_json(snakemake.output.numbers, numbers)
     write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
-    together.write_penalty_table(snakemake.output.penalties, table, local)
-    energies = together.free_energies(states, ensembles, attributes)
+    shared = together.shared_mixture(states, ensembles, attributes)
+    exact = together.reweighted_penalties(states, local, references, shared)
+    together.write_penalty_table(snakemake.output.penalties, table, local, exact)
+    energies = together.free_energies(states, ensembles, attributes, shared)
     together.write_free_energy_table(snakemake.output.free_energies, energies)
     both = list(zip(numbers, curves))
     figures.curve_figure(snakemake.output.factor_figure, both, ["structure_factor"])

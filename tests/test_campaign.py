@@ -111,7 +111,9 @@ def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):
     error = np.hypot(count["reference_se"], count["model_se"])
     assert abs(count["model"] - count["reference"]) > 5.0 * error
     phi = [
-        np.reshape(model.basis_sums(x["site_sums"], x["volume"], tiny.N_SITES), (n, -1, model.n_phi))
+        np.reshape(
+            model.basis_sums(x["site_sums"], x["volume"], tiny.N_SITES), (n, -1, model.n_phi)
+        )
         for x, n in ((target[0], 1), (sample[0], 2))
     ]
     local = transferability.local_state("cold", 280.0, model.theta(320.0), *phi)

@@ -175,10 +175,12 @@ def test_penalties_are_drawn_and_written_with_what_noise_would_give(tmp_path):
     figures.penalty_figure(tmp_path / "p.png", rows, states)
     assert (tmp_path / "p.png").stat().st_size > 1000
     local = [transferability.LocalState(s["id"], 300.0, *np.zeros((4, 1)), 1, 50) for s in states]
-    campaign.write_penalty_table(tmp_path / "p.tsv", rows, local)
+    exact = {("model", "T300"): (transferability.Penalty(0.06, 0.02, 0.1, 0.08, 0.1), 0.7)}
+    campaign.write_penalty_table(tmp_path / "p.tsv", rows, local, exact)
     header, *lines = (line.split("\t") for line in (tmp_path / "p.tsv").read_text().splitlines())
-    assert len(lines) == 4 and header[-1] == "is_local"
-    assert [line[-1] for line in lines] == ["yes", "no", "yes", "yes"]
+    assert len(lines) == 4
+    assert [line[header.index("is_local")] for line in lines] == ["yes", "no", "yes", "yes"]
+    assert [line[header.index("reweighted_nats")] for line in lines] == ["", "", "", "0.06"]
     assert float(lines[1][header.index("nats_per_site")]) == pytest.approx(0.6)
     lost = campaign.penalty_numbers(rows, local)
     assert lost["T300"]["per_site"] == {"value": 0.001, "se": pytest.approx(6e-4)}

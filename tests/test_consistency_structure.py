@@ -246,3 +246,32 @@ def test_a_shuffled_reference_and_a_wrong_density_are_flagged():
     numbers = [divergence.compare_distributions(first[2], x[2], rng) for x in (second, dilute)]
     assert numbers[0]["js_bits"] < 4.0 * numbers[0]["js_bits_se"]
     assert numbers[1]["js_bits"] > numbers[0]["js_bits"]
+
+
+def test_structure_factors_and_angles_respond_as_their_covariance_with_the_basis_sums():
+    from remcg.basis import SplineBasis
+    from remcg.model import PairTerm
+    from remcg.pairs import pair_sums
+    from remcg.uncertainty import response
+    from remcg.units import beta
+
+    positions, boxes = gas(200, 20, edge=1.6, seed=9)
+    types, temperature = np.zeros(20, int), 300.0
+    term = PairTerm(("A", "A"), SplineBasis(0.1, 0.7, 5), 1)
+    phi = pair_sums(positions, boxes, types, ["A"], [term])
+    vectors = structure.wave_vectors(boxes[0], 12.0)
+    factors = structure.structure_factors(positions, boxes, types, 1, vectors, n_blocks=200)[:, 0]
+    near = structure.local_structure(positions, boxes, types, [[0.6]], n_blocks=200)
+    observed = np.concatenate([factors, near.angles[:, 0, 0, 10:50:8]], axis=1)
+    found = response(observed[None], phi[None], temperature)
+
+    def mean(theta):
+        exponents = -beta(temperature) * (phi - phi.mean(axis=0)) @ theta
+        weights = np.exp(exponents - exponents.max())
+        return weights @ observed / weights.sum()
+
+    for k in range(phi.shape[1]):
+        step = 1e-3 * np.eye(phi.shape[1])[k]
+        change = (mean(step) - mean(-step)) / 2e-3
+        scale = np.abs(found[:, k]).max()
+        np.testing.assert_allclose(change, found[:, k], rtol=1e-4, atol=1e-6 * scale)

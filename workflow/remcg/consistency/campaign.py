@@ -1,5 +1,7 @@
 """What all states of a campaign say together: penalties, equation of state, free energies."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from remcg import optimize
@@ -27,10 +29,11 @@ def read_states(model, states, targets, samples):
 
     Returns
     -------
-    (list of transferability.LocalState, list of remcg.reweight.Ensemble, list of dict)
-        And the attributes of the targets.
+    (list of transferability.LocalState, list of remcg.reweight.Ensemble, list of dict, list)
+        The dictionaries are the attributes of the targets, the last list the features of the
+        references, each (1, n_frames, n_phi + 1).
     """
-    local, ensembles, attributes = [], [], []
+    local, ensembles, attributes, references = [], [], [], []
     for state, target, sample in zip(states, targets, samples):
         (reference, found), (arrays, _) = read_h5(target), read_h5(sample)
         n, theta = int(found["n_molecules"]), model.theta(state.temperature)
@@ -45,7 +48,8 @@ def read_states(model, states, targets, samples):
         coefficients = beta(state.temperature) * np.append(theta, pressure)
         ensembles.append(Ensemble(coefficients, features, min(N_BATCHES, features.shape[1])))
         attributes.append(found)
-    return local, ensembles, attributes
+        references.append(np.concatenate([own, reference["volume"][None, :, None]], axis=-1))
+    return local, ensembles, attributes, references
 
 
 def penalties(model, states, local, attributes):
@@ -114,35 +118,49 @@ def _isotherm(item):
     return {"isotherm_bar": thermodynamics.pressure_difference(*sides)._asdict()}
 
 
-def free_energies(states, ensembles, attributes):
+def shared_mixture(states, ensembles, attributes):
+    """The samples of all states as one mixture, in the order of temperature.
+
+    Returns
+    -------
+    (list of int, remcg.reweight.Mixture) or None
+        Where boxes of different content, or of fixed volumes, cannot share samples: None.
+    """
+    order = sorted(range(len(states)), key=lambda k: states[k].temperature)
+    alike = {str(found["type_counts"]) for found in attributes}
+    if len(order) < 2 or len(alike) > 1 or any(not s.pressure for s in states):
+        return None
+    try:
+        return order, Mixture([ensembles[k] for k in order])
+    except InputError as error:
+        print(f"no reweighting between states: {error}")
+        return None
+
+
+def free_energies(states, ensembles, attributes, shared):
     """Excess free energies along the states that overlap, relative to the first of them.
+
+    Parameters
+    ----------
+    shared : tuple or None
+        From :func:`shared_mixture`.
 
     Returns
     -------
     list of dict
-        state, relative_to, kT_per_molecule, se, overlap with the state before; empty where boxes
-        of different content or volume cannot share samples.
+        state, relative_to, kT_per_molecule, se, overlap with the state before.
     """
-    order = sorted(range(len(states)), key=lambda k: states[k].temperature)
-    alike = {str(found["type_counts"]) for found in attributes}
-    if len(order) < 2 or len(alike) > 1 or any(s.pressure is None for s in states):
+    if shared is None:
         return []
-    if len({s.pressure == 0 for s in states}) > 1 or any(s.pressure == 0 for s in states):
-        return []
-    chosen = [ensembles[k] for k in order]
-    try:
-        mixture = Mixture(chosen)
-    except InputError as error:
-        print(f"no free energies: {error}")
-        return []
-    n = int(attributes[0]["n_molecules"])
+    order, mixture = shared
+    n, chosen = int(attributes[0]["n_molecules"]), [ensembles[k] for k in order]
     ideal = [thermodynamics.ideal_gas(n, e.coefficients[-1]) for e in chosen]
     values, errors = thermodynamics.free_energy_differences(
         mixture, [e.coefficients for e in chosen], ideal
     )
-    shared, rows = mixture.overlap(), []
+    overlaps, rows = mixture.overlap(), []
     for i, k in enumerate(order):
-        overlap = float(shared[i, i - 1]) if i else 1.0
+        overlap = float(overlaps[i, i - 1]) if i else 1.0
         if overlap < LEAST_OVERLAP:
             break
         rows.append(
@@ -157,15 +175,53 @@ def free_energies(states, ensembles, attributes):
     return rows
 
 
-def write_penalty_table(path, table, local):
-    """``consistency/penalties.tsv``: one row per model and state where it is used."""
+def reweighted_penalties(states, local, references, shared):
+    """Penalties by reweighting: of the model everywhere, of single states at their neighbours.
+
+    Parameters
+    ----------
+    states : sequence of remcg.config.State
+    local : list of transferability.LocalState
+    references : list of ndarray, each (1, n_frames, n_phi + 1)
+    shared : tuple or None
+        From :func:`shared_mixture`.
+
+    Returns
+    -------
+    dict
+        (model, state where it is used): (Penalty, share of effective samples), of those pairs
+        whose share is enough.
+    """
+    if shared is None:
+        return {}
+    order, mixture = shared
+    models = [("model", local[k].theta, k, None) for k in order]
+    for a, b in [*pairwise(order), *pairwise(order[::-1])]:
+        models.append((f"{local[a].name} alone", local[a].best, b, local[a].noise))
+    found = {}
+    for name, theta, k, noise in models:
+        pressure = BAR * states[k].pressure
+        entry = transferability.reweighted(local, k, theta, pressure, references[k], mixture, noise)
+        if entry[1] >= transferability.ENOUGH:
+            found[name, local[k].name] = entry
+    return found
+
+
+def write_penalty_table(path, table, local, reweighted=None):
+    """``consistency/penalties.tsv``: one row per model and state where it is used.
+
+    ``reweighted`` is of :func:`reweighted_penalties`.
+    """
     sizes = {state.name: state.n_sites for state in local}
-    rows = [
-        [name, used, p.value, p.se, p.bias, p.null, p.p_value, p.value / sizes[used],
-         p.se / sizes[used], "yes" if p.is_local else "no"]
-        for name, row in table.items() for used, p in row.items()
-    ]  # fmt: skip
+    exact = {key: [p.value, p.se, share] for key, (p, share) in (reweighted or {}).items()}
+    rows = []
+    for name, row in table.items():
+        for used, p in row.items():
+            own = [p.value, p.se, p.bias, p.null, p.p_value, p.value / sizes[used]]
+            own += [p.se / sizes[used], "yes" if p.is_local else "no"]
+            rows.append([name, used, *own, *exact.get((name, used), [""] * 3)])
     header = "model used_at nats se bias null_95 p_value nats_per_site nats_per_site_se is_local"
+    header += " reweighted_nats reweighted_se effective_share"
     write_table(path, header.split(), rows)
 
 

@@ -25,7 +25,7 @@ def curve_figure(path, states, kinds):
         Of ``LABELS``.
     """
     keys = list(dict.fromkeys(key[:2] for _, c in states for key in c if key[0] in kinds))
-    keys = _most_telling(keys, states)
+    keys = _most_telling(keys, kinds, states)
     n_columns = min(len(states), MAX_COLUMNS)
     n_lines = -(-len(states) // n_columns)
     colors = temperature_colors([numbers["temperature_K"] for numbers, _ in states])
@@ -48,7 +48,7 @@ def curve_figure(path, states, kinds):
                 bottom = figure.add_subplot(grid[2 * line + 1, column], sharex=top, **below)
                 if first is None:
                     first = (top, bottom)
-                    top.set_ylim(0.0, _highest(key, states))
+                    top.set_ylim(*_limits(key, states))
                 _draw_pair(top, bottom, key, numbers, curves, colors[numbers["temperature_K"]])
                 top.tick_params(labelbottom=False, labelleft=column == 0)
                 bottom.tick_params(labelleft=column == 0)
@@ -59,7 +59,7 @@ def curve_figure(path, states, kinds):
         _side_legend(figure, colors)
 
 
-def _most_telling(keys, states):
+def _most_telling(keys, kinds, states):
     """Of each kind the MOST_ROWS names that differ most, in units of their errors, in order."""
 
     def differs(key):
@@ -70,18 +70,23 @@ def _most_telling(keys, states):
         return max(row["js_bits"] / max(row["js_bits_se"], 1e-12) for row in rows)
 
     chosen = []
-    for kind in dict.fromkeys(key[0] for key in keys):
+    for kind in kinds:
         own = [key for key in keys if key[0] == kind]
         most = sorted(own, key=differs, reverse=True)[:MOST_ROWS]
         chosen += [key for key in own if key in most]
     return chosen
 
 
-def _highest(key, states):
-    """Upper limit of an axis that leaves room for its numbers."""
-    tops = [c[*key, side][1].max() for _, c in states for side in ("reference", "model")
-            if (*key, side) in c]  # fmt: skip
-    return (1.1 if key[0] == "structure_factor" else 1.3) * max(tops)
+def _limits(key, states):
+    """Limits of an axis that leave room for its numbers."""
+    values = np.concatenate(
+        [c[*key, side][1] for _, c in states for side in ("reference", "model")
+         if (*key, side) in c]
+    )  # fmt: skip
+    low, high = min(values.min(), 0.0), values.max()
+    if key[0] == "structure_factor":
+        return low - 0.2 * (high - low) * (low < 0.0), high + 0.1 * (high - low)
+    return low, (1.5 if key[0] == "coordination" else 1.3) * high
 
 
 def _draw_pair(top, bottom, key, numbers, curves, color):

@@ -242,7 +242,7 @@ def _alone(trained, at):
     return penalty(trained.best - at.best, at.fisher, trained.noise + at.noise)
 
 
-def reweighted(states, at, theta, pressure, reference, mixture, labels=None):
+def reweighted(states, at, theta, pressure, reference, mixture, noise=None):
     r"""Penalty at a state by reweighting of all samples (MBAR), not only to second order.
 
     Parameters
@@ -257,6 +257,8 @@ def reweighted(states, at, theta, pressure, reference, mixture, labels=None):
         Basis sums and volume of the reference.
     mixture : remcg.reweight.Mixture
         Samples of this and other states, of the same features.
+    noise : ndarray, shape (n_phi, n_phi), optional
+        Covariance of ``theta``, if it was estimated from samples of another state.
 
     Returns
     -------
@@ -267,18 +269,20 @@ def reweighted(states, at, theta, pressure, reference, mixture, labels=None):
     state = states[at]
     factor = StateFactors(1.0, beta(state.temperature), np.eye(len(theta)))
     means = reference.mean(axis=(0, 1))
-    names = labels or [(k, k) for k in range(len(mixture.ensembles))]
+    names = [(k, k) for k in range(len(mixture.ensembles))]
     objective = JointObjective([factor], [pressure], [means], [mixture], {id(mixture): names})
     one = min(e.n_samples for e in mixture.ensembles)
     free, enough = np.diag(state.fisher) > 0.0, [0.02 * one]
     best = minimise(objective, state.best, free, np.zeros_like(state.fisher), 3.0, enough)
     here, there = objective.at(theta), objective.at(best.parameters)
-    local = penalty(theta - state.best, state.fisher, state.noise)
+    extra = np.zeros_like(state.noise) if noise is None else noise
+    local = penalty(theta - state.best, state.fisher, state.noise + extra)
+    slope = state.fisher @ (theta - state.best)
     batches = objective.difference_batches(best.parameters, [theta])
     change = factor.beta * (theta - best.parameters)
     own = covariance_of_mean((reference[..., :-1] @ change)[..., None]).item()
     share = min(here.states[0].n_effective, best.n_effective[0]) / one
-    error = np.sqrt(covariance_of(batches).item() + own)
+    error = np.sqrt(covariance_of(batches).item() + own + slope @ extra @ slope)
     value = here.value - there.value - local.bias
     floor = local.bias + local.null
     return Penalty(
