@@ -247,6 +247,39 @@ def test_the_written_files_can_be_read_again(water, found, tmp_path):
     assert ensemble.unitcell_lengths == pytest.approx(EDGE)
 
 
+def test_a_peptide_in_vacuum_keeps_its_centres_and_amides():
+    """Every structure over sites of its own dynamics passes the gates; all of them are watched."""
+    import openmm
+    from openmm import app, unit
+
+    loaded = mdtraj.load(str(RESOURCES / "pentaalanine" / "topology.pdb"))
+    names = ["amber14/protein.ff14SB.xml"]
+    system = app.ForceField(*names).createSystem(
+        loaded.topology.to_openmm(), constraints=app.HBonds
+    )
+    integrator = openmm.LangevinMiddleIntegrator(400 * unit.kelvin, 5.0, 0.002)
+    integrator.setRandomNumberSeed(5)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, integrator, platform, {"Threads": "1"})
+    context.setPositions(loaded.xyz[0].astype(float))
+    x = []
+    for _ in range(40):
+        integrator.step(50)
+        x.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
+    rules = mapping.read_mapping(RESOURCES.parent / "config/mappings/pentaalanine-1site.yaml")
+    mapped = mapping.build_sites(loaded.topology, rules)
+    sites = np.array([mapped.matrix @ each for each in x[5::15]])
+    templates = backmap.Frames(np.array(x), None)
+    settings = backmap.Settings(draws=2, steps=60, cutoff=None)
+    result = backmap.backmap(
+        sites, None, loaded.topology, mapped, templates, names, 400.0, 3, settings
+    )
+    assert result.failures == [] and result.offending == []
+    assert result.checked == ("clashes", "inversions", "cis_trans")
+    assert result.arrays["residual"].max() < 1e-9
+    assert len(result.arrays["positions"]) == 6
+
+
 def test_openmm_goes_on_from_the_written_state(water, found, tmp_path):
     import openmm
     from openmm import app, unit

@@ -198,6 +198,39 @@ def test_rigid_molecules_turn_about_their_sites_with_the_right_weights(weights):
     assert abs(np.mean(temperatures) - T) < 4 * se
 
 
+def test_a_site_that_couples_rigid_bonds_gives_draws_a_weight():
+    """Three atoms, two rigid bonds, the middle one a site: the cosine of the angle is then uniform.
+
+    In the reference it has the density of free rigid bonds, sqrt(det A_0), by quadrature.
+    """
+    n, masses = 3000, np.array([3.0, 1.0, 2.0])
+    atoms = Toy(np.tile(masses, n), lambda x: (0.0, np.zeros_like(x)))
+    operator = csr_matrix(block_diag([[[0.0, 1.0, 0.0]]] * n))
+    pairs = (3 * np.arange(n)[:, None, None] + [[0, 1], [1, 2]]).reshape(-1, 2)
+    constraints = Constraints(operator, atoms.masses, pairs, np.full(2 * n, 0.1))
+    assert not constraints.is_exact
+    rng = np.random.default_rng(21)
+    arms = rng.normal(size=(2, n, 3))
+    arms *= 0.1 / np.linalg.norm(arms, axis=-1, keepdims=True)
+    x = np.stack([arms[0], np.zeros((n, 3)), arms[1]], axis=1).reshape(-1, 3)
+    dynamics = Dynamics(atoms, constraints, timestep=0.004, friction=5.0)
+    dynamics.start(x, np.zeros((n, 3)), T, rng)
+    dynamics.run(200)
+    ends = dynamics.positions.reshape(n, 3, 3)
+    squares = ((ends[:, 0] * ends[:, 2]).sum(axis=1) / 0.01) ** 2
+    assert squares.mean() == pytest.approx(1 / 3, abs=4 * np.sqrt(4 / 45 / n))
+    single = Constraints(operator[:1, :3], masses, pairs[:2], [0.1, 0.1])
+    weights = np.exp([single.log_weight(each) for each in ends])
+    assert constraints.log_weight(dynamics.positions) == pytest.approx(np.log(weights).sum())
+    cosines = np.linspace(-1, 1, 20001)
+    density = np.sqrt((1 / 3 + 1) * (1 / 2 + 1) - cosines**2)
+    expected = (density * cosines**2).sum() / density.sum()
+    assert expected < 0.31
+    assert np.average(squares, weights=weights) == pytest.approx(expected, abs=4 * 0.3 / n**0.5)
+    assert tethered_waters(2, WATER_MASSES)[1].is_exact
+    assert tethered_waters(2, WATER_MASSES)[1].log_weight(np.ones((6, 3))) == 0.0
+
+
 def test_without_friction_the_energy_is_kept_to_second_order_in_the_timestep():
     atoms, constraints, x, centres, _ = tethered_waters(20, WATER_MASSES)
     worst = []

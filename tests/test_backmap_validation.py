@@ -171,7 +171,7 @@ def test_atomic_rdfs_leave_out_the_own_molecule():
     edges = validation.rdf_range(boxes)
     g = validation.atomic_rdfs(kinds, x, boxes, edges)
     assert g.shape == (4, 3, len(edges) - 1)
-    peaks = validation.peak_deviations(g, g, kinds.names, edges, paired=True)
+    peaks = validation.peak_deviations(g, g, kinds.names, edges, np.arange(4))
     assert peaks["H-O"]["r_nm"] == pytest.approx(0.18, abs=0.011)
     assert peaks["O-O"]["r_nm"] == pytest.approx(0.275, abs=0.011)
     assert peaks["H-H"]["r_nm"] == pytest.approx(0.245, abs=0.016)
@@ -189,23 +189,39 @@ def test_a_wrong_peak_is_seen_against_its_error():
     noise = 0.02 * np.random.default_rng(1).normal(size=(2, 8, 1, 40))
     own = 0.2 * np.random.default_rng(2).normal(size=(8, 1, 1))  # of each frame, on both sides
     reference, model = mean + own + noise[0], 1.05 * mean + own + noise[1]
-    paired = validation.peak_deviations(reference, model, ["X"], edges, paired=True)["X"]
-    apart = validation.peak_deviations(reference, model, ["X"], edges, paired=False)["X"]
+    frame = np.arange(8)
+    paired = validation.peak_deviations(reference, model, ["X"], edges, frame)["X"]
+    apart = validation.peak_deviations(reference, model, ["X"], edges)["X"]
     assert paired["deviation"] == pytest.approx(0.05, abs=4 * paired["se"])
     assert paired["se"] < 0.01 < apart["se"]
-    assert validation.peak_deviations(0 * reference, model, ["X"], edges, paired=True) == {}
+    assert validation.peak_deviations(0 * reference, model, ["X"], edges, frame) == {}
 
 
 def test_an_energy_gap_has_the_error_of_independent_frames():
     rng = np.random.default_rng(3)
     frames = rng.normal(-40, 2, 50)
     own = frames + rng.normal(0, 0.4, 50)
-    draws = frames[:, None] + 0.5 + rng.normal(0, 0.4, (50, 3))
-    gap, error = validation.energy_gap(10 * own, 10 * draws, 10, paired=True)
+    frame = np.repeat(np.arange(50), 3)
+    draws = frames[frame] + 0.5 + rng.normal(0, 0.4, 150)
+    gap, error = validation.mean_difference(own, draws, frame)
     assert gap == pytest.approx(0.5, abs=4 * error)
     assert error == pytest.approx(0.4 * np.sqrt((1 + 1 / 3) / 50), rel=0.25)
-    gap, error = validation.energy_gap(10 * frames, 10 * draws.ravel(), 10, paired=False)
+    gap, error = validation.mean_difference(own, draws)
+    assert gap == pytest.approx(0.5, abs=4 * error)
     assert error > 0.25
+
+
+@pytest.mark.parametrize(("n", "n_draws"), [(2, 2), (3, 1), (2, 5)])
+def test_the_error_of_few_frames_is_right_on_average(n, n_draws):
+    """Squared errors of 2000 small experiments have the mean of the squared standard errors."""
+    rng, frame = np.random.default_rng(9), np.repeat(np.arange(n), n_draws)
+    found = np.array([
+        validation.mean_difference(
+            common + rng.normal(size=n), common[frame] + rng.normal(size=n * n_draws), frame
+        )
+        for common in 5 * rng.normal(size=(2000, n))
+    ])  # fmt: skip
+    assert (found[:, 0] ** 2).mean() == pytest.approx((found[:, 1] ** 2).mean(), rel=0.2)
 
 
 def test_the_energy_that_rounding_adds_is_taken_off():

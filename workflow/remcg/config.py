@@ -536,13 +536,14 @@ class Backmap:
     sweeps: int = option(
         "integer",
         "posterior: sweeps of turns of molecules with one site, while they are cooled, per draw",
-        1000,
+        6000,
         low=0,
         high=10**9,
     )
     steps: int = option(
         "integer",
-        "posterior: steps of constrained dynamics of 2 fs per draw",
+        "posterior: steps of constrained dynamics of 2 fs per draw; as many while it cools where "
+        "molecules have several sites",
         1000,
         low=0,
         high=10**9,

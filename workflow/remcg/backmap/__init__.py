@@ -36,7 +36,7 @@ __all__ = [
 
 METHODS = ("pseudoinverse", "map", "posterior")
 CUTOFF = 0.9  # nm
-N_TEMPLATES = 50
+SIGNIFICANT = 3.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Settings:
     method: str = "posterior"
     draws: int = 2
     steps: int = 1000
-    sweeps: int = 200
+    sweeps: int = 6000
     cutoff: float | None = CUTOFF
 
 
@@ -284,21 +284,30 @@ class Workshop:
         return {"positions": x[None], "energy": np.array([self.atoms.energy(x)])}
 
     def _draws(self, sites, box, rng, start):
-        from remcg.backmap.dynamics import Dynamics
-        from remcg.backmap.minimise import minimise
+        """Draws from the posterior, and whether a chain from ``start`` agrees with theirs."""
+        from remcg.backmap import posterior
 
-        dynamics = Dynamics(self.atoms, self.constraints)
-        found, energies = [], []
-        for _ in range(self.settings.draws):
-            x = self._placed(sites, rng)
-            x = minimise(self.atoms, self.constraints, x, sites)
-            if self.turns is not None:
-                x = self.turns.anneal(x, box, self.temperature, self.settings.sweeps, rng).positions
-            dynamics.start(x, sites, self.temperature, rng)
-            dynamics.run(self.settings.steps)
-            x = self.atoms.with_virtual_sites(dynamics.positions)
-            found.append(x), energies.append(self.atoms.energy(x))
-        return {"positions": np.array(found), "energy": np.array(energies)}
+        chosen = self.settings
+        protocol = posterior.Protocol(draws=chosen.draws, sweeps=chosen.sweeps, steps=chosen.steps)
+        n_molecules = len(self.mapped.atoms)
+        parts = self.atoms, self.constraints, self.turns, self._placed, n_molecules
+        system, temperature = posterior.System(*parts), self.temperature
+        drawn = posterior.draw(system, sites, box, temperature, rng, protocol)
+        if start is None:
+            return drawn.arrays()
+        own = next_to(start, sites, self.mapped)
+        arguments = own, sites, box, temperature, rng, protocol
+        return drawn.arrays() | posterior.two_sided(system, drawn, *arguments).arrays()
+
+
+def next_to(positions, sites, mapped):
+    """The same atoms, each molecule moved as a whole to where its sites are given, nm."""
+    first = np.unique(mapped.molecule, return_index=True)[1]
+    shifts = sites[first] - (mapped.matrix @ positions)[first]
+    moved = np.array(positions, float)
+    for molecule, shift in zip(mapped.molecule[first], shifts):
+        moved[mapped.atoms[molecule]] += shift
+    return moved
 
 
 def wide_enough(boxes, cutoff):
@@ -335,7 +344,8 @@ def summarise(result):
     dict
         max_residual_nm; n_frames, n_structures, failed_frames, defective_structures; n_eff_draws;
         sums over the structures of clashes and, as far as there are stereocentres, double bonds or
-        rings, of inversions, cis_trans and piercings.
+        rings, of inversions, cis_trans and piercings; where chains were started from both sides,
+        two_sided_gap_kJ_mol per molecule, two_sided_gap_se and is_posterior.
     """
     arrays = result.arrays
     numbers = {
@@ -346,7 +356,17 @@ def summarise(result):
         "defective_structures": len(result.offending),
         "n_eff_draws": float(np.sum(arrays.get("n_eff", len(arrays["frame"])))),
     }
-    return numbers | {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
+    numbers |= {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
+    if "two_sided_gap" in arrays:
+        numbers |= _agreement(arrays["two_sided_gap"], arrays["two_sided_gap_se"])
+    return numbers
+
+
+def _agreement(gaps, errors):
+    """Mean over frames of the gap between chains from both sides."""
+    gap, error = float(np.mean(gaps)), float(np.sqrt((errors**2).sum()) / len(gaps))
+    verdict = {"two_sided_gap_kJ_mol": gap, "two_sided_gap_se": error}
+    return {**verdict, "is_posterior": abs(gap) <= SIGNIFICANT * error}
 
 
 def _reason(error, topology, mapped):

@@ -83,6 +83,10 @@ class Constraints:
         Independent ones: three per site and one per rigid bond, less what others already fix.
     degrees_of_freedom : int
         Of the atoms with mass.
+    is_exact : bool
+        Whether dynamics under these constraints samples the reference at fixed sites as it is: so
+        where each rigid bond is inside one site, or several alike, whose weights are its masses.
+        Else draws have the weights of :meth:`log_weight`, which differ little for light hydrogens.
 
     Notes
     -----
@@ -101,6 +105,8 @@ class Constraints:
         self._kinds, self._members, rank = _pack(found)
         self.n_constraints = rank
         self.degrees_of_freedom = 3 * int((inverse > 0).sum()) - rank
+        self._inexact = _inexact(found)
+        self.is_exact = not self._inexact
 
     def project(self, positions, sites, reference=None):
         """Positions that meet sites and rigid bonds.
@@ -148,6 +154,33 @@ class Constraints:
         """Forces (n_atoms, 3) along the manifold, in the metric of the masses, kJ/mol/nm."""
         inverse = inverse_masses(self.masses)[:, None]
         return self.project_velocities(forces * inverse, positions) * self.masses[:, None]
+
+    def log_weight(self, positions):
+        r"""Logarithm of the weight of a draw, up to a constant; 0 where :attr:`is_exact`.
+
+        Dynamics with rigid bonds has the measure of its manifold, in the metric of the masses. The
+        reference, at fixed sites, has that of its own manifold over the Jacobian of the sites,
+
+        .. math:: w = \left(\frac{\det A_0}{\det A}\right)^{1/2}, \quad
+            A_{bc} = (r_b \cdot r_c) D_{bc}, \quad A_0: D = d W^{-1} d^T
+
+        with A the coupling of rigid bonds under fixed sites and :math:`A_0` without these: the
+        co-area formula, with the determinant of both kinds of constraints taken in blocks.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+
+        References
+        ----------
+        Fixman, Proc. Natl. Acad. Sci. USA 71, 3050 (1974), on the metric of constraints.
+        """
+        total = 0.0
+        for atoms, ends, couple, bare in self._inexact:
+            r = positions[atoms[:, ends[:, 0]]] - positions[atoms[:, ends[:, 1]]]
+            dots = r @ r.swapaxes(1, 2)
+            total += 0.5 * (_log_determinant(bare * dots) - _log_determinant(couple * dots))
+        return float(total)
 
     def residual(self, positions, sites):
         """Largest distance of a site from its place, and largest error of a rigid bond, nm."""
@@ -242,14 +275,44 @@ def _pack(found):
     return kinds, members, int(sum(ranks[each] for each in kind))
 
 
+def _inexact(found):
+    """(atoms (n, n_atoms), ends, D, D without sites) of blocks whose sites couple rigid bonds."""
+    kinds = {}
+    for atoms, _, weights, inverse, ends, _ in found:
+        if len(weights) and len(ends):
+            key = weights.shape, weights.tobytes(), inverse.tobytes(), ends.tobytes()
+            kinds.setdefault(key, (weights, inverse, ends, []))[3].append(atoms)
+    result = []
+    for weights, inverse, ends, atoms in kinds.values():
+        couple, bonds = _matrices(weights, inverse, ends)[2], _differences(ends, len(inverse))
+        bare = (bonds * inverse) @ bonds.T
+        free = np.diag(couple) > 0.0
+        if not np.allclose(couple[free], bare[free], rtol=0, atol=1e-9 * bare.max()):
+            kept = np.ix_(free, free)
+            result.append((np.array(atoms), ends[free], couple[kept], bare[kept]))
+    return result
+
+
+def _log_determinant(matrices):
+    """Sum over symmetric matrices (n, k, k), without directions that are redundant."""
+    values = np.linalg.eigvalsh(matrices)
+    kept = values > REDUNDANT * values[:, -1:]
+    return np.log(values[kept]).sum()
+
+
+def _differences(ends, n_atoms):
+    """e_i - e_j of each bond."""
+    bonds, each = np.zeros((len(ends), n_atoms)), np.arange(len(ends))
+    bonds[each, ends[:, 0]], bonds[each, ends[:, 1]] = 1.0, -1.0
+    return bonds
+
+
 def _matrices(weights, inverse, ends):
     """B, E and D of a block."""
     lifted = inverse[:, None] * weights.T
     spread = lifted @ np.linalg.pinv(weights @ lifted, hermitian=True)
     free = np.diag(inverse) - spread @ lifted.T
-    bonds = np.zeros((len(ends), len(inverse)))
-    each = np.arange(len(ends))
-    bonds[each, ends[:, 0]], bonds[each, ends[:, 1]] = 1.0, -1.0
+    bonds = _differences(ends, len(inverse))
     move = free @ bonds.T
     couple = bonds @ move
     fixed = np.diag(couple) < REDUNDANT * inverse[ends].sum(axis=1)

@@ -478,15 +478,19 @@ def first_peak(g, edges):
     return None
 
 
-def peak_deviations(reference, model, names, edges, paired):
+def peak_deviations(reference, model, names, edges, frame=None):
     """Relative deviation of the first peaks, averaged over 0.05 nm, and its standard error.
 
     Parameters
     ----------
-    reference, model : ndarray, shape (n_frames, n_pairs, n_bins)
-        g(r) of frames that are taken as independent; ``paired``: the same frames on both sides.
+    reference : ndarray, shape (n_frames, n_pairs, n_bins)
+        g(r) of frames that are taken as independent.
+    model : ndarray, shape (n, n_pairs, n_bins)
+        g(r) of structures.
     names : list of str
         Of the pairs.
+    frame : ndarray, shape (n,), optional
+        Which of the reference frames a structure was drawn for; else it is independent of them.
 
     Returns
     -------
@@ -499,56 +503,52 @@ def peak_deviations(reference, model, names, edges, paired):
         where = first_peak(reference[:, k].mean(axis=0), edges)
         if where is None:
             continue
-        known, ours = reference[:, k, where].mean(axis=1), model[:, k, where].mean(axis=1)
-        if paired:
-            variance = _variance_of_mean(ours - known)
-        else:
-            variance = _variance_of_mean(ours) + _variance_of_mean(known)
+        known, ours = (g[:, k, where].mean(axis=1) for g in (reference, model))
+        difference, error = mean_difference(known, ours, frame)
         at = 0.5 * (edges[where.start] + edges[where.stop])
         found[name] = {
             "r_nm": float(at),
             "reference": float(known.mean()),
-            "model": float(ours.mean()),
-            "deviation": float(ours.mean() / known.mean() - 1.0),
-            "se": float(np.sqrt(variance) / known.mean()),
+            "model": float(known.mean() + difference),
+            "deviation": float(difference / known.mean()),
+            "se": float(error / known.mean()),
         }
     return found
 
 
-def _variance_of_mean(values):
-    return float(np.var(values, ddof=1) / len(values)) if len(values) > 1 else 0.0
+def mean_difference(reference, model, frame=None):
+    r"""Mean of a model's values less those of a reference, and its standard error.
 
+    Of n frames with L draws over the sites of each, the variance at fixed sites is pooled over both
+    ways to see it:
 
-def energy_gap(reference, model, n_molecules, paired):
-    r"""Mean energy per molecule above the reference and its standard error, kJ/mol.
-
-    Of pairs, a frame and L draws over its sites, the variance at fixed sites is pooled over both
-    ways to see it, with n frames
-
-    .. math:: \sigma^2 = \frac{\sum (d - \bar d)^2 / (1 + 1/L) + \sum (E - \bar E_f)^2}{nL - 1},
+    .. math:: \sigma^2 = \frac{\sum (d - \bar d)^2 / (1 + 1/L) + \sum (x - \bar x_f)^2}{nL - 1},
         \quad \mathrm{SE}^2 = \sigma^2 (1 + 1/L) / n
 
-    where d is the mean of a frame's draws less the frame.
+    where d is the mean of the draws of a frame less the frame's own value.
 
     Parameters
     ----------
     reference : ndarray, shape (n_frames,)
-        kJ/mol, of independent frames.
-    model : ndarray, shape (n_frames, n_draws) if ``paired``, else (n,)
-        kJ/mol.
+    model : ndarray, shape (n,)
+    frame : ndarray, shape (n,), optional
+        Reference frame that each value was drawn for; None: the two sides are independent.
     """
-    reference = np.asarray(reference, float) / n_molecules
-    model = np.asarray(model, float) / n_molecules
-    if not paired:
+    reference, model = np.asarray(reference, float), np.asarray(model, float)
+    if frame is None:
         variance = _variance_of_mean(model) + _variance_of_mean(reference)
         return float(model.mean() - reference.mean()), float(np.sqrt(variance))
-    n, n_draws = model.shape
-    difference = model.mean(axis=1) - reference
-    factor = 1.0 + 1.0 / n_draws
+    frames, place, counts = np.unique(frame, return_inverse=True, return_counts=True)
+    means = np.bincount(place, model) / counts
+    difference, n, factor = means - reference[frames], len(frames), 1.0 + 1.0 / counts.mean()
     between = ((difference - difference.mean()) ** 2).sum() / factor
-    within = ((model - model.mean(axis=1, keepdims=True)) ** 2).sum()
-    variance = (between + within) / max(n * n_draws - 1, 1)
+    within = ((model - means[place]) ** 2).sum()
+    variance = (between + within) / max(len(model) - 1, 1)
     return float(difference.mean()), float(np.sqrt(variance * factor / n))
+
+
+def _variance_of_mean(values):
+    return float(np.var(values, ddof=1) / len(values)) if len(values) > 1 else 0.0
 
 
 def is_rounded(positions):
@@ -705,15 +705,16 @@ def _energies(ours, reference, own, system, rng):
 
 
 def _gap(ours, energies, paired, n_molecules):
-    frames = np.unique(ours["frame"])
-    draws = [energies["ours"][ours["frame"] == f] for f in frames]
     if paired:
-        table = np.array([each[: min(map(len, draws))] for each in draws])
-        gap = energy_gap(energies["own"][frames], table, n_molecules, True)
+        gap = mean_difference(energies["own"], energies["ours"], ours["frame"])
     else:
-        means = np.array([each.mean() for each in draws])
-        gap = energy_gap(energies["reference"], means, n_molecules, False)
-    return dict(zip(("energy_gap_kJ_mol", "energy_gap_se"), gap))
+        gap = mean_difference(energies["reference"], _by_frame(energies["ours"], ours["frame"]))
+    return {f"energy_gap_{name}": value / n_molecules for name, value in zip(("kJ_mol", "se"), gap)}
+
+
+def _by_frame(values, frame):
+    """Means over the draws of each frame."""
+    return np.array([values[frame == f].mean(axis=0) for f in np.unique(frame)])
 
 
 def _all_ranks(ours, positions, own, groups, system, rng):
@@ -739,13 +740,11 @@ def _rdfs(kinds, ours, positions, reference, own):
     edges = rdf_range(boxes)
     known = atomic_rdfs(kinds, reference.positions, reference.boxes, edges)
     mine = atomic_rdfs(kinds, positions, boxes, edges)
-    frames = np.unique(ours["frame"])
-    by_frame = np.array([mine[ours["frame"] == f].mean(axis=0) for f in frames])
     if own is None:
-        peaks = peak_deviations(known, by_frame, kinds.names, edges, False)
+        peaks = peak_deviations(known, _by_frame(mine, ours["frame"]), kinds.names, edges)
     else:
-        same = atomic_rdfs(kinds, own.positions[frames], own.boxes[frames], edges)
-        peaks = peak_deviations(same, by_frame, kinds.names, edges, True)
+        same = atomic_rdfs(kinds, own.positions, own.boxes, edges)
+        peaks = peak_deviations(same, mine, kinds.names, edges, ours["frame"])
     rdfs = {name: (known[:, k], mine[:, k]) for k, name in enumerate(kinds.names)}
     return edges, rdfs, peaks
 
