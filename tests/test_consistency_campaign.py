@@ -186,6 +186,25 @@ def test_penalties_are_drawn_and_written_with_what_noise_would_give(tmp_path):
     assert lost["T300"]["per_site"] == {"value": 0.001, "se": pytest.approx(6e-4)}
 
 
+def test_a_campaign_of_one_state_has_its_penalty_drawn(tmp_path):
+    rows = {"a alone": {"a": transferability.Penalty(0.0, 0.0, 0.0, 0.0, 1.0)},
+            "model": {"a": transferability.Penalty(-0.02, 0.03, 0.1, 0.08, 0.6)}}  # fmt: skip
+    figures.penalty_figure(tmp_path / "p.png", rows, [full("a", 300.0)])
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_a_long_reference_is_read_in_evenly_spaced_frames(tmp_path, monkeypatch):
+    positions = np.arange(60.0).reshape(10, 2, 3)
+    arrays = {"positions": positions, "box": np.ones((10, 3)), "time": np.arange(10.0),
+              "site_types": np.zeros(2, int), "masses": np.ones(2)}  # fmt: skip
+    write_h5(tmp_path / "m.h5", arrays, {"site_names": '["W"]'})
+    assert len(state.read_reference(tmp_path / "m.h5")[0]) == 10
+    monkeypatch.setattr(state, "MOST_SITE_FRAMES", 8)
+    found, boxes, times, *_ = state.read_reference(tmp_path / "m.h5")
+    np.testing.assert_array_equal(found, positions[::3])
+    assert len(boxes) == 4 and times.tolist() == [0.0, 3.0, 6.0, 9.0]
+
+
 def test_curves_survive_their_file_and_become_a_table_with_units(tmp_path):
     found = curves()
     write_h5(tmp_path / "c.h5", campaign.as_arrays(found))

@@ -22,6 +22,7 @@ from remcg.validate import block_mean
 
 SITE_FRAMES = 60_000  # of a side in the structure, where there are more than LEAST_FRAMES
 LEAST_FRAMES = 20
+MOST_SITE_FRAMES = 20_000_000  # that are read, half a gigabyte
 K_MAX = 45.0  # 1/nm
 RDF_MAX = 2.0  # nm
 SITE_STEPS, FEWEST_STEPS, MOST_STEPS = 5_000_000, 2000, 10_000  # of the model's free motion
@@ -30,6 +31,7 @@ SHORT_STEPS, FEWEST_FRAMES, KERNEL = 1500, 300, 1.0  # for the memory kernel; ps
 RESOLUTION = 0.02  # K(0) times the squared time between these frames
 SETTLING = 500  # steps before it
 FINE = 0.02  # ps: frames this close tell velocities
+FORCE_FRAMES = 100  # for K(0)
 N_FEATURES = 5
 KEPT, LAST = ("trajectory", "trajectory_box"), ("positions", "box")
 UNITS = {
@@ -43,11 +45,16 @@ UNITS = {
 
 
 def read_reference(path):
-    """(positions, boxes, times or None, topology, site names) of a map file."""
+    """(positions, boxes, times or None, topology, site names) of a map file.
+
+    Of a trajectory too long for the memory, evenly spaced frames.
+    """
     with h5py.File(path, "r") as file:
-        times = file["time"][()] if "time" in file else None
+        n_frames, n_sites = file["positions"].shape[:2]
+        every = slice(None, None, -(-n_frames * n_sites // MOST_SITE_FRAMES))
+        times = file["time"][every] if "time" in file else None
         names = json.loads(file.attrs["site_names"])
-        return file["positions"][()], file["box"][()], times, read_topology(file), names
+        return file["positions"][every], file["box"][every], times, read_topology(file), names
 
 
 def analyse(map_path, target, sample, model, interval, seed, log=print):
@@ -371,7 +378,7 @@ def _force_kernel(model, sample, topology, masses, temperature):
     arrays = sample[0]
     kept = "trajectory" in arrays
     frames, boxes = (arrays[x] for x in (KEPT if kept else LAST))
-    forces = np.zeros((min(len(frames), 20), topology.n_molecules, 3))
+    forces = np.zeros((min(len(frames), FORCE_FRAMES), topology.n_molecules, 3))
     chosen = np.linspace(0, len(frames) - 1, len(forces)).round().astype(int)
     for row, k in zip(forces, chosen):
         box = boxes[k]
