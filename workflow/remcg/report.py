@@ -21,12 +21,12 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "density_test": 0.006,
     "density_se": 0.0015,
     "bonded_js": 2.0,
-    "backmap_residual": 1e-6,
     "structure_factor": 0.05,
     "neighbor_angles_js": 0.02,
     "coordination": 0.05,
     "penalty_per_site": 0.002,
     "symmetry": 1e-6,
+    "backmap_residual": 1e-6,
 }
 SIGNIFICANT = 3.0  # standard errors
 
