@@ -6,7 +6,6 @@ from pathlib import Path
 import remcg
 from remcg import report
 from remcg.config import load
-from remcg.consistency.campaign import merged
 from remcg.io import read_json, write_json
 from remcg.model import Model
 from remcg.provenance import provenance
@@ -33,20 +32,19 @@ with stage(snakemake.log[0]):
             sampling.replicas * sampling.steps,
             sampling.replicas * sampling.equilibration,
         ),
-        merged(read_json(snakemake.input.numbers), read_json(snakemake.input.consistency)),
+        read_json(snakemake.input.numbers),
         report.read_backmap(snakemake.input.backmapped),
         wall_s,
         orchestration,
     )
     write_json(snakemake.output.summary, summary)
     write_json(snakemake.output.provenance, provenance(campaign))
-    figures = [*snakemake.input.figures, *snakemake.input.consistency_figures]
     captions = Path(__file__).parents[1] / "workflow" / "report"
     report.write_front_page(
         snakemake.output.page,
         summary,
         model,
         campaign.validate.limits,
-        [(png, captions / f"{Path(png).stem}.rst") for png in figures],
+        [(png, captions / f"{Path(png).stem}.rst") for png in snakemake.input.figures],
         [snakemake.input.model, snakemake.input.lammps, snakemake.input.openmm],
     )

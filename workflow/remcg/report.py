@@ -189,7 +189,8 @@ def checks(summary, limits=None):
     found = [Check("rem", "convergence (1 = yes)", "", float(converged), 1.0, None, "", status)]
     for state in summary["states"]:
         found += _rdf_checks(state, limits) + _bonded_checks(state, limits)
-        found += _density_checks(state, limits) + _consistency_checks(state, limits)
+        found += _consistency_checks(state, limits)
+        found += _density_checks(state, limits)
         residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
         if residual is not None:
             limit = limits["backmap_residual"]

@@ -250,14 +250,20 @@ def from_arrays(arrays):
 
 
 def merged(numbers, states):
-    """Numbers of ``validate`` with those of the consistency of each state.
+    """What ``consistency/states.json`` holds: all that is known of each state.
 
     Parameters
     ----------
     numbers : list of dict
         The states as in ``validate/states.json``.
     states : list of dict
-        The states as in ``consistency/states.json``.
+        Numbers of the consistency of each state, with its id.
+
+    Returns
+    -------
+    list of dict
+        The states as they enter ``summary.json``, with ``consistency`` and
+        ``penalty_nats_per_site``.
     """
     found = {item["id"]: item for item in states}
     result = []
