@@ -13,6 +13,7 @@ from remcg.units import BAR, beta
 from remcg.validate import write_table
 
 N_BATCHES = 10  # of a replica
+FACTS = ("id", "use", "temperature_K")
 LEAST_OVERLAP = 0.03  # of neighbouring states, for free energy differences
 
 
@@ -268,8 +269,7 @@ def merged(numbers, states):
     found = {item["id"]: item for item in states}
     result = []
     for item in numbers:
-        own = dict(found.get(item["id"], {}))
-        own.pop("id", None)
+        own = {k: v for k, v in found.get(item["id"], {}).items() if k not in FACTS}
         penalty = own.get("penalty", {}).get("per_site")
         more = {"penalty_nats_per_site": penalty} if penalty else {}
         result.append({**item, **more, "consistency": own})
