@@ -15,13 +15,14 @@ with stage(snakemake.log[0]):
     local, ensembles, attributes, references = together.read_states(model, states, *inputs)
     table = together.penalties(model, states, local, attributes)
     lost = together.penalty_numbers(table, local)
-    thermal = together.equation_of_state(read_json(snakemake.input.numbers), attributes)
+    validated = read_json(snakemake.input.numbers)
+    thermal = together.equation_of_state(validated, attributes)
     numbers = [
         {**read_json(path), **more, "penalty": lost[state.id]}
         for state, path, more in zip(states, snakemake.input.states, thermal)
     ]
     curves = [together.from_arrays(read_h5(path)[0]) for path in snakemake.input.curves]
-    write_json(snakemake.output.numbers, numbers)
+    write_json(snakemake.output.numbers, together.merged(validated, numbers))
     write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
     shared = together.shared_mixture(states, ensembles, attributes)
     exact = together.reweighted_penalties(states, local, references, shared)

@@ -6,7 +6,6 @@ from pathlib import Path
 import remcg
 from remcg import report
 from remcg.config import load
-from remcg.consistency.campaign import merged
 from remcg.io import read_json, write_json
 from remcg.model import Model
 from remcg.provenance import provenance
@@ -33,24 +32,21 @@ with stage(snakemake.log[0]):
             sampling.replicas * sampling.steps,
             sampling.replicas * sampling.equilibration,
         ),
-        merged(read_json(snakemake.input.numbers), read_json(snakemake.input.consistency)),
+        read_json(snakemake.input.numbers),
         report.read_backmap(snakemake.input.backmapped, snakemake.input.mapped),
         wall_s,
         orchestration,
     )
     write_json(snakemake.output.summary, summary)
     write_json(snakemake.output.provenance, provenance(campaign))
-    figures = [
-        *snakemake.input.figures,
-        *snakemake.input.consistency_figures,
-        *snakemake.input.backmap_figures,
-    ]
     captions = Path(__file__).parents[1] / "workflow" / "report"
     report.write_front_page(
         snakemake.output.page,
         summary,
         model,
         campaign.validate.limits,
-        report.with_captions(figures, captions),
+        report.with_captions(
+            [*snakemake.input.figures, *snakemake.input.backmap_figures], captions
+        ),
         [snakemake.input.model, snakemake.input.lammps, snakemake.input.openmm],
     )

@@ -186,6 +186,25 @@ def test_penalties_are_drawn_and_written_with_what_noise_would_give(tmp_path):
     assert lost["T300"]["per_site"] == {"value": 0.001, "se": pytest.approx(6e-4)}
 
 
+def test_a_campaign_of_one_state_has_its_penalty_drawn(tmp_path):
+    rows = {"a alone": {"a": transferability.Penalty(0.0, 0.0, 0.0, 0.0, 1.0)},
+            "model": {"a": transferability.Penalty(-0.02, 0.03, 0.1, 0.08, 0.6)}}  # fmt: skip
+    figures.penalty_figure(tmp_path / "p.png", rows, [full("a", 300.0)])
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_a_long_reference_is_read_in_evenly_spaced_frames(tmp_path, monkeypatch):
+    positions = np.arange(60.0).reshape(10, 2, 3)
+    arrays = {"positions": positions, "box": np.ones((10, 3)), "time": np.arange(10.0),
+              "site_types": np.zeros(2, int), "masses": np.ones(2)}  # fmt: skip
+    write_h5(tmp_path / "m.h5", arrays, {"site_names": '["W"]'})
+    assert len(state.read_reference(tmp_path / "m.h5")[0]) == 10
+    monkeypatch.setattr(state, "MOST_SITE_FRAMES", 8)
+    found, boxes, times, *_ = state.read_reference(tmp_path / "m.h5")
+    np.testing.assert_array_equal(found, positions[::3])
+    assert len(boxes) == 4 and times.tolist() == [0.0, 3.0, 6.0, 9.0]
+
+
 def test_curves_survive_their_file_and_become_a_table_with_units(tmp_path):
     found = curves()
     write_h5(tmp_path / "c.h5", campaign.as_arrays(found))
@@ -203,3 +222,35 @@ def test_curves_survive_their_file_and_become_a_table_with_units(tmp_path):
         tmp_path / "s.tsv", [StateResult(x, {}) for x in read_json(tmp_path / "s.json")]
     )
     assert "speed_up.value" in (tmp_path / "s.tsv").read_text()
+
+
+def series(n_replicas, n, memory, rng):
+    """Basis sums whose two functions remember their past for ``memory`` samples, and volumes."""
+    x = np.empty((n_replicas, n, 2))
+    x[:, 0] = rng.normal(size=(n_replicas, 2))
+    keep = np.exp(-1.0 / memory)
+    for t in range(1, n):
+        x[:, t] = keep * x[:, t - 1] + np.sqrt(1 - keep**2) * rng.normal(size=(n_replicas, 2))
+    return 50.0 + x
+
+
+def test_scores_of_both_sides_are_taken_at_one_lag():
+    from remcg.forms import HarmonicBasis
+    from remcg.model import BondTerm, Model
+
+    model = Model(("A",), (BondTerm(("A", "A"), HarmonicBasis(0.1, 0.5), 1),), 300.0, 1.0,
+                  (np.zeros((1, 2)),))  # fmt: skip
+    rng, said = np.random.default_rng(0), []
+    times = 2.0 * np.arange(2000)
+    target = {"site_sums": series(1, 2000, 3.0, rng)[0], "volume": np.ones(2000)}
+    sample = {"site_sums": series(2, 20000, 60.0, rng), "volume": np.ones((2, 20000))}
+    arguments = times, (target, {"n_molecules": 1})
+    found = state.compare_scores(*arguments, (sample, {}), model, 0.1, said.append)["vamp2"]
+    assert found["lag_ps"] == 2.0 and not said
+    for side in ("reference", "model"):  # two functions, each with exp(-2 lag/memory)
+        exact = 1.0 + 2.0 * np.exp(-2.0 * 2.0 / 6.0)
+        assert abs(found[side] - exact) < 5.0 * found[f"{side}_se"] + 0.03
+    few = {"site_sums": sample["site_sums"][:, :100], "volume": np.ones((2, 100))}
+    assert state.compare_scores(*arguments, (few, {}), model, 0.1, said.append) == {}
+    assert state.compare_scores(*arguments, (sample, {}), model, 1.3, said.append) == {}
+    assert len(said) == 2 and "too few" in said[0]

@@ -657,14 +657,6 @@ class Limits:
         low=0,
         high=1e6,
     )
-    backmap_residual: float = option(
-        "number",
-        "largest distance between a site and its backmapped atoms' site",
-        1e-6,
-        unit="nm",
-        low=0,
-        high=1,
-    )
     structure_factor: float = option(
         "number", "rmse of the static structure factor", 0.05, low=0, high=100
     )
@@ -692,6 +684,14 @@ class Limits:
         "net force, torque, and change of forces under rotation and translation, relative to the "
         "root mean square force",
         1e-6,
+        low=0,
+        high=1,
+    )
+    backmap_residual: float = option(
+        "number",
+        "largest distance between a site and its backmapped atoms' site",
+        1e-6,
+        unit="nm",
         low=0,
         high=1,
     )

@@ -13,6 +13,7 @@ from remcg.units import BAR, beta
 from remcg.validate import write_table
 
 N_BATCHES = 10  # of a replica
+FACTS = ("id", "use", "temperature_K")
 LEAST_OVERLAP = 0.03  # of neighbouring states, for free energy differences
 
 
@@ -250,20 +251,25 @@ def from_arrays(arrays):
 
 
 def merged(numbers, states):
-    """Numbers of ``validate`` with those of the consistency of each state.
+    """What ``consistency/states.json`` holds: all that is known of each state.
 
     Parameters
     ----------
     numbers : list of dict
         The states as in ``validate/states.json``.
     states : list of dict
-        The states as in ``consistency/states.json``.
+        Numbers of the consistency of each state, with its id.
+
+    Returns
+    -------
+    list of dict
+        The states as they enter ``summary.json``, with ``consistency`` and
+        ``penalty_nats_per_site``.
     """
     found = {item["id"]: item for item in states}
     result = []
     for item in numbers:
-        own = dict(found.get(item["id"], {}))
-        own.pop("id", None)
+        own = {k: v for k, v in found.get(item["id"], {}).items() if k not in FACTS}
         penalty = own.get("penalty", {}).get("per_site")
         more = {"penalty_nats_per_site": penalty} if penalty else {}
         result.append({**item, **more, "consistency": own})

@@ -94,6 +94,7 @@ def _draw_pair(top, bottom, key, numbers, curves, color):
     reference, model = curves[*key, "reference"], curves[*key, "model"]
     scale = 180.0 / np.pi if kind == "neighbor_angles" else 1.0
     if kind == "coordination":
+        bottom.xaxis.get_major_locator().set_params(integer=True)
         x = np.arange(max(len(reference[0]), len(model[0])))
         padded = [np.pad(c, ((0, 0), (0, len(x) - c.shape[1]))) for c in (reference, model)]
         reference, model = (np.array([x, *c[1:]]) for c in padded)

@@ -22,6 +22,8 @@ from remcg.validate import block_mean
 
 SITE_FRAMES = 60_000  # of a side in the structure, where there are more than LEAST_FRAMES
 LEAST_FRAMES = 20
+FEWEST_COMPARED = 4
+MOST_SITE_FRAMES = 20_000_000  # that are read, half a gigabyte
 K_MAX = 45.0  # 1/nm
 RDF_MAX = 2.0  # nm
 SITE_STEPS, FEWEST_STEPS, MOST_STEPS = 5_000_000, 2000, 10_000  # of the model's free motion
@@ -30,6 +32,7 @@ SHORT_STEPS, FEWEST_FRAMES, KERNEL = 1500, 300, 1.0  # for the memory kernel; ps
 RESOLUTION = 0.02  # K(0) times the squared time between these frames
 SETTLING = 500  # steps before it
 FINE = 0.02  # ps: frames this close tell velocities
+FORCE_FRAMES = 100  # for K(0)
 N_FEATURES = 5
 KEPT, LAST = ("trajectory", "trajectory_box"), ("positions", "box")
 UNITS = {
@@ -43,11 +46,16 @@ UNITS = {
 
 
 def read_reference(path):
-    """(positions, boxes, times or None, topology, site names) of a map file."""
+    """(positions, boxes, times or None, topology, site names) of a map file.
+
+    Of a trajectory too long for the memory, evenly spaced frames.
+    """
     with h5py.File(path, "r") as file:
-        times = file["time"][()] if "time" in file else None
+        n_frames, n_sites = file["positions"].shape[:2]
+        every = slice(None, None, -(-n_frames * n_sites // MOST_SITE_FRAMES))
+        times = file["time"][every] if "time" in file else None
         names = json.loads(file.attrs["site_names"])
-        return file["positions"][()], file["box"][()], times, read_topology(file), names
+        return file["positions"][every], file["box"][every], times, read_topology(file), names
 
 
 def analyse(map_path, target, sample, model, interval, seed, log=print):
@@ -75,8 +83,11 @@ def analyse(map_path, target, sample, model, interval, seed, log=print):
     reference = read_reference(map_path)
     numbers, curves = {}, {}
     frames = sample[0].get("trajectory")
-    if frames is None:
-        log("the prediction kept no configurations: no structure beyond g(r), no symmetries")
+    if frames is None or min(len(frames), len(reference[0])) < FEWEST_COMPARED:
+        log(
+            f"less than {FEWEST_COMPARED} configurations of the prediction or the reference: no"
+            " structure beyond g(r), no symmetries"
+        )
     else:
         boxes = sample[0]["trajectory_box"]
         found, drawn = compare_structure(reference, (frames, boxes), target, model, rng)
@@ -231,12 +242,15 @@ def compare_dynamics(reference, sample, model, seed, log):
         groups, t = dynamics.groups_of(msd), interval * np.arange(len(msd))
         shown = t <= 2.0 * dynamics.FIT_TO * t[-1]
         curves["msd", "centres", side] = np.array([t, *_mean(groups)])[:, shown]
-        found[side] = dynamics.diffusion(t, groups, box)
+        try:
+            found[side] = dynamics.diffusion(t, groups, box)
+        except InputError as error:
+            log(f"no diffusion coefficient of the {side}: {error}")
     numbers["diffusion_nm2_ps"] = {
         key: value for side, d in found.items() for key, value in
         ((side, d.value), (f"{side}_se", d.se))
     }  # fmt: skip
-    if "reference" in found and found["reference"].value > 0.0:
+    if {"reference", "model"} <= found.keys() and found["reference"].value > 0.0:
         value, error = dynamics.speed_up(found["model"], found["reference"])
         numbers["speed_up"] = {"value": value, "se": error}
         if lags["reference"][1] > FINE:
@@ -245,7 +259,7 @@ def compare_dynamics(reference, sample, model, seed, log):
                 f" autocorrelation and memory kernel need {FINE:g} ps or less"
             )
     short = {"model": ([run.short for run in runs], runs[0].short_interval)}
-    if "reference" in lags and lags["reference"][1] <= FINE:
+    if "reference" in lags and lags["reference"][1] <= FINE and len(lags["reference"][0][0]) > 30:
         short["reference"] = lags["reference"][:2]
     for side, (parts, interval) in short.items():
         entry, drawn = _memory(parts, interval, masses, temperature)
@@ -371,7 +385,7 @@ def _force_kernel(model, sample, topology, masses, temperature):
     arrays = sample[0]
     kept = "trajectory" in arrays
     frames, boxes = (arrays[x] for x in (KEPT if kept else LAST))
-    forces = np.zeros((min(len(frames), 20), topology.n_molecules, 3))
+    forces = np.zeros((min(len(frames), FORCE_FRAMES), topology.n_molecules, 3))
     chosen = np.linspace(0, len(frames) - 1, len(forces)).round().astype(int)
     for row, k in zip(forces, chosen):
         box = boxes[k]
@@ -394,8 +408,12 @@ def compare_scores(times, target, sample, model, interval, log):
         return {}
     lag = float(np.median(np.diff(times)))
     steps = round(lag / interval)
-    if steps < 1 or abs(steps * interval - lag) > 0.1 * lag:
-        log(f"no VAMP-2 scores: samples {interval:g} ps apart do not meet a lag of {lag:g} ps")
+    enough = sample[0]["volume"].shape[1] >= 3 * vamp.N_FOLDS * steps
+    if steps < 1 or abs(steps * interval - lag) > 0.1 * lag or not enough:
+        log(
+            f"no VAMP-2 scores: samples of the model, {interval:g} ps apart, do not meet a lag of"
+            f" {lag:g} ps or are too few for it"
+        )
         return {}
     sides = {"reference": (arrays, 1), "model": (sample[0], steps)}
     phi = {

@@ -16,6 +16,7 @@ import numpy as np
 
 from remcg.errors import InputError
 
+N_FOLDS = 5
 CUT = 1e-6  # relative eigenvalue of a covariance below which a direction does not count
 
 
@@ -44,7 +45,7 @@ def vamp2(series, lag, cut=CUT):
     return 1.0 + float(np.sum((half.T @ (a.T @ b / len(a)) @ other) ** 2))
 
 
-def cross_validated(series, lag, n_folds=5, cut=CUT):
+def cross_validated(series, lag, n_folds=N_FOLDS, cut=CUT):
     """Score on data that the singular functions were not fitted to.
 
     Each series is cut into ``n_folds`` parts of consecutive frames; the singular functions of all
