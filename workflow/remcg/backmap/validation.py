@@ -33,6 +33,7 @@ from remcg.pairs import rdf, rdf_edges
 N_BLOCKS = 10  # of a reference
 VALUES_PER_BIN = 10  # at least, on average
 FEWEST_BINS = 4
+RARE = 1e-3  # probability that exact draws fail
 FREE = 1e-4  # part of a gradient that no constraint explains
 STEP = 1e-6  # nm, of finite differences
 STEREO_DEPTH = 12  # bonds, as far as atoms of a molecule are told apart
@@ -310,6 +311,34 @@ def divergences(found):
     for key, item in found.items():
         js = jensen_shannon(item.reference.sum(axis=0), item.model.sum(axis=0))
         result[key] = js, noise_floor(item.reference) if len(item.reference) > 1 else 0.0
+    return result
+
+
+def exceeded_by_chance(found, n_reference, n_model):
+    r"""Divergences that exact draws exceed once in 1000 comparisons of all these distributions.
+
+    Of K bins, n and N independent values, :math:`8 \ln 2\, JS / (1/n + 1/N)` is about chi-squared
+    of K - 1 degrees of freedom; correlated values behave like fewer, as the floor of the halves of
+    the reference shows.
+
+    Parameters
+    ----------
+    found : dict of Distribution
+    n_reference, n_model : int
+        Frames of both sides.
+
+    Returns
+    -------
+    dict
+        Bits; without what has no floor.
+    """
+    result, share = {}, (1.0 / n_model + 1.0 / n_reference) / (4.0 / n_reference)
+    for key, (_, floor) in divergences(found).items():
+        used = (found[key].reference.sum(axis=0) + found[key].model.sum(axis=0)) > 0
+        dof = max(int(used.sum()) - 1, 1)
+        if floor > 0.0:
+            quantile = stats.chi2.ppf(1.0 - RARE / len(found), dof) / dof
+            result[key] = float(floor * max(share, 0.5) * quantile)
     return result
 
 
@@ -647,7 +676,8 @@ def compare(ours, reference, own, system, rng):
     Returns
     -------
     Comparison
-        Its numbers: js_bits and noise_floor_js_bits by coordinate; energy_gap_kJ_mol per molecule
+        Its numbers: js_bits, noise_floor_js_bits and chance_js_bits (see
+        :func:`exceeded_by_chance`) by coordinate; energy_gap_kJ_mol per molecule
         and energy_gap_se; rdf_peaks (:func:`peak_deviations`) where there are two molecules or
         more; with ``own`` rank_p (:func:`uniformity`) by coordinate, and gap and peaks are those of
         pairs of frames; max_rigid_error_nm where there are rigid bonds.
@@ -661,6 +691,7 @@ def compare(ours, reference, own, system, rng):
     numbers = {
         "js_bits": {key: float(js) for key, (js, _) in pairs.items()},
         "noise_floor_js_bits": {key: float(floor) for key, (_, floor) in pairs.items()},
+        "chance_js_bits": exceeded_by_chance(found, len(reference), len(positions)),
     }
     if len(system.rigid):
         numbers["max_rigid_error_nm"] = _rigid_error(ours["positions"], system)
