@@ -699,7 +699,7 @@ _MARKS = {"pass": "✓", "within noise": "≈", "fails": "✗"}
 _BACKMAP_COLUMNS = (
     "state",
     "frames of",
-    "structures",
+    "frames,<br>structures",
     "residual (nm)",
     "defects",
     "JS / floor,<br>worst",
@@ -742,7 +742,7 @@ def _backmap_row(name, part, item, checks):
     cells = [
         (html.escape(name), None),
         (part, None),
-        (f"{item['n_structures']} of {item['n_frames']}", None),
+        (f"{item['n_frames']}, {item['n_structures']}", None),
         (f"{item['max_residual_nm']:.1e}", "backmapping"),
         (str(defects) if "defective_structures" in item else "", "backmap defects"),
         (f"{html.escape(js[1])} {js[0]:.2f}" if js else "", "backmap JS"),
