@@ -229,6 +229,14 @@ def test_an_energy_gap_has_the_error_of_independent_frames():
     assert error > 0.25
 
 
+def test_a_single_structure_has_the_error_of_its_spread():
+    assert validation.mean_difference([1.0], [1.5], [0], spread=0.2) == pytest.approx(
+        (0.5, 0.2 * np.sqrt(2))
+    )
+    reference = np.random.default_rng(3).normal(size=400)
+    assert validation.mean_difference(reference, [0.3])[1] == pytest.approx(1.0, rel=0.15)
+
+
 @pytest.mark.parametrize(("n", "n_draws"), [(2, 2), (3, 1), (2, 5)])
 def test_the_error_of_few_frames_is_right_on_average(n, n_draws):
     """Squared errors of 2000 small experiments have the mean of the squared standard errors."""
