@@ -195,7 +195,7 @@ def _gap(state, pace):
             case + what, side.gap, theirs, peer, "kJ/mol", theirs / side.gap, ">=", WANTED_RATIO
         ),
         table.row(
-            case + "time per independent draw",
+            case + "time per structure, each of its own chain",
             seconds / drawn.n_eff,
             300.0,
             "what is wanted",

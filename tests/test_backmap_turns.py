@@ -238,6 +238,14 @@ def test_the_step_of_small_turns_adapts_only_while_annealing():
     assert chain.step != first
 
 
+def test_annealing_does_not_depend_on_what_was_annealed_before():
+    chain, x, _, _ = waters(10, CUBE, 12)
+    a, b = (
+        chain.anneal(x, CUBE, TEMPERATURE, 5, np.random.default_rng(1)).positions for _ in range(2)
+    )
+    assert np.array_equal(a, b)
+
+
 def test_a_seed_fixes_the_run():
     chain, x, _, _ = waters(10, CUBE, 11)
     a, b, c = (

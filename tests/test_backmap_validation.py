@@ -140,6 +140,24 @@ def test_the_divergence_of_exact_draws_is_below_two_floors_and_a_bias_is_not():
     assert min(ratios[1:]) > 2.0
 
 
+@pytest.mark.parametrize(("n", "n_groups"), [(60, 20), (3000, 5)])
+def test_exact_draws_hardly_ever_exceed_what_chance_allows(n, n_groups):
+    """With few values and bins the limit of two floors is exceeded by chance, this is not."""
+    rng, exceeded, above = np.random.default_rng(3), 0, 0
+    for _ in range(20):
+        found = {}
+        for k in range(n_groups):
+            group = validation.Group("bond", f"{k}", np.zeros((1, 2), int))
+            sides = [np.array_split(rng.normal(size=m), 10) for m in (2 * n, n)]
+            found[f"bond {k}"] = validation.distribution(group, *sides)
+        chance = validation.exceeded_by_chance(found, 2 * n, n)
+        for key, (js, floor) in validation.divergences(found).items():
+            exceeded += js > chance[key]
+            above += js > 2 * floor
+    assert exceeded <= 1
+    assert (above > 0) == (n == 60)
+
+
 def test_the_floor_is_what_two_halves_differ_by():
     """(K - 1)/(4 n ln 2) for n values in each half of K bins that are all alike."""
     group = validation.Group("dihedral", "A-B-C-D", np.zeros((1, 4), int))
@@ -209,6 +227,14 @@ def test_an_energy_gap_has_the_error_of_independent_frames():
     gap, error = validation.mean_difference(own, draws)
     assert gap == pytest.approx(0.5, abs=4 * error)
     assert error > 0.25
+
+
+def test_a_single_structure_has_the_error_of_its_spread():
+    assert validation.mean_difference([1.0], [1.5], [0], spread=0.2) == pytest.approx(
+        (0.5, 0.2 * np.sqrt(2))
+    )
+    reference = np.random.default_rng(3).normal(size=400)
+    assert validation.mean_difference(reference, [0.3])[1] == pytest.approx(1.0, rel=0.15)
 
 
 @pytest.mark.parametrize(("n", "n_draws"), [(2, 2), (3, 1), (2, 5)])

@@ -106,13 +106,28 @@ def _panels(comparisons):
     found = list(comparisons.values())
     keys = [list(dict.fromkeys(k for c in found for k in getattr(c, name)))
             for name in ("distributions", "rdfs", "ranks")]  # fmt: skip
-    kinds = ("bond", "angle", "dihedral")
-    ordered = sorted(keys[0], key=lambda key: kinds.index(key.split()[0]))
-    panels = [(_draw_distribution, key) for key in ordered[:MOST_DISTRIBUTIONS]]
+    panels = [(_draw_distribution, key) for key in _shown(keys[0], found)]
     panels += [(_draw_rdf, key) for key in keys[1]]
     if any(c.energies for c in found):
         panels.append((_draw_energies, None))
     return panels + [(_draw_ranks, key) for key in keys[2][:MOST_RANKS]]
+
+
+def _shown(keys, comparisons):
+    """Of many distributions the dihedrals and the others, half each, that differ most."""
+
+    def difference(key):
+        sides = [c.numbers for c in comparisons if key in c.numbers.get("js_bits", {})]
+        return max(n["js_bits"][key] / (n["noise_floor_js_bits"][key] or 1.0) for n in sides)
+
+    ordered = sorted(keys, key=difference, reverse=True)
+    turning = [key for key in ordered if key.startswith("dihedral")]
+    others = [key for key in ordered if not key.startswith("dihedral")]
+    n_others = max(MOST_DISTRIBUTIONS - len(turning), MOST_DISTRIBUTIONS // 2)
+    chosen = others[:n_others]
+    chosen += turning[: MOST_DISTRIBUTIONS - len(chosen)]
+    kinds = ("bond", "angle", "dihedral")
+    return sorted(chosen, key=lambda key: (kinds.index(key.split()[0]), keys.index(key)))
 
 
 def _draw_distribution(axis, key, comparisons):
@@ -176,9 +191,10 @@ def _draw_ranks(axis, key, comparisons):
         spread = 2 * np.sqrt(expected * (1 - 1 / n))
         axis.axhspan((expected - spread) / expected, (expected + spread) / expected, color="0.85")
         axis.bar(np.arange(n), counts / expected, width=0.8, color=SOURCES[source][1], alpha=0.8)
-        axis.set(xlabel="rank among the draws", xticks=np.arange(n))
+        axis.set(xlabel="rank among the draws", xticks=np.arange(n), ylim=(0, None))
         p = item.numbers["rank_p"][key]
-        axis.set_title(f"{key.split(' ', 1)[-1]}, p = {p:.2g}", loc="left", fontsize=8)
+        name = key.split(" ", 1)[1] if key.split()[0] in X_LABEL else key
+        axis.set_title(f"{name}, p = {p:.2g}", loc="left", fontsize=8)
         return
     _nothing(axis, "no ranks")
 

@@ -67,6 +67,7 @@ BACKMAP_KEYS = (
     "is_posterior",
     "js_bits",
     "noise_floor_js_bits",
+    "chance_js_bits",
     "rdf_peaks",
     "rank_p",
 )
@@ -379,10 +380,17 @@ def read_backmap(paths, mapped=()):
 
 
 def worst_divergence(entry):
-    """Largest divergence of backmapped coordinates, in floors: (ratio, name), or None."""
-    floors = entry.get("noise_floor_js_bits", {})
-    found = [(js / floors[k], k) for k, js in entry.get("js_bits", {}).items() if floors.get(k)]
-    return max(found, default=None)
+    """Largest divergence of backmapped coordinates: (ratio, name, chance) in floors, or None.
+
+    One that exact draws would hardly reach by chance goes before others.
+    """
+    floors, chance = entry.get("noise_floor_js_bits", {}), entry.get("chance_js_bits", {})
+    found = [
+        (js / floors[key], key, chance.get(key, 0.0) / floors[key])
+        for key, js in entry.get("js_bits", {}).items()
+        if floors.get(key)
+    ]
+    return max(found, key=lambda item: (item[0] > item[2], item[0]), default=None)
 
 
 def worst_peak(entry):
@@ -418,8 +426,8 @@ def _posterior_checks(name, item, limits):
     """Whether draws over mapped references have the distributions of the references."""
     found = []
     if (worst := worst_divergence(item)) is not None:
-        ratio, coordinate = worst
-        status = _status(ratio, limits["backmap_js"], 0.0)
+        ratio, coordinate, chance = worst
+        status = _status(ratio, limits["backmap_js"], chance)
         found.append(
             Check(
                 name, "backmap JS", coordinate, ratio, limits["backmap_js"], None, "floors", status
@@ -729,7 +737,7 @@ _MARKS = {"pass": "✓", "within noise": "≈", "fails": "✗"}
 _BACKMAP_COLUMNS = (
     "state",
     "frames of",
-    "structures",
+    "frames,<br>structures",
     "residual (nm)",
     "defects",
     "JS / floor,<br>worst",
@@ -772,7 +780,7 @@ def _backmap_row(name, part, item, checks):
     cells = [
         (html.escape(name), None),
         (part, None),
-        (f"{item['n_structures']} of {item['n_frames']}", None),
+        (f"{item['n_frames']}, {item['n_structures']}", None),
         (f"{item['max_residual_nm']:.1e}", "backmapping"),
         (str(defects) if "defective_structures" in item else "", "backmap defects"),
         (f"{html.escape(js[1])} {js[0]:.2f}" if js else "", "backmap JS"),

@@ -73,7 +73,10 @@ class Backmapped:
         (n,): index of the coarse-grained frame and of the draw; box (n, 3) or (n, 3, 3) nm, not in
         vacuum; sites (n, n_sites, 3) nm, molecules whole and in the cell; residual (n,) nm; energy
         (n,) kJ/mol; clashes, inversions, cis_trans, piercings (n,); temperature K. Of draws from
-        the posterior also, by frame, what :mod:`remcg.backmap.posterior` says of them.
+        the posterior also log_weight (n,), where sites couple rigid bonds
+        (:meth:`remcg.backmap.constraints.Constraints.log_weight`), and by frame what
+        :mod:`remcg.backmap.posterior` says of them: n_eff, inefficiency_ps, discarded_ps and, for
+        ``starts``, two_sided_gap (kJ/mol per molecule), two_sided_gap_se, is_posterior.
     failures : list of dict
         frame and reason of each frame that has no structure.
     offending : list of dict
@@ -242,9 +245,13 @@ class Workshop:
     def __call__(self, sites, box, rng, start=None):
         """Structures of one frame: arrays positions (n, n_atoms, 3), energy (n,) and more."""
         self.atoms.set_box(box)
-        return (self._best if self.settings.method == "map" else self._draws)(
-            sites, box, rng, start
-        )
+        if self.settings.method == "map":
+            return self._best(sites, rng)
+        found = self._draws(sites, box, rng, start)
+        if not self.constraints.is_exact:
+            weights = [self.constraints.log_weight(x) for x in found["positions"]]
+            found["log_weight"] = np.array(weights)
+        return found
 
     def state(self, positions, box, seed):
         """An OpenMM State of a structure with thermal velocities."""
@@ -272,7 +279,7 @@ class Workshop:
         )
         return turns if len(turns.turning) else None
 
-    def _best(self, sites, box, rng, start):
+    def _best(self, sites, rng):
         """The structure of least energy of several tries."""
         from remcg.backmap.minimise import find_minimum
 

@@ -2,11 +2,10 @@ r"""Draws of atoms from their distribution over given sites.
 
 .. math:: p(x \mid y) \propto e^{-U(x)/kT} \, \delta(Mx - y)
 
-One chain: conformers under the sites, molecules of one site turned while they are cooled
-(:mod:`remcg.backmap.turns`), then exact forces on the exact manifold
-(:mod:`remcg.backmap.dynamics`), at first hotter where molecules have several sites. Whether a chain
-of such a length forgets where it began is not assumed but tested from two sides, see
-:func:`two_sided`.
+One chain: conformers under the sites; where molecules have several sites, dynamics that cools
+them; molecules of one site turned while they cool (:mod:`remcg.backmap.turns`); then exact forces
+on the exact manifold (:mod:`remcg.backmap.dynamics`). Whether a chain of such a length forgets
+where it began is not assumed but tested from two sides, see :func:`two_sided`.
 """
 
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from remcg.equilibration import first_equilibrated, inefficiency
 
 COOLING_STAGES = 10
 LAST_SWEEPS = 50  # of turns at the temperature, with the longer cut-off
+HARSH = 3e4  # kJ/mol/nm: a force on an atom that dynamics must not begin with
 SIGNIFICANT = 3.0  # standard errors
 
 
@@ -216,7 +216,10 @@ def two_sided(system, drawn, own, sites, box, temperature, rng, protocol=None):
 
 
 def _cooled(system, sites, box, temperature, rng, protocol):
-    """The start of a chain: placed, without overlaps, turned, cooled."""
+    """The start of a chain: placed, without overlaps, cooled, turned.
+
+    Turns come last, because hot dynamics disorders again what they have ordered.
+    """
     atoms, constraints, turns = system.atoms, system.constraints, system.turns
     x = system.place(sites, rng)
     turning = np.zeros(len(x), bool)
@@ -224,9 +227,6 @@ def _cooled(system, sites, box, temperature, rng, protocol):
         turning = turns.moves
     if not turning.all():
         x = minimise(atoms, constraints, x, sites)
-    if turning.any():
-        x = turns.anneal(x, box, temperature, protocol.sweeps, rng).positions
-        x = turns.run(x, box, temperature, LAST_SWEEPS, rng).positions
     if _others_move(constraints, atoms.masses, turning):
         dynamics = Dynamics(atoms, constraints)
         hot = max(protocol.hot, temperature)
@@ -235,6 +235,11 @@ def _cooled(system, sites, box, temperature, rng, protocol):
         for step in np.geomspace(hot, temperature, COOLING_STAGES):
             dynamics.run(count, step)
         x = dynamics.positions
+    if turning.any():
+        x = turns.anneal(x, box, temperature, protocol.sweeps, rng).positions
+        x = turns.run(x, box, temperature, LAST_SWEEPS, rng).positions
+        if np.abs(atoms.energy_and_forces(x)[1]).max() > HARSH:
+            x = minimise(atoms, constraints, x, sites)
     return x
 
 

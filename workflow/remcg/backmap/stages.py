@@ -148,6 +148,10 @@ def write(result, comparison, state, atoms, comparison_path, numbers_path, views
     backmap.write_backmapped(*where, result.start, views)
     validation.write_comparison(comparison_path, comparison)
     numbers = backmap.summarise(result) | comparison.numbers
+    if "is_posterior" in numbers:  # first peaks must agree too
+        peaks = numbers.get("rdf_peaks", {}).values()
+        agree = all(abs(p["deviation"]) <= backmap.SIGNIFICANT * p["se"] for p in peaks)
+        numbers["is_posterior"] = numbers["is_posterior"] and agree
     lists = {"failures": result.failures, "offending": result.offending}
     write_json(numbers_path, {**numbers, **lists, "most_clashes": result.most_clashes})
 

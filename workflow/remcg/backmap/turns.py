@@ -119,7 +119,7 @@ class Turns:
     moves : ndarray of bool, shape (n_atoms,)
         Atoms of molecules that turn.
     step : float
-        Largest angle of a small turn, rad; changes only in :meth:`anneal`.
+        Largest angle of a small turn, rad; each :meth:`anneal` finds it anew.
     """
 
     def __init__(self, atoms, operator, molecules, cutoff=CUTOFF, damping=DAMPING):
@@ -178,6 +178,7 @@ class Turns:
         Parameters and returns as of :meth:`run`; the energies are those of the ``n_sweeps`` sweeps
         after the way down.
         """
+        self.step = FIRST_STEP  # a run depends on its arguments alone
         settings = min(ANNEALING_CUTOFF, self.cutoff), ANNEALING_DAMPING
         place, last = self._prepare(positions, box, *settings), len(KINDS) - 1
         held, turned = HOTTEST, None

@@ -33,6 +33,7 @@ from remcg.pairs import rdf, rdf_edges
 N_BLOCKS = 10  # of a reference
 VALUES_PER_BIN = 10  # at least, on average
 FEWEST_BINS = 4
+RARE = 1e-3  # probability that exact draws fail
 FREE = 1e-4  # part of a gradient that no constraint explains
 STEP = 1e-6  # nm, of finite differences
 STEREO_DEPTH = 12  # bonds, as far as atoms of a molecule are told apart
@@ -313,6 +314,34 @@ def divergences(found):
     return result
 
 
+def exceeded_by_chance(found, n_reference, n_model):
+    r"""Divergences that exact draws exceed once in 1000 comparisons of all these distributions.
+
+    Of K bins, n and N independent values, :math:`8 \ln 2\, JS / (1/n + 1/N)` is about chi-squared
+    of K - 1 degrees of freedom; correlated values behave like fewer, as the floor of the halves of
+    the reference shows.
+
+    Parameters
+    ----------
+    found : dict of Distribution
+    n_reference, n_model : int
+        Frames of both sides.
+
+    Returns
+    -------
+    dict
+        Bits; without what has no floor.
+    """
+    result, share = {}, (1.0 / n_model + 1.0 / n_reference) / (4.0 / n_reference)
+    for key, (_, floor) in divergences(found).items():
+        used = (found[key].reference.sum(axis=0) + found[key].model.sum(axis=0)) > 0
+        dof = max(int(used.sum()) - 1, 1)
+        if floor > 0.0:
+            quantile = stats.chi2.ppf(1.0 - RARE / len(found), dof) / dof
+            result[key] = float(floor * max(share, 0.5) * quantile)
+    return result
+
+
 def ranks(reference, draws, rng):
     """Ranks of reference values among draws, spread over [0, 1).
 
@@ -478,7 +507,7 @@ def first_peak(g, edges):
     return None
 
 
-def peak_deviations(reference, model, names, edges, frame=None):
+def peak_deviations(reference, model, names, edges, frame=None, others=None):
     """Relative deviation of the first peaks, averaged over 0.05 nm, and its standard error.
 
     Parameters
@@ -491,6 +520,8 @@ def peak_deviations(reference, model, names, edges, frame=None):
         Of the pairs.
     frame : ndarray, shape (n,), optional
         Which of the reference frames a structure was drawn for; else it is independent of them.
+    others : ndarray, shape (n_others, n_pairs, n_bins), optional
+        g(r) of more reference frames, for the spread of a single one.
 
     Returns
     -------
@@ -504,7 +535,8 @@ def peak_deviations(reference, model, names, edges, frame=None):
         if where is None:
             continue
         known, ours = (g[:, k, where].mean(axis=1) for g in (reference, model))
-        difference, error = mean_difference(known, ours, frame)
+        spread = (reference if others is None else others)[:, k, where].mean(axis=1).std()
+        difference, error = mean_difference(known, ours, frame, spread)
         at = 0.5 * (edges[where.start] + edges[where.stop])
         found[name] = {
             "r_nm": float(at),
@@ -516,7 +548,7 @@ def peak_deviations(reference, model, names, edges, frame=None):
     return found
 
 
-def mean_difference(reference, model, frame=None):
+def mean_difference(reference, model, frame=None, spread=0.0):
     r"""Mean of a model's values less those of a reference, and its standard error.
 
     Of n frames with L draws over the sites of each, the variance at fixed sites is pooled over both
@@ -525,7 +557,8 @@ def mean_difference(reference, model, frame=None):
     .. math:: \sigma^2 = \frac{\sum (d - \bar d)^2 / (1 + 1/L) + \sum (x - \bar x_f)^2}{nL - 1},
         \quad \mathrm{SE}^2 = \sigma^2 (1 + 1/L) / n
 
-    where d is the mean of the draws of a frame less the frame's own value.
+    where d is the mean of the draws of a frame less the frame's own value. A single value tells
+    nothing of its spread: it has ``spread``, or that of an independent reference.
 
     Parameters
     ----------
@@ -533,17 +566,20 @@ def mean_difference(reference, model, frame=None):
     model : ndarray, shape (n,)
     frame : ndarray, shape (n,), optional
         Reference frame that each value was drawn for; None: the two sides are independent.
+    spread : float
+        Standard deviation of a single value.
     """
     reference, model = np.asarray(reference, float), np.asarray(model, float)
     if frame is None:
-        variance = _variance_of_mean(model) + _variance_of_mean(reference)
+        of_model = _variance_of_mean(model) if len(model) > 1 else reference.var()
+        variance = of_model + _variance_of_mean(reference)
         return float(model.mean() - reference.mean()), float(np.sqrt(variance))
     frames, place, counts = np.unique(frame, return_inverse=True, return_counts=True)
     means = np.bincount(place, model) / counts
     difference, n, factor = means - reference[frames], len(frames), 1.0 + 1.0 / counts.mean()
     between = ((difference - difference.mean()) ** 2).sum() / factor
     within = ((model - means[place]) ** 2).sum()
-    variance = (between + within) / max(len(model) - 1, 1)
+    variance = (between + within) / (len(model) - 1) if len(model) > 1 else spread**2
     return float(difference.mean()), float(np.sqrt(variance * factor / n))
 
 
@@ -647,7 +683,8 @@ def compare(ours, reference, own, system, rng):
     Returns
     -------
     Comparison
-        Its numbers: js_bits and noise_floor_js_bits by coordinate; energy_gap_kJ_mol per molecule
+        Its numbers: js_bits, noise_floor_js_bits and chance_js_bits (see
+        :func:`exceeded_by_chance`) by coordinate; energy_gap_kJ_mol per molecule
         and energy_gap_se; rdf_peaks (:func:`peak_deviations`) where there are two molecules or
         more; with ``own`` rank_p (:func:`uniformity`) by coordinate, and gap and peaks are those of
         pairs of frames; max_rigid_error_nm where there are rigid bonds.
@@ -661,6 +698,7 @@ def compare(ours, reference, own, system, rng):
     numbers = {
         "js_bits": {key: float(js) for key, (js, _) in pairs.items()},
         "noise_floor_js_bits": {key: float(floor) for key, (_, floor) in pairs.items()},
+        "chance_js_bits": exceeded_by_chance(found, len(reference), len(positions)),
     }
     if len(system.rigid):
         numbers["max_rigid_error_nm"] = _rigid_error(ours["positions"], system)
@@ -706,7 +744,8 @@ def _energies(ours, reference, own, system, rng):
 
 def _gap(ours, energies, paired, n_molecules):
     if paired:
-        gap = mean_difference(energies["own"], energies["ours"], ours["frame"])
+        spread = energies["reference"].std()
+        gap = mean_difference(energies["own"], energies["ours"], ours["frame"], spread)
     else:
         gap = mean_difference(energies["reference"], _by_frame(energies["ours"], ours["frame"]))
     return {f"energy_gap_{name}": value / n_molecules for name, value in zip(("kJ_mol", "se"), gap)}
@@ -744,7 +783,7 @@ def _rdfs(kinds, ours, positions, reference, own):
         peaks = peak_deviations(known, _by_frame(mine, ours["frame"]), kinds.names, edges)
     else:
         same = atomic_rdfs(kinds, own.positions, own.boxes, edges)
-        peaks = peak_deviations(same, mine, kinds.names, edges, ours["frame"])
+        peaks = peak_deviations(same, mine, kinds.names, edges, ours["frame"], known)
     rdfs = {name: (known[:, k], mine[:, k]) for k, name in enumerate(kinds.names)}
     return edges, rdfs, peaks
 
