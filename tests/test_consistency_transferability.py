@@ -187,3 +187,16 @@ def test_a_model_at_the_wrong_temperature_is_flagged():
 def test_penalties_far_away_say_so():
     near, far = (tr.penalty(np.full(4, x), np.eye(4), 1e-3 * np.eye(4)) for x in (0.1, 3.0))
     assert near.is_local and not far.is_local
+
+
+def test_a_function_that_the_model_hardly_meets_gives_no_unlimited_penalty():
+    rng = np.random.default_rng(6)
+    reference, model = rng.normal(size=(1, 400, 2)), rng.normal(size=(2, 2000, 2))
+    model[..., 1] = 1e-4 * model[..., 1] - 1.0  # a core that the reference visits and it does not
+    state = tr.local_state("a", 300.0, np.zeros(2), reference, model)
+    found = tr.penalty(state.theta - state.best, state.fisher, state.noise)
+    assert 1.0 < found.value < 10.0  # 1/2 of the squared shift over a tenth of the variance
+    plain = tr.bounded(FISHER, 2.0 * FISHER)
+    np.testing.assert_array_equal(plain, FISHER)
+    raised = tr.bounded(np.diag([1.0, 1e-9]), np.diag([1.0, 2.0]))
+    np.testing.assert_allclose(raised, np.diag([1.0, 0.2 / 1.1]), rtol=1e-6)

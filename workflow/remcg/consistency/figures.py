@@ -160,6 +160,7 @@ def _heat_map(figure, axis, table, names):
             exact = p.se == 0.0 and p.value == 0.0
             digits = 2 if max(abs(p.value), p.se) < 10.0 else 1
             text = "0" if exact else f"{p.value:.{digits}f} ± {p.se:.{digits}f}"
+            text = f"{p.value:.1e}" if p.value >= 1000.0 else text
             text += "" if p.is_local else "*"
             dark = image.norm(np.log10(max(p.value, 10.0**SHOWN_LOG))) > 0.5
             weight = "bold" if not exact and p.value > p.null else "normal"

@@ -30,6 +30,7 @@ from remcg.steps import minimise
 from remcg.units import beta
 
 CONFIDENCE = 0.95
+LEAST = 0.1  # of the reference's covariance, that the model's counts as in every direction
 FAR = 10.0  # nats: penalties beyond are orders of magnitude only
 ENOUGH = 0.1  # of the samples of one state: the effective number that reweighting needs
 
@@ -112,7 +113,7 @@ def local_state(name, temperature, theta, reference_phi, phi, n_sites=1):
         Directions that the samples do not measure stay as they are.
     """
     b = beta(temperature)
-    fisher = b**2 * covariance(phi)
+    fisher = bounded(b**2 * covariance(phi), b**2 * covariance(reference_phi))
     free = np.diag(fisher) > 0.0
     gradient = b * (reference_phi.mean(axis=(0, 1)) - phi.mean(axis=(0, 1)))
     inverse = pseudo_inverse(fisher, free)
@@ -127,6 +128,31 @@ def local_state(name, temperature, theta, reference_phi, phi, n_sites=1):
         spectrum(fisher, free).rank,
         n_sites,
     )
+
+
+def bounded(fisher, reference):
+    """The Fisher matrix, not below LEAST of the reference's covariance in any direction.
+
+    Where the model hardly goes (cores that few of its samples meet) its own covariance knows
+    nothing, and a Newton step would be without limit.
+
+    Parameters
+    ----------
+    fisher, reference : ndarray, shape (n_phi, n_phi), (mol/kJ)^2
+
+    Returns
+    -------
+    ndarray, shape (n_phi, n_phi)
+        ``fisher`` itself where it is nowhere below.
+    """
+    total = fisher + reference
+    axes = spectrum(total, np.diag(total) > 0.0).directions
+    shares, vectors = np.linalg.eigh(axes @ fisher @ axes.T)
+    least = LEAST / (1.0 + LEAST)
+    if not len(shares) or shares.min() >= least:
+        return fisher
+    dual = vectors.T @ axes @ total
+    return fisher + dual.T @ (np.maximum(least - shares, 0.0)[:, None] * dual)
 
 
 def penalty(difference, fisher, noise):
