@@ -16,7 +16,7 @@ from scipy import stats
 
 from remcg import entropy, statistics, volumes
 from remcg.convergence import allocate, convergence, noise_of_directions, pool
-from remcg.core import with_repulsive_core
+from remcg.core import with_repulsive_core, without_shift
 from remcg.identify import (
     choose_strength,
     curvature_penalty,
@@ -180,6 +180,7 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     passed = agrees and bool(tests) and all(map(_holds, tests.values()))
     converged = passed and bool(history) and history[-1].passed
     counts = sum(d.reference_phi.sum(axis=(0, 1)) for d in data)
+    step = without_shift(model, step, free, counts)
     following = model.with_parameters(present.parameters + step)
     following = with_repulsive_core(following, [d.temperature for d in data], counts)
     if not is_local:
