@@ -1,5 +1,6 @@
 """Bonded coordinates, their sums and distributions; the inversion of known potentials."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -275,6 +276,25 @@ def test_walls_keep_bonds_and_small_angles_within_what_was_sampled():
             above = np.linspace(term.basis.high, term.basis.high + width, 50)
             energy = term.basis.values(above) @ model.parameters / (KB * 300.0)
             assert (np.diff(energy) > 0.0).all() and energy[0] > 12.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_walls_rise_at_every_temperature_although_few_counts_differ_between_them(seed):
+    low, high, rng, states = 0.255, 0.345, np.random.default_rng(seed), []
+    term = BondTerm(("A",) * 2, BondBasis(low, high, 16), 2)
+    for temperature in (280.0, 320.0):
+        state = state_of("bond", temperature, n_frames=10)
+        ((key, target),) = state.bonded.items()
+        counts = rng.poisson(target.density * np.diff(target.edges) * 3000)
+        density = counts / (counts @ np.diff(target.edges))
+        noisy = target._replace(density=density)
+        states.append(replace(state, bonded={key: noisy}, n_frames=30))
+    model = guess(("A",), (term,), 300.0, 20.0, states)
+    least = 0.99 * END_RISE * KB * 320.0 / (high - low)
+    for temperature in (280.0, 320.0):
+        ends = term.basis.values([0.1, low, high, 0.5]) @ model.term_theta(temperature)[0]
+        assert ends[0] - ends[1] >= least * (low - 0.1)
+        assert ends[3] - ends[2] >= least * (0.5 - high)
 
 
 def test_a_barrier_that_was_never_sampled_is_filled():
