@@ -1,5 +1,6 @@
 """Bonded coordinates, their sums and distributions; the inversion of known potentials."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from remcg.config import (
     ModelConfig,
     PairTermConfig,
 )
-from remcg.core import END_RISE, with_repulsive_core
+from remcg.core import END_RISE, with_repulsive_core, without_shift
 from remcg.ensembles import read_bonded
 from remcg.errors import InputError
 from remcg.forms import AngleCosines, DihedralCosines, HarmonicBasis
@@ -277,6 +278,25 @@ def test_walls_keep_bonds_and_small_angles_within_what_was_sampled():
             assert (np.diff(energy) > 0.0).all() and energy[0] > 12.0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_walls_rise_at_every_temperature_although_few_counts_differ_between_them(seed):
+    low, high, rng, states = 0.255, 0.345, np.random.default_rng(seed), []
+    term = BondTerm(("A",) * 2, BondBasis(low, high, 16), 2)
+    for temperature in (280.0, 320.0):
+        state = state_of("bond", temperature, n_frames=10)
+        ((key, target),) = state.bonded.items()
+        counts = rng.poisson(target.density * np.diff(target.edges) * 3000)
+        density = counts / (counts @ np.diff(target.edges))
+        noisy = target._replace(density=density)
+        states.append(replace(state, bonded={key: noisy}, n_frames=30))
+    model = guess(("A",), (term,), 300.0, 20.0, states)
+    least = 0.99 * END_RISE * KB * 320.0 / (high - low)
+    for temperature in (280.0, 320.0):
+        ends = term.basis.values([0.1, low, high, 0.5]) @ model.term_theta(temperature)[0]
+        assert ends[0] - ends[1] >= least * (low - 0.1)
+        assert ends[3] - ends[2] >= least * (0.5 - high)
+
+
 def test_a_barrier_that_was_never_sampled_is_filled():
     """Two wells 40 kT deep: between them lies no count, and no hole in the inverted potential."""
 
@@ -429,6 +449,24 @@ def test_a_dihedral_over_an_angle_that_becomes_straight_is_a_warning():
     assert "the angle A-B-B reaches 179 degrees, where the dihedral A-B-B-A is not" in warning
     ranges["angle A-B-B"]["high"] = 2.9
     assert terms.straightened(campaign, [ranges, ranges]) == []
+
+
+def test_a_step_leaves_a_bonded_potential_at_its_height_over_ends_that_were_not_met():
+    """A constant is not in the data: a step with one is the step without it."""
+    term = BondTerm(("A", "A"), BondBasis(0.2, 0.3, 8), 2)
+    before = Model(("A",), (term,), 300.0, 1.0, (np.zeros((2, 8)),))
+    counts = np.array([0.0, 20.0, 400.0, 900.0, 500.0, 100.0, 12.0, 0.0])
+    free = np.tile(counts > 0, 2)
+    step = np.where(free, np.random.default_rng(1).normal(size=16), 0.0)
+    found = without_shift(before, step, free, counts)
+    np.testing.assert_allclose(found.reshape(2, 8) @ counts, 0.0, atol=1e-9)
+    assert not found[~free].any()
+    lifted = without_shift(
+        before, step + np.where(free, np.repeat([70.0, -3.0], 8), 0.0), free, counts
+    )
+    np.testing.assert_allclose(lifted, found, atol=1e-9)
+    differences = np.diff(found[free].reshape(2, -1)), np.diff(step[free].reshape(2, -1))
+    np.testing.assert_allclose(*differences, atol=1e-9)
 
 
 def test_distributions_of_a_target_file_are_read_for_the_guess(tetramers):

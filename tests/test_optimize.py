@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from remcg import optimize
-from remcg.basis import SplineBasis
+from remcg.basis import BondBasis, SplineBasis
 from remcg.convergence import convergence
-from remcg.model import Model, PairTerm, VolumeTerm
+from remcg.model import BondTerm, Model, PairTerm, VolumeTerm
 from remcg.units import KB
 
 
@@ -277,3 +277,29 @@ def test_a_function_that_the_model_never_meets_is_left_alone_near_the_minimum(st
     assert plan["full_step_kl"] < 1.0 and "phase_change" not in plan
     if stage == "local":
         assert following.parameters[0] == pytest.approx(30.0)
+
+
+def test_a_function_of_which_a_state_saw_only_the_tail_is_not_raised_by_many_kt():
+    """Known at 320 K alone: without the ridge its energy at 280 K would follow a few tails."""
+    term = BondTerm(("A", "A"), BondBasis(0.2, 0.3, 6), 2)
+    model = Model(("A",), (term,), 300.0, 1.0, (np.zeros((2, 6)),))
+    rng, data = np.random.default_rng(5), []
+    for temperature, mean in ((280.0, 1e-3), (320.0, 0.05)):
+        phi = rng.poisson(30.0, size=(2, 2, 400, 6)).astype(float)
+        phi[..., 0] = mean * rng.exponential(size=(2, 2, 400))
+        phi[0, ..., 0] *= 0.1  # the reference has fewer
+        volume = np.ones((2, 400))
+        data.append(
+            optimize.StateData(
+                str(temperature), temperature, None, 0.5, 1, phi[0], volume, phi[1], volume,
+                0.0 * volume, np.zeros(6),
+            )
+        )  # fmt: skip
+    start = model.with_parameters(np.zeros(12))
+    for ridge, largest in ((True, 20.0), (False, np.inf)):
+        with pytest.MonkeyPatch.context() as patch:
+            if not ridge:
+                patch.setattr(optimize, "scarcity", lambda *_: 0.0)
+            following, *_ = optimize.update(start, data, "global", [], 1e6, 0.95)
+        end = abs(following.term_theta(280.0)[0][0]) / (KB * 280.0)
+        assert end < largest and (ridge or end > 100.0)

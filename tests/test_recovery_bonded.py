@@ -198,7 +198,7 @@ def test_bonds_angles_and_pairs_of_trimers_are_recovered_at_two_temperatures(tmp
     truth = case("AAA", 6)
     settings = Settings(n_frames=500, frame_interval=40, n_steps=6000, n_equilibration=1000)
     recovery, of_bonded, of_pairs = recovered(
-        tmp_path, truth, {"pair": 24, "bond": 9, "angle": 12}, settings, 6
+        tmp_path, truth, {"pair": 24, "bond": 9, "angle": 12}, settings, 8
     )
     print(json.dumps({"bonded": of_bonded, "pairs": of_pairs}, indent=1), file=sys.stderr)
     assert recovery.plans[-1]["stage"] == "local"

@@ -61,6 +61,36 @@ def with_repulsive_core(model, temperatures, counts):
     return model.with_parameters(parameters, **model.extra)
 
 
+def without_shift(model, step, free, counts):
+    """A step of the parameters that moves no bonded potential as a whole.
+
+    The splines of a bonded term sum to one, and a constant acts on nothing. Where some of them are
+    not free, as they were not met, it would raise the rest above these ends or sink it below: no
+    data hold it, so it would drift until the ends are cliffs.
+
+    Parameters
+    ----------
+    model : Model
+    step : ndarray, shape (n_params,)
+    free : ndarray of bool, shape (n_params,)
+        Parameters that a step may change.
+    counts : ndarray, shape (n_phi,)
+        Basis sums over all frames of the references.
+
+    Returns
+    -------
+    ndarray, shape (n_params,)
+    """
+    step = step.copy()
+    for term, rows, part in zip(model.terms, model.phi_slices, model.parameter_slices):
+        if term.kind in ("bond", "angle", "dihedral") and term.form == "spline":
+            blocks, moves = step[part].reshape(term.n_orders, -1), free[part]
+            weights = counts[rows] * moves.reshape(blocks.shape)
+            shift = (weights * blocks).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-300)
+            step[part] -= np.repeat(shift, term.n_basis) * moves
+    return step
+
+
 def _has_end(term):
     """Whether the splines of a term go on along a straight line below their range."""
     return term.kind in ("bond", "angle") and term.form == "spline" and term.basis.low > 0.0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from remcg.core import CORE_SLOPE, END_RISE
+from remcg.core import CORE_SLOPE, END_RISE, with_repulsive_core
 from remcg.model import Model
 from remcg.units import KB
 
@@ -133,7 +133,26 @@ def guess(site_types, terms, reference_temperature, v0, states, exclude=()):
             parameters[part] = fitted(term, model, curves)
         elif term.kind != "volume":
             parameters[part] = _bonded_parameters(term, model, states)
-    return with_pressure(model.with_parameters(parameters), states)
+    model = model.with_parameters(parameters)
+    model = with_repulsive_core(model, [s.temperature for s in states], _met(model, states))
+    return with_pressure(model, states)
+
+
+def _met(model, states):
+    """Basis sums over all frames of all states, of bonded terms; pairs have their core already."""
+    counts = np.ones(model.n_phi)
+    for term, rows in zip(model.terms, model.phi_slices):
+        if term.kind in ("bond", "angle", "dihedral"):
+            found = [(s, s.bonded[_key(term)]) for s in states if _key(term) in s.bonded]
+            counts[rows] = sum(
+                s.n_frames
+                * target.n_groups
+                * target.density
+                * np.diff(target.edges)
+                @ term.basis.values(0.5 * (target.edges[1:] + target.edges[:-1]))
+                for s, target in found
+            )
+    return counts
 
 
 def _bonded_parameters(term, model, states):

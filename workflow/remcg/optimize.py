@@ -16,7 +16,7 @@ from scipy import stats
 
 from remcg import entropy, statistics, volumes
 from remcg.convergence import allocate, convergence, noise_of_directions, pool
-from remcg.core import with_repulsive_core
+from remcg.core import with_repulsive_core, without_shift
 from remcg.identify import (
     choose_strength,
     curvature_penalty,
@@ -167,8 +167,9 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
         if smoothness == "auto":
             chosen.setdefault("smoothness", _held_out_strength(model, data, present, free))
     penalty = penalty_of(model, chosen.get("smoothness", smoothness))
+    ridge = scarcity(model, data)
     step, full, more = (_local_step if is_local else _global_step)(
-        model, data, present, history, free, penalty, max_kl
+        model, data, present, history, free, penalty, ridge, max_kl
     )
     if is_local and full > PHASE_KL:
         return _back_to_reference(model, data, present, chosen)
@@ -180,6 +181,7 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     passed = agrees and bool(tests) and all(map(_holds, tests.values()))
     converged = passed and bool(history) and history[-1].passed
     counts = sum(d.reference_phi.sum(axis=(0, 1)) for d in data)
+    step = without_shift(model, step, free, counts)
     following = model.with_parameters(present.parameters + step)
     following = with_repulsive_core(following, [d.temperature for d in data], counts)
     if not is_local:
@@ -297,39 +299,61 @@ def observe(model, data, stage):
     )
 
 
-def _global_step(model, data, present, history, free, penalty, max_kl):
+def _global_step(model, data, present, history, free, penalty, ridge, max_kl):
     """(step, divergence of the undamped step, diagnostics) far from the minimum.
 
     Where the way to the minimum has become longer, the last step was too long: it is undone, and
     taken anew from there with a quarter of the trust region, which stays.
     """
     before = [o for o in history if o.stage == "global"]
-    full = _damped(present, free, penalty, max_kl)[2]
+    full = _damped(present, free, penalty, ridge, max_kl)[2]
     trust = max_kl / 4 ** sum(b > GROWTH * a for a, b in pairwise([*_full_steps(before), full]))
     if before and full > max(GROWTH * before[-1].full_step_kl, max_kl):
-        step, kl, _ = _damped(before[-1], free, penalty, trust)
+        step, kl, _ = _damped(before[-1], free, penalty, ridge, trust)
         step += before[-1].parameters - present.parameters
         return step, full, {"undone": True, "restart": "reference", "predicted_kl": kl}
-    return _damped(present, free, penalty, trust)[0], full, {}
+    return _damped(present, free, penalty, ridge, trust)[0], full, {}
 
 
-def _damped(observation, free, penalty, max_kl):
+def _damped(observation, free, penalty, ridge, max_kl):
     """Step from where an iteration sampled, see :func:`remcg.steps.natural_step`."""
     gradient = observation.gradient + penalty @ observation.parameters
-    step, kl, full = natural_step(gradient, observation.metric + penalty, free, max_kl)
+    step, kl, full = natural_step(gradient, observation.metric + penalty + ridge, free, max_kl)
     return step, float(kl), float(full)
+
+
+def scarcity(model, data):
+    """Added to the metric of a step: the variance of MIN_COUNT for what a state hardly met.
+
+    A function of which a state saw only the tail would have to change by many kT to matter there,
+    and where another state knows it, orders in temperature let it.
+
+    Returns
+    -------
+    ndarray, shape (n_params, n_params), (mol/kJ)^2
+    """
+    of_sites = np.ones(model.n_phi, bool)
+    for term, rows in zip(model.terms, model.phi_slices):
+        of_sites[rows] = term.kind != "volume"
+    variances = []
+    for d in data:
+        series = [phi.reshape(-1, model.n_phi) for phi in (d.reference_phi, d.phi)]
+        met = np.max([np.abs(phi).sum(axis=0) for phi in series], axis=0)
+        n_frames = sum(len(phi) for phi in series)
+        variances.append(np.where(of_sites & (met < MIN_COUNT), MIN_COUNT / n_frames, 0.0))
+    return entropy.fisher(entropy.state_factors(model, data), [np.diag(v) for v in variances])
 
 
 def _full_steps(observations):
     return [o.full_step_kl for o in observations]
 
 
-def _local_step(model, data, present, history, free, penalty, max_kl):
+def _local_step(model, data, present, history, free, penalty, ridge, max_kl):
     """The same where samples of several iterations overlap."""
     objective = joint_objective(model, data, [*history, present], "local")
     enough = [REACH * d.volume.size for d in data]
     limit = min(LOCAL_STEP_KL, max_kl)
-    found = minimise(objective, present.parameters, free, penalty, limit, enough)
+    found = minimise(objective, present.parameters, free, penalty, limit, enough, ridge)
     step = found.parameters - present.parameters
     step *= volumes.step_limit(model, data, step)
     drop = objective.at(present.parameters).value - objective.at(present.parameters + step).value

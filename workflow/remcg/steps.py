@@ -71,7 +71,7 @@ def natural_step(gradient, metric, free, max_kl):
     return step, divergence(damping), full
 
 
-def minimise(objective, parameters, free, penalty, max_kl, enough):
+def minimise(objective, parameters, free, penalty, max_kl, enough, ridge=0.0):
     """Natural-gradient steps on a reweighted objective, as far as its samples reach.
 
     A step that would lead where a state has fewer effective samples than ``enough`` is shortened,
@@ -88,6 +88,8 @@ def minimise(objective, parameters, free, penalty, max_kl, enough):
         Trust region of each step, nats.
     enough : sequence of float
         Per state.
+    ridge : ndarray, shape (n_params, n_params)
+        Added to the metric of every step.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def minimise(objective, parameters, free, penalty, max_kl, enough):
     here, first, n_steps = objective.at(parameters), None, 0
     for _ in range(MOST_STEPS):
         gradient = here.gradient + penalty @ parameters
-        step, kl, full = natural_step(gradient, here.metric + penalty, free, max_kl)
+        step, kl, full = natural_step(gradient, here.metric + penalty + ridge, free, max_kl)
         first = full if first is None else first
         n_steps += 1
         value = here.value + 0.5 * parameters @ penalty @ parameters
