@@ -17,7 +17,7 @@ from remcg.config import (
     ModelConfig,
     PairTermConfig,
 )
-from remcg.core import END_RISE, with_repulsive_core, without_shift
+from remcg.core import END_RISE, held_by_walls, with_repulsive_core, without_shift
 from remcg.ensembles import read_bonded
 from remcg.errors import InputError
 from remcg.forms import AngleCosines, DihedralCosines, HarmonicBasis
@@ -366,6 +366,20 @@ def test_bonds_rise_at_both_ends_where_data_are_scarce():
         assert (np.diff(energy) < 1e-9).all()
         assert (energy[0] - energy[1]) / abs(x[1] - x[0]) >= 0.999 * least
     np.testing.assert_array_equal(found.parameters[2:7], before.parameters[2:7])
+
+
+def test_walls_hold_what_was_met_too_rarely_at_an_end():
+    """A gradient that a wall keeps from vanishing is no sign of a model that has not converged."""
+    counts = np.array([0.0, 5.0, 90.0, 5000.0, 9000.0, 50.0, 5000.0, 90.0, 2.0])
+    bond = BondTerm(("A",) * 2, BondBasis(0.2, 0.4, 9), 2)
+    ends = np.array([1, 1, 1, 0, 0, 0, 0, 1, 1], bool)
+    model = Model(("A",), (bond,), 300.0, 1.0, (np.zeros((2, 9)),))
+    np.testing.assert_array_equal(held_by_walls(model, counts), np.tile(ends, 2))
+    angle = AngleTerm(("A",) * 3, AngleBasis(1.0, 9), 1)
+    low = ends & (np.arange(9) < 4)
+    np.testing.assert_array_equal(held_by_walls(core_model(angle, np.zeros(9)), counts), low)
+    dihedral = DihedralTerm(("A",) * 4, PeriodicBasis(9), 1)
+    assert not held_by_walls(core_model(dihedral, np.zeros(9)), counts).any()
 
 
 def test_only_the_lower_end_of_an_angle_rises():

@@ -49,19 +49,16 @@ def test_the_density_of_hexane_is_that_of_experiment(temperature):
     assert error / volume < 0.003
 
 
-STATES = [
-    *(("hexane", "topology.pdb", f"T{t}", t) for t in (280, 300, 320)),
-    *(("pentaalanine", "topology.pdb", f"T{t}", t) for t in (300, 350, 400)),
-    *(("methanol-water", f"x{x}.pdb", f"x{x}-T{t}", t) for x in (25, 75) for t in (280, 320)),
-    ("methanol-water", "x50.pdb", "x50-T300", 300),
-]
+SHIPPED = sorted(p for p in (ROOT / "resources").glob("*/*.xtc") if p.parent != SPCE)
 
 
-@pytest.mark.parametrize(("folder", "topology", "state", "temperature"), STATES)
-def test_frames_and_log_of_molecules_belong_together(folder, topology, state, temperature):
-    source = ROOT / "resources" / folder
-    log = pd.read_csv(source / f"{state}.csv")
-    frames = mdtraj.load(str(source / f"{state}.xtc"), top=str(source / topology))
+@pytest.mark.parametrize("trajectory", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_frames_and_log_of_molecules_belong_together(trajectory):
+    own = trajectory.with_name(f"{trajectory.stem.split('-')[0]}.pdb")
+    topology = own if own.is_file() else trajectory.with_name("topology.pdb")
+    temperature = float(trajectory.stem.rsplit("T", 1)[1])
+    log = pd.read_csv(trajectory.with_suffix(".csv"))
+    frames = mdtraj.load(str(trajectory), top=str(topology))
     np.testing.assert_allclose(frames.time, log["time_ps"], atol=1e-3)
     np.testing.assert_allclose(frames.unitcell_volumes, log["volume_nm3"], rtol=2e-4)
     mean, error = standard_error(log["temperature_K"].to_numpy()[None])

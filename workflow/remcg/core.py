@@ -44,21 +44,45 @@ def with_repulsive_core(model, temperatures, counts):
     for term, rows, part in zip(model.terms, model.phi_slices, model.parameter_slices):
         blocks = parameters[part].reshape(term.n_orders, term.n_basis)
         powers = (-np.array([[model.tau(T)] for T in temperatures])) ** np.arange(term.n_orders)
-        if term.kind == "pair":
-            slope = CORE_SLOPE * KB * max(temperatures)
-            _raise(blocks, powers, counts[rows], places(term.basis), slope)
-        elif term.kind == "bond" and term.form == "harmonic":
+        if term.kind == "bond" and term.form == "harmonic":
             stiffness = (powers @ blocks[:, 1]).min()
             blocks[0, 1] += max(END_RISE * thermal - stiffness, 0.0)
-        elif _has_end(term):
-            slope = END_RISE * thermal / (term.basis.high - term.basis.low)
-            x = _bonded_places(term.basis)
-            _raise(blocks, powers, counts[rows], x, slope)
-            if term.kind == "bond":
-                reverse = slice(None, None, -1)
-                _raise(blocks[:, reverse], powers, counts[rows][reverse], -x[reverse], slope)
+        for side in _walls(term):
+            x, slope = places(term.basis), CORE_SLOPE * thermal
+            if term.kind != "pair":
+                slope = END_RISE * thermal / (term.basis.high - term.basis.low)
+                x = _bonded_places(term.basis)
+            first, second = x[side][:2]
+            _raise(blocks[:, side], powers, counts[rows][side], slope * abs(second - first))
         parameters[part] = blocks.ravel()
     return model.with_parameters(parameters, **model.extra)
+
+
+def held_by_walls(model, counts):
+    """Parameters that :func:`with_repulsive_core` may keep from where the data pull them.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_params,)
+    """
+    held = np.zeros(model.n_params, bool)
+    for term, rows, part in zip(model.terms, model.phi_slices, model.parameter_slices):
+        scarce = np.zeros(term.n_basis, bool)
+        for side in _walls(term):
+            met = counts[rows][side]
+            if met[0] < CORE_SHARE * met.max():
+                scarce[side][: np.argmax(met >= CORE_COUNT)] = True
+        held[part] = np.tile(scarce, term.n_orders)
+    return held
+
+
+def _walls(term):
+    """The functions of a term from each of its walls on, as slices."""
+    if term.kind == "pair":
+        return [slice(None)]
+    if not _has_end(term):
+        return []
+    return [slice(None), slice(None, None, -1)][: 2 if term.kind == "bond" else 1]
 
 
 def without_shift(model, step, free, counts):
@@ -103,12 +127,12 @@ def _bonded_places(basis):
     return places[np.unique(basis.member, return_index=True)[1]]
 
 
-def _raise(blocks, powers, met, x, slope):
+def _raise(blocks, powers, met, rise):
     """Raise the first functions that were scarcely met to the next one, in place."""
     if met[0] >= CORE_SHARE * met.max():
         return
     n_core = max(int(np.argmax(met >= CORE_COUNT)), 1)
     for k in reversed(range(n_core)):
-        least = slope * (x[1] - x[0]) if k == 0 else 0.0
+        least = rise if k == 0 else 0.0
         missing = powers @ (blocks[:, k + 1] - blocks[:, k]) + least
         blocks[0, k] += max(missing.max(), 0.0)

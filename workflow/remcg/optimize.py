@@ -16,7 +16,7 @@ from scipy import stats
 
 from remcg import entropy, statistics, volumes
 from remcg.convergence import allocate, convergence, noise_of_directions, pool
-from remcg.core import with_repulsive_core, without_shift
+from remcg.core import held_by_walls, with_repulsive_core, without_shift
 from remcg.identify import (
     choose_strength,
     curvature_penalty,
@@ -174,13 +174,14 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     if is_local and full > PHASE_KL:
         return _back_to_reference(model, data, present, chosen)
     near = pool(history, present, free) if is_local else [present]
-    tests = _tests(model, present, near, free, penalty, confidence)
+    counts = sum(d.reference_phi.sum(axis=(0, 1)) for d in data)
+    tested = free & ~held_by_walls(model, counts)
+    tests = _tests(model, present, near, tested, penalty, confidence)
     noise = 0.5 * float(noise_of_directions(present, free)[0].sum())
     states = _state_diagnostics(model, data)
     agrees = is_local and _agrees(states, data, more, confidence)
     passed = agrees and bool(tests) and all(map(_holds, tests.values()))
     converged = passed and bool(history) and history[-1].passed
-    counts = sum(d.reference_phi.sum(axis=(0, 1)) for d in data)
     step = without_shift(model, step, free, counts)
     following = model.with_parameters(present.parameters + step)
     following = with_repulsive_core(following, [d.temperature for d in data], counts)
