@@ -158,7 +158,10 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     chosen = {name: chosen[name] for name in CHOSEN if chosen and has_been_local and name in chosen}
     is_local = stage == "local"
     present, free = observe(model, data, stage), _sampled(model, data, is_local)
-    if not is_local:
+    counts = sum(d.reference_phi.sum(axis=(0, 1)) for d in data)
+    if is_local:
+        free &= ~held_by_walls(model, counts)
+    else:
         free[volumes.parameters_of(model)] = False
     if is_local and volumes.have_left(data):
         return _back_to_reference(model, data, present, chosen)
@@ -174,9 +177,7 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     if is_local and full > PHASE_KL:
         return _back_to_reference(model, data, present, chosen)
     near = pool(history, present, free) if is_local else [present]
-    counts = sum(d.reference_phi.sum(axis=(0, 1)) for d in data)
-    tested = free & ~held_by_walls(model, counts)
-    tests = _tests(model, present, near, tested, penalty, confidence)
+    tests = _tests(model, present, near, free, penalty, counts, confidence)
     noise = 0.5 * float(noise_of_directions(present, free)[0].sum())
     states = _state_diagnostics(model, data)
     agrees = is_local and _agrees(states, data, more, confidence)
@@ -422,11 +423,21 @@ def _agrees(states, data, step, confidence):
     return step["relative_entropy_drop"] <= LEFT_TO_GAIN * step["noise_kl_sampling"]
 
 
-def _tests(model, present, near, free, penalty, confidence):
-    """Convergence of all parameters and of each term."""
+def _tests(model, present, near, free, penalty, counts, confidence):
+    """Convergence of all parameters and of each term, no bonded potential moving as a whole."""
     blocks = {"all": slice(None)}
     blocks |= {label: part for (label, _), part in zip(labelled(model), model.parameter_slices)}
+    still = np.array([without_shift(model, e, free, counts) for e in np.eye(model.n_params)])
     at = replace(present, gradient=present.gradient + penalty @ present.parameters)
+    at, *near = (
+        replace(
+            o,
+            gradient=still @ o.gradient,
+            metric=still @ o.metric @ still.T,
+            noise=still @ o.noise @ still.T,
+        )
+        for o in (at, *near)
+    )
     return convergence(at, near, free, blocks, confidence)
 
 
