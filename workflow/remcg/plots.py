@@ -28,6 +28,7 @@ STYLE = {
 }
 BLOCK_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
 REFERENCE_COLOR = "0.15"
+TRACE, MARGIN, HEADROOM = 2e-3, 0.08, 1.4  # of distributions
 MAX_COLUMNS = 5
 X_LABEL = {
     "pair": "r (nm)",
@@ -121,6 +122,7 @@ def distribution_figure(path, results):
                 color = colors[result.numbers["temperature_K"]]
                 _draw_distribution(axis, result, result.distributions[key], color)
                 axis.sharex(shown[0][0])
+            shown[0][0].set_xlim(_sampled_range([r.distributions[key] for _, r in shown]))
             for axis in set(cells) - {axis for axis, _ in shown}:
                 axis.remove()
             kind, name = key.split(" ", 1)
@@ -241,7 +243,19 @@ def _draw_rdf(top, bottom, result, name, color):
     top.set_title(f"{numbers['id']}, {numbers['use']}", loc="left")
     if name in numbers["rdf"]:
         label = f"rmse {numbers['rdf'][name]['rmse']:.4f}\nmax {numbers['rdf'][name]['max']:.3f}"
+        top.set_ylim(top=max(top.get_ylim()[1], 1.2 * reference.max()))
         top.text(0.97, 0.96, label, transform=top.transAxes, ha="right", va="top", fontsize=8)
+
+
+def _sampled_range(items):
+    """Where distributions are more than a trace of their maximum, and a margin."""
+    ends = []
+    for item in items:
+        density = block_mean(item.reference)[0]
+        ends.append(item.centers[np.flatnonzero(density > TRACE * density.max())[[0, -1]]])
+    first, last = np.min(ends), np.max(ends)
+    margin = MARGIN * (last - first)
+    return first - margin, last + margin
 
 
 def _draw_distribution(axis, result, item, color):
@@ -252,7 +266,8 @@ def _draw_distribution(axis, result, item, color):
         item.centers, model - 2 * model_se, model + 2 * model_se, color=color, alpha=0.3
     )
     axis.plot(item.centers, model, color=color, lw=1.2)
-    axis.set(xlabel=X_LABEL[item.kind], ylim=(0.0, None), yticks=[])
+    top = HEADROOM * max(reference.max(), model.max())
+    axis.set(xlabel=X_LABEL[item.kind], ylim=(0.0, top), yticks=[])
     axis.set_title(f"{result.numbers['id']}, {result.numbers['use']}", loc="left")
     entry = _distribution_numbers(result.numbers, item)
     if entry:
