@@ -109,7 +109,7 @@ def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):
     found, _ = state.compare_structure(reference, sampled, target, model, rng)
     count = found["coordination"]["AR-AR"]
     error = np.hypot(count["reference_se"], count["model_se"])
-    assert abs(count["model"] - count["reference"]) > 5.0 * error
+    assert abs(count["model"] - count["reference"]) > 3.0 * error
     phi = [
         np.reshape(
             model.basis_sums(x["site_sums"], x["volume"], tiny.N_SITES), (n, -1, model.n_phi)

@@ -110,7 +110,7 @@ def write_campaign(folder, n_frames=300, **sections):
             ],
         },
         "sample": {"steps": 24000, "equilibration": 1000, "replicas": 2, "ranks": 1},
-        "rem": {"max_iterations": 10},
+        "rem": {"max_iterations": 16},
         "predict": {"steps": 20000, "equilibration": 1000},
         "backmap": {"frames": 0},
         **sections,

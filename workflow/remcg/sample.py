@@ -29,6 +29,7 @@ from remcg.pairs import rdf_edges
 from remcg.topology import Topology
 
 TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
+TIME_TO_SAY = 0.5  # s that mpiexec has to pass on the last words of a rank
 BONDED = ("molecule", "bonds", "angles", "dihedrals")
 LEAST_KEPT, BONDED_KEPT = 50, 250  # configurations of a predicted replica; with bonded terms
 
@@ -448,6 +449,8 @@ def main(argv=None):
         return 0
     except (InputError, SamplingError) as error:
         print(f"remcg sample: {error}", file=sys.stderr, flush=True)
+        if ranks.size > 1:
+            time.sleep(TIME_TO_SAY)
         return _end(ranks, 1)
     except checkpoint.StopError as stopped:
         print(f"remcg sample: {stopped}; start it again to go on", file=sys.stderr, flush=True)
