@@ -17,7 +17,7 @@ DENSITY_PERCENT = {"train": 0.4, "test": 0.6}
 DENSITY_SE_PERCENT = 0.15
 MAX_ITERATIONS = 12
 RESIDUAL_NM = 1e-6
-PEAK_PERCENT = 5.0  # the default campaign cools its atoms for seconds
+PEAK_PERCENT = 10.0  # a guard: the default campaign cools its atoms for seconds, two frames a state
 ENERGY_GAP_KJ_MOL = 2.0
 ORCHESTRATION = 0.35
 
