@@ -330,13 +330,20 @@ def _generic_rank(couple, ends, inverse):
     return int((np.linalg.eigvalsh(matrix) > REDUNDANT * matrix.max()).sum())
 
 
+@njit(cache=True)
+def _largest(sizes):
+    """Most sites and most bonds of a block, at least one."""
+    sites = bonds = 1
+    for k in range(len(sizes)):
+        sites, bonds = max(sites, sizes[k, 1]), max(bonds, sizes[k, 2])
+    return sites, bonds
+
+
 @njit(cache=True, error_model="numpy")
 def _project(positions, sites, reference, follow, kinds, members):
     """Meet sites and bonds of all blocks in place; the first block that cannot, or -1."""
     bad = -1
-    widest = most = 1
-    for k in range(kinds.sizes.shape[0]):
-        most, widest = max(most, kinds.sizes[k, 1]), max(widest, kinds.sizes[k, 2])
+    most, widest = _largest(kinds.sizes)
     offset = np.empty((most, 3))
     matrix = np.empty((widest, widest + 1))
     now, along = np.empty((widest, 3)), np.empty((widest, 3))
@@ -499,9 +506,7 @@ def _eliminate(matrix, n, column_of, solution):
 
 @njit(cache=True, error_model="numpy")
 def _project_velocities(velocities, positions, kinds, members):
-    widest = most = 1
-    for k in range(kinds.sizes.shape[0]):
-        most, widest = max(most, kinds.sizes[k, 1]), max(widest, kinds.sizes[k, 2])
+    most, widest = _largest(kinds.sizes)
     offset = np.empty((most, 3))
     matrix, along = np.empty((widest, widest + 1)), np.empty((widest, 3))
     solution, column_of = np.empty(widest), np.empty(widest, np.int64)
