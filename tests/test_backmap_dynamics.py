@@ -12,45 +12,13 @@ from remcg.backmap.dynamics import Dynamics
 from remcg.backmap.minimise import Reach, find_minimum, minimise
 from remcg.errors import SamplingError
 from remcg.units import KB
+from toy_atoms import Toy, dimers
 
 T = 300.0
 KT = KB * T
 WATER = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [-0.0333314, 0.0942816, 0.0]])
 WATER_MASSES = np.array([15.9994, 1.008, 1.008])
 PAIRS = np.array([[0, 1], [0, 2], [1, 2]])
-
-
-class Toy:
-    """Atoms with forces in closed form: potential(x) gives the energy and the forces."""
-
-    def __init__(self, masses, potential):
-        self.masses, self.potential = np.asarray(masses, float), potential
-
-    def energy(self, x):
-        return self.potential(x)[0]
-
-    def forces(self, x):
-        return self.potential(x)[1]
-
-    def energy_and_forces(self, x):
-        return self.potential(x)
-
-
-def dimers(n, curve):
-    """n molecules of two atoms of 2 amu; curve(r): energies and derivatives of their distances."""
-
-    def potential(x):
-        arms = x[1::2] - x[::2]
-        r = np.linalg.norm(arms, axis=1)
-        energies, slopes = curve(r)
-        forces = np.empty_like(x)
-        forces[::2] = (slopes / r)[:, None] * arms
-        forces[1::2] = -forces[::2]
-        return energies.sum(), forces
-
-    atoms = Toy(np.full(2 * n, 2.0), potential)
-    centres = csr_matrix(block_diag([[[0.5, 0.5]]] * n))
-    return atoms, Constraints(centres, atoms.masses, [], [])
 
 
 def start_dimers(n, r, rng):

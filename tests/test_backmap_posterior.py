@@ -10,38 +10,10 @@ from remcg.backmap.constraints import Constraints
 from remcg.backmap.posterior import Agreement, Chain, Draws, Protocol, System, draw, two_sided
 from remcg.backmap.turns import COULOMB, Turns
 from remcg.units import KB
+from toy_atoms import Toy, dimers
 
 T = 300.0
 KT = KB * T
-
-
-class Toy:
-    """Atoms whose energy and forces are a function; there are no virtual sites."""
-
-    def __init__(self, masses, potential, nonbonded=None):
-        self.masses, self.potential, self.parameters = (
-            np.asarray(masses, float),
-            potential,
-            nonbonded,
-        )
-
-    def set_box(self, box):
-        self.box = box
-
-    def nonbonded(self):
-        return self.parameters
-
-    def with_virtual_sites(self, x):
-        return np.array(x)
-
-    def energy(self, x):
-        return self.potential(x)[0]
-
-    def forces(self, x):
-        return self.potential(x)[1]
-
-    def energy_and_forces(self, x):
-        return self.potential(x)
 
 
 def two_basins(r):
@@ -51,26 +23,15 @@ def two_basins(r):
     return depth * (u**2 - 1) ** 2 + tilt * r, depth * 4 * u * (u**2 - 1) / a + tilt
 
 
-def dimers(n, curve=two_basins, spread=0.6):
+def placed_dimers(n, curve=two_basins, spread=0.6):
     """A system of n dimers over their centres, always placed at the distance ``spread``."""
-
-    def potential(x):
-        arms = x[1::2] - x[::2]
-        r = np.linalg.norm(arms, axis=1)
-        energies, slopes = curve(r)
-        forces = np.empty_like(x)
-        forces[::2] = (slopes / r)[:, None] * arms
-        forces[1::2] = -forces[::2]
-        return energies.sum(), forces
 
     def place(sites, rng):
         arms = rng.standard_normal((n, 3))
         arms *= 0.5 * spread / np.linalg.norm(arms, axis=1, keepdims=True)
         return np.stack([sites - arms, sites + arms], axis=1).reshape(-1, 3)
 
-    atoms = Toy(np.full(2 * n, 2.0), potential)
-    operator = csr_matrix(block_diag([[[0.5, 0.5]]] * n))
-    return System(atoms, Constraints(operator, atoms.masses, [], []), None, place, n)
+    return System(*dimers(n, curve), None, place, n)
 
 
 def weight_of_far_basin():
@@ -84,7 +45,7 @@ PROTOCOL = Protocol(draws=6, starts=2, sweeps=0, steps=1000, hot=600.0)
 
 @pytest.fixture(scope="module")
 def drawn():
-    system, sites = dimers(400), np.random.default_rng(1).uniform(0, 5, (400, 3))
+    system, sites = placed_dimers(400), np.random.default_rng(1).uniform(0, 5, (400, 3))
     return system, sites, draw(system, sites, None, T, np.random.default_rng(2), PROTOCOL)
 
 
@@ -137,7 +98,7 @@ def test_chains_too_short_to_cross_a_barrier_are_called_annealed():
         tilt = 5.0 * KT / 0.6
         return 30 * KT * (u**2 - 1) ** 2 + tilt * r, 120 * KT * u * (u**2 - 1) / 0.3 + tilt
 
-    wrong, right = dimers(100, steep, spread=1.2), dimers(100, steep, spread=0.6)
+    wrong, right = placed_dimers(100, steep, spread=1.2), placed_dimers(100, steep, spread=0.6)
     sites = np.random.default_rng(1).uniform(0, 5, (100, 3))
     protocol, rng = Protocol(2, 2, 0, 600), np.random.default_rng(2)
     own = right.place(sites, rng)
@@ -185,7 +146,7 @@ def test_molecules_of_one_site_are_turned_before_anything_else():
 
 
 def test_a_seed_fixes_the_draws():
-    system, sites = dimers(5), np.zeros((5, 3))
+    system, sites = placed_dimers(5), np.zeros((5, 3))
     short = Protocol(2, 2, 0, 40)
     a, b, c = (
         draw(system, sites, None, T, np.random.default_rng(seed), short).positions
