@@ -49,6 +49,29 @@ def test_the_density_of_hexane_is_that_of_experiment(temperature):
     assert error / volume < 0.003
 
 
+# g/cm^3 by mole fraction of methanol at 293 K, and how it falls per K (CRC Handbook of Chemistry and
+# Physics, "Concentrative Properties of Aqueous Solutions"; slopes between those of the two liquids)
+MIXTURES = {
+    "x25": (128, 384, 0.940, 6e-4),
+    "x50": (216, 216, 0.885, 8e-4),
+    "x75": (288, 96, 0.836, 9e-4),
+}
+
+
+@pytest.mark.parametrize(
+    ("composition", "temperature"),
+    [("x25", 280), ("x25", 320), ("x50", 300), ("x75", 280), ("x75", 320)],
+)
+def test_the_density_of_mixtures_is_near_that_of_experiment(composition, temperature):
+    methanols, waters, density, slope = MIXTURES[composition]
+    log = pd.read_csv(ROOT / f"resources/methanol-water/{composition}-T{temperature}.csv")
+    volume, error = standard_error(log["volume_nm3"].to_numpy()[None])
+    mass = methanols * 32.042 + waters * 18.015
+    expected = 1000.0 * (density - slope * (temperature - 293))
+    assert mass / volume * KG_M3 == pytest.approx(expected, rel=0.03)
+    assert error / volume < 0.003
+
+
 SHIPPED = sorted(p for p in (ROOT / "resources").glob("*/*.xtc") if p.parent != SPCE)
 
 
