@@ -49,8 +49,8 @@ def test_the_density_of_hexane_is_that_of_experiment(temperature):
     assert error / volume < 0.003
 
 
-# g/cm^3 by mole fraction of methanol at 293 K, and how it falls per K (CRC Handbook of Chemistry and
-# Physics, "Concentrative Properties of Aqueous Solutions"; slopes between those of the two liquids)
+# molecules, g/cm^3 at 293 K and its fall per K (CRC Handbook of Chemistry and Physics,
+# "Concentrative Properties of Aqueous Solutions"; slopes between those of the two liquids)
 MIXTURES = {
     "x25": (128, 384, 0.940, 6e-4),
     "x50": (216, 216, 0.885, 8e-4),
