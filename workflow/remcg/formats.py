@@ -109,13 +109,8 @@ def _check_units(path, file):
 
 def _gsd(path, chunk):
     """HOOMD's GSD, lengths taken as nm; frames have a step but no time."""
-    try:
-        import gsd.hoomd
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading GSD needs the package gsd, which is not installed; install it (pip "
-            "install gsd), or convert the trajectory to XTC"
-        ) from error
+    import gsd.hoomd
+
     with gsd.hoomd.open(str(path), "r") as file:
         for start in range(0, len(file), chunk):
             stop = min(start + chunk, len(file))
