@@ -472,15 +472,15 @@ def test_a_step_leaves_a_bonded_potential_at_its_height_over_ends_that_were_not_
     counts = np.array([0.0, 20.0, 400.0, 900.0, 500.0, 100.0, 12.0, 0.0])
     free = np.tile(counts > 0, 2)
     step = np.where(free, np.random.default_rng(1).normal(size=16), 0.0)
-    found = without_shift(before, step, free, counts)
+    moves = without_shift(before, free, counts)
+    found = moves @ step
     np.testing.assert_allclose(found.reshape(2, 8) @ counts, 0.0, atol=1e-9)
     assert not found[~free].any()
-    lifted = without_shift(
-        before, step + np.where(free, np.repeat([70.0, -3.0], 8), 0.0), free, counts
-    )
+    lifted = moves @ (step + np.where(free, np.repeat([70.0, -3.0], 8), 0.0))
     np.testing.assert_allclose(lifted, found, atol=1e-9)
     differences = np.diff(found[free].reshape(2, -1)), np.diff(step[free].reshape(2, -1))
     np.testing.assert_allclose(*differences, atol=1e-9)
+    np.testing.assert_allclose(moves @ moves, moves, atol=1e-12)
 
 
 def test_distributions_of_a_target_file_are_read_for_the_guess(tetramers):

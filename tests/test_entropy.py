@@ -113,6 +113,22 @@ def test_the_step_stays_within_the_trust_region_and_is_newton_inside_it():
     assert 0.5 * short @ metric @ short == pytest.approx(kl)
 
 
+def test_a_step_is_the_best_of_those_that_are_allowed():
+    """The slope along every allowed move is zero after it, also where others would gain more."""
+    rng = np.random.default_rng(8)
+    root = rng.normal(size=(12, 6))
+    metric, gradient = root.T @ root, rng.normal(size=6)
+    weights = np.array([0.1, 0.2, 0.3, 0.4, 0.0, 0.0])
+    free = np.array([True] * 5 + [False])
+    moves = np.eye(6) - np.outer([1, 1, 1, 1, 0, 0], weights)
+    step, kl, full = natural_step(gradient, metric, free, np.inf, moves)
+    allowed = moves[:, :5]
+    np.testing.assert_allclose(allowed.T @ (gradient + metric @ step), 0.0, atol=1e-9)
+    assert abs(weights @ step) < 1e-12
+    assert step[5] == 0.0
+    assert kl == full == pytest.approx(0.5 * step @ metric @ step)
+
+
 def test_a_direction_that_was_never_sampled_is_left_alone():
     metric = np.diag([2.0, 0.0])
     metric[0, 1] = metric[1, 0] = 0.0

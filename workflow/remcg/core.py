@@ -85,17 +85,17 @@ def _walls(term):
     return [slice(None), slice(None, None, -1)][: 2 if term.kind == "bond" else 1]
 
 
-def without_shift(model, step, free, counts):
-    """A step of the parameters that moves no bonded potential as a whole.
+def without_shift(model, free, counts):
+    """Steps of the parameters that move no bonded potential as a whole, as a projection.
 
     The splines of a bonded term sum to one, and a constant acts on nothing. Where some of them are
     not free, as they were not met, it would raise the rest above these ends or sink it below: no
-    data hold it, so it would drift until the ends are cliffs.
+    data hold it, so it would drift until the ends are cliffs. Taken away after a step, it would
+    take with it what the others were changed by to make up for it.
 
     Parameters
     ----------
     model : Model
-    step : ndarray, shape (n_params,)
     free : ndarray of bool, shape (n_params,)
         Parameters that a step may change.
     counts : ndarray, shape (n_phi,)
@@ -103,16 +103,17 @@ def without_shift(model, step, free, counts):
 
     Returns
     -------
-    ndarray, shape (n_params,)
+    ndarray, shape (n_params, n_params)
+        P; P @ step is the step without the mean, weighted by the counts, of each potential.
     """
-    step = step.copy()
+    moves = np.eye(model.n_params)
     for term, rows, part in zip(model.terms, model.phi_slices, model.parameter_slices):
         if term.kind in ("bond", "angle", "dihedral") and term.form == "spline":
-            blocks, moves = step[part].reshape(term.n_orders, -1), free[part]
-            weights = counts[rows] * moves.reshape(blocks.shape)
-            shift = (weights * blocks).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-300)
-            step[part] -= np.repeat(shift, term.n_basis) * moves
-    return step
+            for k in range(term.n_orders):
+                order = slice(part.start + k * term.n_basis, part.start + (k + 1) * term.n_basis)
+                weights = counts[rows] * free[order]
+                moves[order, order] -= np.outer(free[order], weights / max(weights.sum(), 1e-300))
+    return moves
 
 
 def _has_end(term):

@@ -171,19 +171,19 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
             chosen.setdefault("smoothness", _held_out_strength(model, data, present, free))
     penalty = penalty_of(model, chosen.get("smoothness", smoothness))
     ridge = scarcity(model, data)
+    moves = without_shift(model, free, counts)
     step, full, more = (_local_step if is_local else _global_step)(
-        model, data, present, history, free, penalty, ridge, max_kl
+        model, data, present, history, free, moves, penalty, ridge, max_kl
     )
     if is_local and full > PHASE_KL:
         return _back_to_reference(model, data, present, chosen)
     near = pool(history, present, free) if is_local else [present]
-    tests = _tests(model, present, near, free, penalty, counts, confidence)
+    tests = _tests(model, present, near, free, moves, penalty, confidence)
     noise = 0.5 * float(noise_of_directions(present, free)[0].sum())
     states = _state_diagnostics(model, data)
     agrees = is_local and _agrees(states, data, more, confidence)
     passed = agrees and bool(tests) and all(map(_holds, tests.values()))
     converged = passed and bool(history) and history[-1].passed
-    step = without_shift(model, step, free, counts)
     following = model.with_parameters(present.parameters + step)
     following = with_repulsive_core(following, [d.temperature for d in data], counts)
     if not is_local:
@@ -301,26 +301,27 @@ def observe(model, data, stage):
     )
 
 
-def _global_step(model, data, present, history, free, penalty, ridge, max_kl):
+def _global_step(model, data, present, history, free, moves, penalty, ridge, max_kl):
     """(step, divergence of the undamped step, diagnostics) far from the minimum.
 
     Where the way to the minimum has become longer, the last step was too long: it is undone, and
     taken anew from there with a quarter of the trust region, which stays.
     """
     before = [o for o in history if o.stage == "global"]
-    full = _damped(present, free, penalty, ridge, max_kl)[2]
+    full = _damped(present, free, moves, penalty, ridge, max_kl)[2]
     trust = max_kl / 4 ** sum(b > GROWTH * a for a, b in pairwise([*_full_steps(before), full]))
     if before and full > max(GROWTH * before[-1].full_step_kl, max_kl):
-        step, kl, _ = _damped(before[-1], free, penalty, ridge, trust)
+        step, kl, _ = _damped(before[-1], free, moves, penalty, ridge, trust)
         step += before[-1].parameters - present.parameters
         return step, full, {"undone": True, "restart": "reference", "predicted_kl": kl}
-    return _damped(present, free, penalty, ridge, trust)[0], full, {}
+    return _damped(present, free, moves, penalty, ridge, trust)[0], full, {}
 
 
-def _damped(observation, free, penalty, ridge, max_kl):
+def _damped(observation, free, moves, penalty, ridge, max_kl):
     """Step from where an iteration sampled, see :func:`remcg.steps.natural_step`."""
     gradient = observation.gradient + penalty @ observation.parameters
-    step, kl, full = natural_step(gradient, observation.metric + penalty + ridge, free, max_kl)
+    metric = observation.metric + penalty + ridge
+    step, kl, full = natural_step(gradient, metric, free, max_kl, moves)
     return step, float(kl), float(full)
 
 
@@ -350,12 +351,12 @@ def _full_steps(observations):
     return [o.full_step_kl for o in observations]
 
 
-def _local_step(model, data, present, history, free, penalty, ridge, max_kl):
+def _local_step(model, data, present, history, free, moves, penalty, ridge, max_kl):
     """The same where samples of several iterations overlap."""
     objective = joint_objective(model, data, [*history, present], "local")
     enough = [REACH * d.volume.size for d in data]
     limit = min(LOCAL_STEP_KL, max_kl)
-    found = minimise(objective, present.parameters, free, penalty, limit, enough, ridge)
+    found = minimise(objective, present.parameters, free, penalty, limit, enough, ridge, moves)
     step = found.parameters - present.parameters
     step *= volumes.step_limit(model, data, step)
     drop = objective.at(present.parameters).value - objective.at(present.parameters + step).value
@@ -423,18 +424,17 @@ def _agrees(states, data, step, confidence):
     return step["relative_entropy_drop"] <= LEFT_TO_GAIN * step["noise_kl_sampling"]
 
 
-def _tests(model, present, near, free, penalty, counts, confidence):
+def _tests(model, present, near, free, moves, penalty, confidence):
     """Convergence of all parameters and of each term, no bonded potential moving as a whole."""
     blocks = {"all": slice(None)}
     blocks |= {label: part for (label, _), part in zip(labelled(model), model.parameter_slices)}
-    still = np.array([without_shift(model, e, free, counts) for e in np.eye(model.n_params)])
     at = replace(present, gradient=present.gradient + penalty @ present.parameters)
     at, *near = (
         replace(
             o,
-            gradient=still @ o.gradient,
-            metric=still @ o.metric @ still.T,
-            noise=still @ o.noise @ still.T,
+            gradient=moves.T @ o.gradient,
+            metric=moves.T @ o.metric @ moves,
+            noise=moves.T @ o.noise @ moves,
         )
         for o in (at, *near)
     )

@@ -35,10 +35,10 @@ class Minimum:
     is_reached: bool
 
 
-def natural_step(gradient, metric, free, max_kl):
+def natural_step(gradient, metric, free, max_kl, moves=None):
     r"""Damped natural-gradient step within a trust region.
 
-    .. math:: \delta = -(F + \lambda\,\mathrm{diag} F)^{-1} g, \qquad
+    .. math:: \delta = -P (P^T F P + \lambda\,\mathrm{diag}\,P^T F P)^{-1} P^T g, \qquad
               \tfrac12 \delta^T F \delta \le K_{max}
 
     Parameters
@@ -48,12 +48,18 @@ def natural_step(gradient, metric, free, max_kl):
     free : ndarray of bool, shape (n_params,)
     max_kl : float
         nats.
+    moves : ndarray, shape (n_params, n_params), optional
+        P, whose image are the steps that are allowed; default: all.
 
     Returns
     -------
     (ndarray, float, float)
         delta (n_params,), its predicted divergence and that of the undamped step, in nats.
     """
+    if moves is not None:
+        inner = moves.T @ gradient, moves.T @ metric @ moves
+        step, kl, full = natural_step(*inner, free, max_kl)
+        return moves @ step, kl, full
     found = spectrum(metric, free)
     slopes, values = found.directions @ gradient, found.values[: found.rank]
 
@@ -71,7 +77,7 @@ def natural_step(gradient, metric, free, max_kl):
     return step, divergence(damping), full
 
 
-def minimise(objective, parameters, free, penalty, max_kl, enough, ridge=0.0):
+def minimise(objective, parameters, free, penalty, max_kl, enough, ridge=0.0, moves=None):
     """Natural-gradient steps on a reweighted objective, as far as its samples reach.
 
     A step that would lead where a state has fewer effective samples than ``enough`` is shortened,
@@ -90,6 +96,8 @@ def minimise(objective, parameters, free, penalty, max_kl, enough, ridge=0.0):
         Per state.
     ridge : ndarray, shape (n_params, n_params)
         Added to the metric of every step.
+    moves : ndarray, shape (n_params, n_params), optional
+        Of :func:`natural_step`.
 
     Returns
     -------
@@ -98,7 +106,8 @@ def minimise(objective, parameters, free, penalty, max_kl, enough, ridge=0.0):
     here, first, n_steps = objective.at(parameters), None, 0
     for _ in range(MOST_STEPS):
         gradient = here.gradient + penalty @ parameters
-        step, kl, full = natural_step(gradient, here.metric + penalty + ridge, free, max_kl)
+        metric = here.metric + penalty + ridge
+        step, kl, full = natural_step(gradient, metric, free, max_kl, moves)
         first = full if first is None else first
         n_steps += 1
         value = here.value + 0.5 * parameters @ penalty @ parameters
