@@ -8,11 +8,10 @@ Reading is light (no trajectory is opened). Units: nm, ps, K, bar, kJ/mol.
 import json
 import os
 import re
-import string
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from remcg import strict_yaml
+from remcg import grid, strict_yaml
 from remcg.errors import InputError
 from remcg.typed import (
     build,
@@ -124,9 +123,15 @@ class State:
     )
 
 
+def _as_in(cls, name):
+    """A field like that of another section."""
+    item = next(item for item in fields(cls) if item.name == name)
+    return field(default=item.default, metadata=item.metadata)
+
+
 @dataclass(frozen=True)
 class StateGrid:
-    """States at every combination of temperatures and pressures."""
+    """States at every combination of temperatures, pressures, compositions and further axes."""
 
     temperature: list = option(
         "number",
@@ -138,17 +143,27 @@ class StateGrid:
         hint="give kelvin, not degrees Celsius",
     )
     trajectory: list = option(
-        "path", "pattern of file names with `{temperature}`, `{pressure}`, `{id}`", many=True
+        "path",
+        "pattern of file names with `{temperature}`, `{pressure}`, `{composition}`, `{id}` and the "
+        "names of `axes`",
+        many=True,
     )
     pressure: list | None = option(
         "number",
-        "pressures",
+        "pressures; null means constant volume (NVT)",
         None,
         unit="bar",
         low=0,
         high=50000,
         many=True,
         hint="give bar, not Pa or kPa",
+    )
+    composition: list = option("text", "names of compositions", [], many=True)
+    axes: dict = option(
+        "text", "further axes: what their values are called", {}, many=True, named=True
+    )
+    topology: str | None = option(
+        "path", "pattern of the topology's file name; default: that of system", None
     )
     log: str | None = option("path", "pattern of the log's file name", None)
     test_temperature: list = option(
@@ -161,9 +176,22 @@ class StateGrid:
         many=True,
         hint="give kelvin, not degrees Celsius",
     )
+    use: str = _as_in(State, "use")
+    weight: float = _as_in(State, "weight")
+    start: float | None = _as_in(State, "start")
+    end: float | None = _as_in(State, "end")
+    stride: int = _as_in(State, "stride")
+    where: list = option(
+        "mapping",
+        "points that differ: some values of axes, then `use`, `weight`, `trajectory`, `log`, "
+        "`topology`, `start`, `end` or `stride` of these points; `use: none`: there are none",
+        [],
+        many=True,
+    )
     id: str | None = option(
         "text",
-        "pattern; default `T{temperature}`, with several pressures `T{temperature}_P{pressure}`",
+        "pattern; default `T{temperature}`, then `_P{pressure}` and `_{<axis>}` for each axis with "
+        "several values",
         None,
     )
 
@@ -987,8 +1015,10 @@ def _check_templates(molecules, names):
 
 def _states(content, config, check_files):
     if isinstance(content, dict):
-        states = _grid(build(StateGrid, content, "states"))
-        content = [asdict(state) for state in states]
+        options = {item.name: item for item in fields(State)}
+        content = grid.expand(build(StateGrid, content, "states"), options)
+        if check_files:
+            _refuse_missing(content, config)
     if not isinstance(content, list) or not content:
         raise InputError("states: is empty; give a list of states, or a grid with temperature")
     states = [_state(item, f"states[{i}]", config, check_files) for i, item in enumerate(content)]
@@ -1019,46 +1049,15 @@ def _state(content, where, config, check_files):
     return replace(state, trajectory=found, log=log, topology=topology)
 
 
-def _grid(grid):
-    pressures = grid.pressure or [None]
-    pattern = grid.id or ("T{temperature}" if len(pressures) == 1 else "T{temperature}_P{pressure}")
-    unknown = set(grid.test_temperature) - set(grid.temperature)
-    if unknown:
-        raise InputError(
-            f"states.test_temperature: {min(unknown):g} K is not among the temperatures; "
-            "add it to states.temperature"
-        )
-    states = []
-    for temperature in grid.temperature:
-        for pressure in pressures:
-            words = {"temperature": f"{temperature:g}"}
-            words["pressure"] = "" if pressure is None else f"{pressure:g}"
-            words["id"] = _fill(pattern, words, "states.id")
-            states.append(
-                State(
-                    id=words["id"],
-                    temperature=temperature,
-                    pressure=pressure,
-                    trajectory=[_fill(t, words, "states.trajectory") for t in grid.trajectory],
-                    log=grid.log and _fill(grid.log, words, "states.log"),
-                    use="test" if temperature in grid.test_temperature else "train",
-                )
-            )
-    return states
-
-
-def _fill(pattern, words, where):
-    try:
-        used = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
-    except ValueError as error:
-        raise InputError(f"{where}: '{pattern}' is not a pattern ({error})") from error
-    if not used <= set(words):
-        name = min(used - set(words))
-        raise InputError(
-            f"{where}: '{{{name}}}' in '{pattern}' is unknown; allowed are "
-            + ", ".join(f"{{{word}}}" for word in words)
-        )
-    return pattern.format(**words)
+def _refuse_missing(states, config):
+    """All points of a grid without a trajectory in one message."""
+    missing = {}
+    for state in states:
+        for name in state["trajectory"]:
+            if not find_file(name, "states.trajectory", config, must_exist=False).is_file():
+                missing.setdefault(state["id"], name)
+    if missing:
+        raise grid.missing(states, missing)
 
 
 def _model(content):
@@ -1255,7 +1254,7 @@ def _check_temperatures(campaign, term):
 def schema():
     """JSON schema of a campaign's YAML file."""
     states = {
-        "description": "list of states, or a grid of temperatures and pressures",
+        "description": "list of states, or a grid of temperatures, pressures, compositions and further axes",
         "anyOf": [
             {"type": "array", "minItems": 1, "items": json_schema(State)},
             json_schema(StateGrid),
