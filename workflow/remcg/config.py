@@ -9,6 +9,7 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 from remcg import grid, strict_yaml
@@ -460,6 +461,13 @@ class Sample:
     keep: int = option(
         "integer", "configurations of each replica to keep in a sample file", 0, low=0, high=10**6
     )
+    states_per_job: int = option(
+        "integer",
+        "training states that one job samples, into one file; results do not depend on it",
+        1,
+        low=1,
+        high=10000,
+    )
     exchange_interval: int | None = option(
         "integer",
         "steps between attempts to exchange configurations between neighbouring training states; "
@@ -789,13 +797,41 @@ class Campaign:
     def test(self):
         return [state for state in self.states if state.use == "test"]
 
+    @property
+    def is_batched(self):
+        """Whether the samples of several states are in one file."""
+        return self.sample.states_per_job > 1
+
+    @property
+    def batches(self):
+        """Ids of the training states that each job samples."""
+        names, size = [state.id for state in self.training], self.sample.states_per_job
+        return [names[i : i + size] for i in range(0, len(names), size)]
+
     def state(self, name):
         """The state with this id."""
         return next(state for state in self.states if state.id == name)
 
     def topology(self, name):
         """Topology file of the state with this id."""
-        return self.state(name).topology or self.system.topology
+        return self.topology_of(self.state(name))
+
+    def topology_of(self, state):
+        """Topology file of a state."""
+        return state.topology or self.system.topology
+
+    @cached_property
+    def _trained_with(self):
+        """Topology to the training states that have it."""
+        found = {}
+        for state in self.training:
+            found.setdefault(self.topology_of(state), []).append(state)
+        return found
+
+    def nearest_training(self, state):
+        """The training state next in temperature, of the same molecules where there is one."""
+        alike = self._trained_with.get(self.topology_of(state), self.training)
+        return min(alike, key=lambda other: abs(other.temperature - state.temperature))
 
     @property
     def reference_temperature(self):
@@ -1220,6 +1256,11 @@ def _check_exchange(campaign):
     """In the last phase of a campaign, states at constant pressure and volume are apart."""
     if campaign.sample.exchange_interval is None:
         return
+    if campaign.is_batched:
+        raise InputError(
+            "sample.states_per_job: replica exchange (sample.exchange_interval) samples all "
+            "training states in one job; leave states_per_job out"
+        )
     at_pressure = [state.id for state in campaign.training if state.pressure is not None]
     others = [state.id for state in campaign.training if state.pressure is None]
     if max(len(at_pressure), len(others)) < 2:
@@ -1254,7 +1295,7 @@ def _check_temperatures(campaign, term):
 def schema():
     """JSON schema of a campaign's YAML file."""
     states = {
-        "description": "list of states, or a grid of temperatures, pressures, compositions and further axes",
+        "description": "list of states, or a grid of temperatures, pressures, compositions, ...",
         "anyOf": [
             {"type": "array", "minItems": 1, "items": json_schema(State)},
             json_schema(StateGrid),
