@@ -14,6 +14,9 @@ BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
 BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
 BONDED_EXPORTS = ["gromacs"] if CAMPAIGN.bonded_terms else []
 BACKMAP_STARTS = [] if CAMPAIGN.backmap.method == "pseudoinverse" else ["openmm.xml"]
+MAPS = f"results/{CAMPAIGN.share.maps or CAMPAIGN.campaign}/map"
+TARGETS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/target"
+BASIS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/basis"
 SETTINGS = CAMPAIGN.to_dict()
 STATE_SETTINGS = {state["id"]: state for state in SETTINGS["states"]}
 EXCHANGED = TRAINING if CAMPAIGN.sample.exchange_interval else TRAINING[:1]
@@ -30,6 +33,11 @@ def relative(paths):
 def results(pattern, **values):
     """Path below the campaign's results."""
     return f"results/{CAMPAIGN.campaign}/{pattern.format(**values)}"
+
+
+def mapped(state):
+    """The mapped trajectory of a state; variants of a campaign share them."""
+    return f"{MAPS}/{state}.h5"
 
 
 def numbered(iteration):
@@ -131,12 +139,12 @@ def previous_batch(wildcards):
 
 def starts(wildcards, states):
     if int(wildcards.iteration) == 0:
-        return [results("map/{s}.h5", s=state) for state in states]
+        return [mapped(state) for state in states]
     return samples(int(wildcards.iteration) - 1, states)
 
 
 def batch_references(wildcards):
-    return [results("map/{s}.h5", s=state) for state in BATCHES[wildcards.batch]]
+    return [mapped(state) for state in BATCHES[wildcards.batch]]
 
 
 def batch_states(wildcards):
@@ -210,7 +218,7 @@ def nearest_samples(wildcards):
     """Where a prediction starts: samples of the same molecules, or the state's own reference."""
     state = nearest_training_state(wildcards)
     if topology_of(state) != topology_of(wildcards.state):
-        return results("map/{s}.h5", s=wildcards.state)
+        return mapped(wildcards.state)
     return samples_of(last_iteration() - 1, state)
 
 
@@ -249,7 +257,7 @@ def backmap_settings(source):
 
 def template_map(wildcards):
     """The mapped trajectory of the state that conformers are taken from."""
-    return results("map/{s}.h5", s=template_state(wildcards))
+    return mapped(template_state(wildcards))
 
 
 def backmapped_states():

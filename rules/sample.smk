@@ -3,7 +3,7 @@ rule sample:
         model="results/{campaign}/rem/iter-{iteration}/model.json",
         plan="results/{campaign}/rem/iter-{iteration}/update.json",
         start=previous_configurations,
-        reference="results/{campaign}/map/{state}.h5",
+        reference=f"{MAPS}/{{state}}.h5",
     output:
         "results/{campaign}/rem/iter-{iteration}/sample/{state}.h5",
     log:
@@ -34,7 +34,7 @@ rule sample_exchange:
         model="results/{campaign}/rem/iter-{iteration}/model.json",
         plan="results/{campaign}/rem/iter-{iteration}/update.json",
         starts=all_previous_configurations,
-        references=expand("results/{{campaign}}/map/{state}.h5", state=TRAINING),
+        references=expand(f"{MAPS}/{{state}}.h5", state=TRAINING),
     output:
         expand(
             "results/{{campaign}}/rem/iter-{{iteration}}/sample/{state}.h5",

@@ -1,7 +1,7 @@
 rule validate:
     input:
         model="results/{campaign}/model/model.json",
-        targets=of_all_states("target/{state}.h5"),
+        targets=expand(f"{TARGETS}/{{state}}.h5", state=STATES),
         predictions=of_all_states("predict/{state}.h5"),
         plans=all_plans,
     output:

@@ -773,6 +773,41 @@ class Validate:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a campaign has from another one; a sweep writes this into its variants."""
+
+    maps: str | None = option(
+        "text", "campaign in results/ whose mapped trajectories it uses", None
+    )
+    targets: str | None = option(
+        "text", "campaign in results/ whose basis and targets it uses", None
+    )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Variants of a campaign, which share what they can and are compared."""
+
+    variants: dict = option(
+        "mapping",
+        "name of a variant: its keys, with dots, such as model.terms.0.r_cut",
+        {},
+        named=True,
+    )
+    grid: dict | None = option(
+        "mapping", "keys with dots: their values; a variant for every combination", None
+    )
+    table: Path | None = option(
+        "path",
+        "TSV with a line per variant: its name in column `variant`, then keys with dots",
+        None,
+    )
+
+    def __bool__(self):
+        return bool(self.variants or self.grid or self.table)
+
+
+@dataclass(frozen=True)
 class Campaign:
     """One campaign; attribute names are the keys of its YAML file."""
 
@@ -787,6 +822,8 @@ class Campaign:
     backmap: Backmap = section(Backmap, "atomistic configurations for CG frames")
     reference: Reference = section(Reference, "atomistic reference simulations, on request")
     validate: Validate = section(Validate, "what counts as good enough")
+    sweep: Sweep = section(Sweep, "variants of the campaign")
+    share: Share = section(Share, "what it has from another campaign")
     source: Path = None
 
     @property
@@ -895,7 +932,8 @@ class Campaign:
     def to_dict(self):
         """Plain values; paths are relative to the repository or to the config file."""
         content = asdict(self)
-        del content["source"]
+        for name in ("source", "sweep", "share"):
+            del content[name]
         return _plain(content, self.source.parent)
 
 
@@ -933,6 +971,11 @@ def load(path, check_files=True):
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
+def from_content(content, path, check_files=True):
+    """A campaign from plain values, as if read from the file ``path``."""
+    return _load(content, path, check_files)
+
+
 def _load(content, path, check_files):
     names = [item.name for item in fields(Campaign) if item.name != "source"]
     refuse_unknown_keys(content, names, "")
@@ -948,7 +991,7 @@ def _load(content, path, check_files):
         **{
             item.name: build(item.metadata["section"], content.get(item.name) or {}, item.name)
             for item in fields(Campaign)
-            if item.name in ("sample", "rem", "predict", "backmap", "reference", "validate")
+            if "section" in item.metadata and item.name not in ("system", "model")
         },
         source=path,
     )
@@ -1332,6 +1375,8 @@ _README_SECTIONS = (
     ("reference", Reference),
     ("validate", Validate),
     ("validate.limits", Limits),
+    ("sweep", Sweep),
+    ("share", Share),
 )
 
 

@@ -453,7 +453,7 @@ def _finish(code, results, configfile, variables, logs, progress, display):
 
 def check_new_inputs(campaign):
     """Read the head of every input, unless all were mapped since they and the config changed."""
-    folder = Path("results", campaign.campaign, "map")
+    folder = Path("results", campaign.share.maps or campaign.campaign, "map")
     facts = [folder / f"{state.id}.json" for state in campaign.states]
     inputs = [campaign.source, campaign.system.mapping]
     for state in campaign.states:
@@ -485,6 +485,10 @@ def main(arguments=None):
 
         # Further arguments may ask for the reference trajectories themselves.
         campaign = load(given.configfile, check_files=not given.snakemake)
+        if campaign.sweep and not given.report:
+            from remcg import sweep
+
+            return sweep.run(campaign, given.cores, given.snakemake)
         if given.report:
             return report(campaign.campaign, given.configfile)
         if not given.snakemake:

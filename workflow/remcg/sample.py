@@ -379,7 +379,7 @@ def remove_checkpoints(tasks, paths):
 
 
 def checkpoint_paths(output, n_replicas, state=None):
-    """Checkpoint file of each replica: hidden, beside the output; of a state in a batch, its own."""
+    """Checkpoint file of each replica of a state (in a batch): hidden, beside the output."""
     output = Path(output)
     stem = output.stem if state is None else f"{output.stem}.{state}"
     return [output.with_name(f".{stem}.replica-{i}.checkpoint.h5") for i in range(n_replicas)]
