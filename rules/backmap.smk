@@ -74,7 +74,7 @@ rule backmap_validate:
     output:
         table="results/{campaign}/validate/backmap.tsv",
         state_figures=report(
-            expand("results/{{campaign}}/validate/backmap_{state}.png", state=STATES),
+            expand("results/{{campaign}}/validate/backmap_{state}.png", state=TABLED),
             caption="../workflow/report/backmap_state.rst",
             category="Backmapping",
         ),

@@ -4,13 +4,16 @@ import re
 from remcg.config import load
 from remcg.io import read_json
 
+MOST_FILES = 100  # of one kind that one job writes; Snakemake records the inputs with each
 CONFIG = os.path.relpath((workflow.overwrite_configfiles or workflow.configfiles)[-1])
 config["config_file"] = CONFIG
 CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
 TRAINING = [state.id for state in CAMPAIGN.training]
 OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
-BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
+TABLED = list(STATES) if len(STATES) <= MOST_FILES else []  # with files of their own
+BONDED_TABLED = TABLED if CAMPAIGN.bonded_terms else []
+TOGETHER = [] if TABLED else ["rdf_states", "bonded_states"][: 2 if CAMPAIGN.bonded_terms else 1]
 BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
 BONDED_EXPORTS = ["gromacs"] if CAMPAIGN.bonded_terms else []
 BACKMAP_STARTS = [] if CAMPAIGN.backmap.method == "pseudoinverse" else ["openmm.xml"]
@@ -275,5 +278,5 @@ def backmap_figures():
     if not CAMPAIGN.is_backmapped or CAMPAIGN.backmap.method == "pseudoinverse":
         return []
     compared = CAMPAIGN.backmap.method == "posterior"
-    names = [f"backmap_{state}" for state in STATES] if compared else []
+    names = [f"backmap_{state}" for state in TABLED] if compared else []
     return [results("validate/{name}.png", name=name) for name in [*names, "backmap_picture"]]
