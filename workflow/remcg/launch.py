@@ -422,8 +422,19 @@ def _clear_away(run, campaign, display):
         display.say("removed the locks of an earlier run that was killed")
 
 
+def prepare_records(folder=".snakemake"):
+    """Make the folders of Snakemake's records, in this order.
+
+    Of two Snakemakes that make them at the same time one takes the other's for those of an old
+    version, converts them, and fails when it finds the other at the same work.
+    """
+    for name in ("incomplete", "metadata"):
+        Path(folder, name).mkdir(parents=True, exist_ok=True)
+
+
 def _run_snakemake(command, variables, run, logs, display):
     record = logs / "snakemake.log"
+    prepare_records()
     with Child(command, variables, run) as child:
         progress = follow(child, display, record)
     code = child.process.returncode
