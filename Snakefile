@@ -16,6 +16,7 @@ wildcard_constraints:
     campaign=re.escape(CAMPAIGN.campaign),
     state="|".join(map(re.escape, STATES)),
     iteration=r"\d{3}",
+    batch=r"\d{4}",
 
 
 include: "rules/reference.smk"

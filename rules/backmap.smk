@@ -6,7 +6,7 @@ rule backmap:
         templates=template_trajectory,
         template_map=template_map,
         reference=trajectories,
-        reference_map="results/{campaign}/map/{state}.h5",
+        reference_map=f"{MAPS}/{{state}}.h5",
     output:
         atoms="results/{campaign}/backmap/{state}.h5",
         view="results/{campaign}/backmap/{state}.pdb",
@@ -38,7 +38,7 @@ rule backmap_mapped:
         templates=template_trajectory,
         template_map=template_map,
         reference=trajectories,
-        reference_map="results/{campaign}/map/{state}.h5",
+        reference_map=f"{MAPS}/{{state}}.h5",
     output:
         atoms="results/{campaign}/backmap/mapped/{state}.h5",
         comparison="results/{campaign}/backmap/mapped/comparison/{state}.h5",
@@ -74,7 +74,7 @@ rule backmap_validate:
     output:
         table="results/{campaign}/validate/backmap.tsv",
         state_figures=report(
-            expand("results/{{campaign}}/validate/backmap_{state}.png", state=STATES),
+            expand("results/{{campaign}}/validate/backmap_{state}.png", state=TABLED),
             caption="../workflow/report/backmap_state.rst",
             category="Backmapping",
         ),

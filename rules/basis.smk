@@ -1,7 +1,7 @@
 rule basis:
     input:
-        sites=expand("results/{{campaign}}/map/{state}.h5", state=TRAINING),
-        facts=expand("results/{{campaign}}/map/{state}.json", state=TRAINING),
+        sites=expand(f"{MAPS}/{{state}}.h5", state=TRAINING),
+        facts=expand(f"{MAPS}/{{state}}.json", state=TRAINING),
     output:
         terms="results/{campaign}/basis/terms.json",
         tables=expand("results/{{campaign}}/basis/{pair}.tsv", pair=OPEN_PAIRS),

@@ -4,17 +4,28 @@ import re
 from remcg.config import load
 from remcg.io import read_json
 
+MOST_FILES = 100  # of one kind that one job writes; Snakemake records the inputs with each
 CONFIG = os.path.relpath((workflow.overwrite_configfiles or workflow.configfiles)[-1])
 config["config_file"] = CONFIG
 CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
 TRAINING = [state.id for state in CAMPAIGN.training]
 OPEN_PAIRS = [term.name for term in CAMPAIGN.open_terms]
-BONDED_STATES = list(STATES) if CAMPAIGN.bonded_terms else []
+TABLED = list(STATES) if len(STATES) <= MOST_FILES else []  # with files of their own
+BONDED_TABLED = TABLED if CAMPAIGN.bonded_terms else []
+TOGETHER = [] if TABLED else ["rdf_states", "bonded_states"][: 2 if CAMPAIGN.bonded_terms else 1]
 BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms else []
 BONDED_EXPORTS = ["gromacs"] if CAMPAIGN.bonded_terms else []
 BACKMAP_STARTS = [] if CAMPAIGN.backmap.method == "pseudoinverse" else ["openmm.xml"]
+MAPS = f"results/{CAMPAIGN.share.maps or CAMPAIGN.campaign}/map"
+TARGETS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/target"
+BASIS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/basis"
 SETTINGS = CAMPAIGN.to_dict()
+STATE_SETTINGS = {state["id"]: state for state in SETTINGS["states"]}
+EXCHANGED = TRAINING if CAMPAIGN.sample.exchange_interval else TRAINING[:1]
+BATCHES = {f"{i:04d}": states for i, states in enumerate(CAMPAIGN.batches)}
+BATCH_OF = {state: batch for batch, states in BATCHES.items() for state in states}
+VERDICTS = {}
 
 
 def relative(paths):
@@ -27,6 +38,11 @@ def results(pattern, **values):
     return f"results/{CAMPAIGN.campaign}/{pattern.format(**values)}"
 
 
+def mapped(state):
+    """The mapped trajectory of a state; variants of a campaign share them."""
+    return f"{MAPS}/{state}.h5"
+
+
 def numbered(iteration):
     return f"{int(iteration):03d}"
 
@@ -34,7 +50,8 @@ def numbered(iteration):
 def settings(*sections):
     """Sections of the config that a job depends on; a change makes it run again."""
     chosen = {section: dict(SETTINGS[section]) for section in sections if section != "seed"}
-    for key in ("ranks", "exchange_interval"):  # distributes the work; belongs to one rule
+    # These distribute the work, or belong to one rule.
+    for key in ("ranks", "exchange_interval", "states_per_job"):
         chosen.get("sample", {}).pop(key, None)
     return {"seed": SETTINGS["seed"], **chosen}
 
@@ -45,16 +62,20 @@ def state_settings(wildcards):
 
 
 def settings_of(name):
-    state = next(item for item in SETTINGS["states"] if item["id"] == name)
-    return {key: value for key, value in state.items() if key not in ("use", "weight")}
+    state = STATE_SETTINGS[name].items()
+    return {key: value for key, value in state if key not in ("use", "weight")}
 
 
 def trajectories(wildcards):
     return relative(STATES[wildcards.state].trajectory)
 
 
+def topology_of(state):
+    return CAMPAIGN.topology_of(STATES[state])
+
+
 def topology(wildcards):
-    return os.path.relpath(CAMPAIGN.topology(wildcards.state))
+    return os.path.relpath(topology_of(wildcards.state))
 
 
 def reference_log(wildcards):
@@ -82,9 +103,21 @@ def previous_plan(wildcards):
     return results("rem/iter-{k}/update.json", k=numbered(int(wildcards.iteration) - 1))
 
 
+def samples_of(iteration, state):
+    """The file with the samples of a state, alone or with those of its batch."""
+    k = numbered(iteration)
+    if CAMPAIGN.is_batched:
+        return results("rem/iter-{k}/batch/{b}.h5", k=k, b=BATCH_OF[state])
+    return results("rem/iter-{k}/sample/{s}.h5", k=k, s=state)
+
+
+def samples(iteration, states=TRAINING):
+    """The files with the samples of all training states, each once."""
+    return list(dict.fromkeys(samples_of(iteration, state) for state in states))
+
+
 def previous_samples(wildcards):
-    k = numbered(int(wildcards.iteration) - 1)
-    return [results("rem/iter-{k}/sample/{s}.h5", k=k, s=state) for state in TRAINING]
+    return samples(int(wildcards.iteration) - 1)
 
 
 def previous_records(wildcards):
@@ -94,25 +127,64 @@ def previous_records(wildcards):
 
 def previous_configurations(wildcards):
     """Where a sampler starts: the reference at first, then where the last iteration ended."""
-    if int(wildcards.iteration) == 0:
-        return results("map/{s}.h5", s=wildcards.state)
-    k = numbered(int(wildcards.iteration) - 1)
-    return results("rem/iter-{k}/sample/{s}.h5", k=k, s=wildcards.state)
+    return starts(wildcards, [wildcards.state])
 
 
 def all_previous_configurations(wildcards):
     """The same for all training states, which replica exchange samples together."""
+    return starts(wildcards, TRAINING)
+
+
+def previous_batch(wildcards):
+    """The same for the states of a batch."""
+    return starts(wildcards, BATCHES[wildcards.batch])
+
+
+def starts(wildcards, states):
     if int(wildcards.iteration) == 0:
-        return [results("map/{s}.h5", s=state) for state in TRAINING]
-    return previous_samples(wildcards)
+        return [mapped(state) for state in states]
+    return samples(int(wildcards.iteration) - 1, states)
+
+
+def batch_references(wildcards):
+    return [mapped(state) for state in BATCHES[wildcards.batch]]
+
+
+def batch_states(wildcards):
+    return BATCHES[wildcards.batch]
+
+
+def batch_settings(wildcards):
+    return [settings_of(state) for state in BATCHES[wildcards.batch]]
+
+
+def verdict_on_disk(k):
+    """(time, verdict) of an iteration as ``update`` wrote it, or None."""
+    path = results("rem/iter-{k}/update.json", k=numbered(k))
+    try:
+        time = os.stat(path).st_mtime_ns
+        if VERDICTS.get(path, (None,))[0] != time:
+            VERDICTS[path] = time, read_json(path)["verdict"]
+        return VERDICTS[path]
+    except FileNotFoundError:
+        return None
 
 
 def last_iteration():
-    """Walk the iterations up to a verdict or to the limit; Snakemake runs what is missing."""
+    """Walk the iterations up to a verdict or to the limit; Snakemake runs what is missing.
+
+    All iterations depend on the same settings: where the first one is up to date, those that
+    follow it in time need no question of their own, which for a thousand states takes minutes.
+    """
+    earlier = None
     for k in range(1, CAMPAIGN.rem.max_iterations + 1):
-        found = checkpoints.update.get(campaign=CAMPAIGN.campaign, iteration=numbered(k))
-        if read_json(found.output.plan)["verdict"] == "converged":
+        found = verdict_on_disk(k)
+        if not (earlier and found and earlier[0] <= found[0]):
+            checkpoints.update.get(campaign=CAMPAIGN.campaign, iteration=numbered(k))
+            found = verdict_on_disk(k)
+        if found[1] == "converged":
             break
+        earlier = found
     return k
 
 
@@ -121,8 +193,7 @@ def last_model(wildcards):
 
 
 def last_samples(wildcards):
-    k = numbered(last_iteration() - 1)
-    return [results("rem/iter-{k}/sample/{s}.h5", k=k, s=state) for state in TRAINING]
+    return samples(last_iteration() - 1)
 
 
 def all_plans(wildcards):
@@ -132,11 +203,9 @@ def all_plans(wildcards):
 
 def all_iterations(wildcards):
     """Models and samples of the loop, so that one that was deleted is made again."""
-    sampled = [numbered(k) for k in range(last_iteration())]
-    models = [results("rem/iter-{k}/model.json", k=k) for k in sampled]
-    return models + [
-        results("rem/iter-{k}/sample/{s}.h5", k=k, s=state) for k in sampled for state in TRAINING
-    ]
+    sampled = range(last_iteration())
+    models = [results("rem/iter-{k}/model.json", k=numbered(k)) for k in sampled]
+    return models + [path for k in sampled for path in samples(k)]
 
 
 def all_records(wildcards):
@@ -145,25 +214,21 @@ def all_records(wildcards):
 
 
 def nearest_training_state(wildcards):
-    """The training state next in temperature, of the same molecules where there is one."""
-    topology, temperature = CAMPAIGN.topology(wildcards.state), STATES[wildcards.state].temperature
-    alike = [s for s in CAMPAIGN.training if CAMPAIGN.topology(s.id) == topology]
-    return min(alike or CAMPAIGN.training, key=lambda s: abs(s.temperature - temperature)).id
+    return CAMPAIGN.nearest_training(STATES[wildcards.state]).id
 
 
 def nearest_samples(wildcards):
     """Where a prediction starts: samples of the same molecules, or the state's own reference."""
     state = nearest_training_state(wildcards)
-    if CAMPAIGN.topology(state) != CAMPAIGN.topology(wildcards.state):
-        return results("map/{s}.h5", s=wildcards.state)
-    k = numbered(last_iteration() - 1)
-    return results("rem/iter-{k}/sample/{s}.h5", k=k, s=state)
+    if topology_of(state) != topology_of(wildcards.state):
+        return mapped(wildcards.state)
+    return samples_of(last_iteration() - 1, state)
 
 
 def template_state(wildcards):
     """The state that conformers are taken from: one that was trained, where it has the molecules."""
     state = nearest_training_state(wildcards)
-    same = CAMPAIGN.topology(state) == CAMPAIGN.topology(wildcards.state)
+    same = topology_of(state) == topology_of(wildcards.state)
     return state if same else wildcards.state
 
 
@@ -195,7 +260,7 @@ def backmap_settings(source):
 
 def template_map(wildcards):
     """The mapped trajectory of the state that conformers are taken from."""
-    return results("map/{s}.h5", s=template_state(wildcards))
+    return mapped(template_state(wildcards))
 
 
 def backmapped_states():
@@ -213,5 +278,5 @@ def backmap_figures():
     if not CAMPAIGN.is_backmapped or CAMPAIGN.backmap.method == "pseudoinverse":
         return []
     compared = CAMPAIGN.backmap.method == "posterior"
-    names = [f"backmap_{state}" for state in STATES] if compared else []
+    names = [f"backmap_{state}" for state in TABLED] if compared else []
     return [results("validate/{name}.png", name=name) for name in [*names, "backmap_picture"]]

@@ -1,8 +1,8 @@
 rule consistency:
     input:
         model="results/{campaign}/model/model.json",
-        sites="results/{campaign}/map/{state}.h5",
-        target="results/{campaign}/target/{state}.h5",
+        sites=f"{MAPS}/{{state}}.h5",
+        target=f"{TARGETS}/{{state}}.h5",
         prediction="results/{campaign}/predict/{state}.h5",
     output:
         numbers="results/{campaign}/consistency/numbers_{state}.json",
@@ -24,7 +24,7 @@ rule consistency:
 rule consistency_states:
     input:
         model="results/{campaign}/model/model.json",
-        targets=of_all_states("target/{state}.h5"),
+        targets=expand(f"{TARGETS}/{{state}}.h5", state=STATES),
         predictions=of_all_states("predict/{state}.h5"),
         states=of_all_states("consistency/numbers_{state}.json"),
         curves=of_all_states("consistency/curves_{state}.h5"),

@@ -1,7 +1,7 @@
 rule guess:
     input:
-        terms="results/{campaign}/basis/terms.json",
-        targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
+        terms=f"{BASIS}/terms.json",
+        targets=expand(f"{TARGETS}/{{state}}.h5", state=TRAINING),
     output:
         model="results/{campaign}/rem/iter-000/model.json",
         plan="results/{campaign}/rem/iter-000/update.json",

@@ -4,7 +4,7 @@ rule model:
         plans=all_plans,
         records=all_records,
         samples=last_samples,
-        targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
+        targets=expand(f"{TARGETS}/{{state}}.h5", state=TRAINING),
     output:
         model="results/{campaign}/model/model.json",
         entropy="results/{campaign}/model/relative_entropy.tsv",

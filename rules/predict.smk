@@ -2,7 +2,7 @@ rule predict:
     input:
         model="results/{campaign}/model/model.json",
         start=nearest_samples,
-        reference="results/{campaign}/map/{state}.h5",
+        reference=f"{MAPS}/{{state}}.h5",
     output:
         "results/{campaign}/predict/{state}.h5",
     log:

@@ -3,7 +3,7 @@ rule sample:
         model="results/{campaign}/rem/iter-{iteration}/model.json",
         plan="results/{campaign}/rem/iter-{iteration}/update.json",
         start=previous_configurations,
-        reference="results/{campaign}/map/{state}.h5",
+        reference=f"{MAPS}/{{state}}.h5",
     output:
         "results/{campaign}/rem/iter-{iteration}/sample/{state}.h5",
     log:
@@ -34,11 +34,11 @@ rule sample_exchange:
         model="results/{campaign}/rem/iter-{iteration}/model.json",
         plan="results/{campaign}/rem/iter-{iteration}/update.json",
         starts=all_previous_configurations,
-        references=expand("results/{{campaign}}/map/{state}.h5", state=TRAINING),
+        references=expand(f"{MAPS}/{{state}}.h5", state=TRAINING),
     output:
         expand(
             "results/{{campaign}}/rem/iter-{{iteration}}/sample/{state}.h5",
-            state=TRAINING,
+            state=EXCHANGED,
         ),
     log:
         "logs/{campaign}/sample/iter-{iteration}.log",
@@ -59,6 +59,38 @@ rule sample_exchange:
         exchange_interval=CAMPAIGN.sample.exchange_interval,
     shell:
         "{resources.mpi} -n {resources.tasks} python -m remcg.sample"
+        " --config {params.config_file:q} --state {params.names}"
+        " --model {input.model:q} --plan {input.plan:q} --start {input.starts:q}"
+        " --volume-from {input.references:q} --iteration {wildcards.iteration}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule sample_batch:
+    input:
+        model="results/{campaign}/rem/iter-{iteration}/model.json",
+        plan="results/{campaign}/rem/iter-{iteration}/update.json",
+        starts=previous_batch,
+        references=batch_references,
+    output:
+        "results/{campaign}/rem/iter-{iteration}/batch/{batch}.h5",
+    log:
+        "logs/{campaign}/sample/iter-{iteration}_batch-{batch}.log",
+    benchmark:
+        "benchmarks/{campaign}/sample/iter-{iteration}_batch-{batch}.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    threads: CAMPAIGN.sample.ranks * CAMPAIGN.sample.threads
+    resources:
+        mpi="mpiexec",
+        tasks=CAMPAIGN.sample.ranks,
+        runtime=60 * CAMPAIGN.sample.states_per_job,
+    params:
+        config_file=CONFIG,
+        names=batch_states,
+        settings=settings("sample", "seed"),
+        states=batch_settings,
+    shell:
+        "{resources.mpi} -n {resources.tasks} python -m remcg.sample --batch"
         " --config {params.config_file:q} --state {params.names}"
         " --model {input.model:q} --plan {input.plan:q} --start {input.starts:q}"
         " --volume-from {input.references:q} --iteration {wildcards.iteration}"

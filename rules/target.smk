@@ -1,6 +1,6 @@
 rule target:
     input:
-        sites="results/{campaign}/map/{state}.h5",
+        sites=f"{MAPS}/{{state}}.h5",
         energies=reference_log,
         terms="results/{campaign}/basis/terms.json",
     output:

@@ -4,7 +4,7 @@ checkpoint update:
         plan=previous_plan,
         samples=previous_samples,
         records=previous_records,
-        targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
+        targets=expand(f"{TARGETS}/{{state}}.h5", state=TRAINING),
     output:
         model="results/{campaign}/rem/iter-{iteration,(?!000)\\d+}/model.json",
         plan="results/{campaign}/rem/iter-{iteration}/update.json",

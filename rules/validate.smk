@@ -1,15 +1,17 @@
 rule validate:
     input:
         model="results/{campaign}/model/model.json",
-        targets=of_all_states("target/{state}.h5"),
+        targets=expand(f"{TARGETS}/{{state}}.h5", state=STATES),
         predictions=of_all_states("predict/{state}.h5"),
         plans=all_plans,
     output:
         numbers="results/{campaign}/validate/states.json",
         states="results/{campaign}/validate/states.tsv",
         potentials="results/{campaign}/validate/potentials.tsv",
-        rdfs=expand("results/{{campaign}}/validate/rdf_{state}.tsv", state=STATES),
-        bonded=expand("results/{{campaign}}/validate/bonded_{state}.tsv", state=BONDED_STATES),
+        rdfs=expand("results/{{campaign}}/validate/rdf_{state}.tsv", state=TABLED),
+        all_rdfs=expand("results/{{campaign}}/validate/{name}.tsv", name=TOGETHER[:1]),
+        all_bonded=expand("results/{{campaign}}/validate/{name}.tsv", name=TOGETHER[1:]),
+        bonded=expand("results/{{campaign}}/validate/bonded_{state}.tsv", state=BONDED_TABLED),
         bonded_potentials=expand(
             "results/{{campaign}}/validate/{name}.tsv", name=BONDED_FIGURES[1:]
         ),

@@ -10,10 +10,10 @@ from remcg.stage import stage
 with stage(snakemake.log[0]):
     campaign = load(snakemake.config["config_file"], check_files=False)
     paths = {"mapped": snakemake.input.mapped_comparisons, "predicted": snakemake.input.comparisons}
-    for k, state in enumerate(campaign.states):
+    for k, (state, figure) in enumerate(zip(campaign.states, snakemake.output.state_figures)):
         found = {source: validation.read_comparison(of[k]) for source, of in paths.items() if of}
         title = f"{state.id}, {state.use}"
-        plot_backmap.state_figure(snakemake.output.state_figures[k], title, found)
+        plot_backmap.state_figure(figure, title, found)
     numbers = report.read_backmap(snakemake.input.numbers, snakemake.input.mapped_numbers)
     validation.write_table(snakemake.output.table, numbers)
     first = campaign.states[0].id

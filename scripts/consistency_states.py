@@ -1,5 +1,6 @@
 """What all states say together: penalties, equation of state, free energies, figures."""
 
+from remcg import plots
 from remcg.config import load
 from remcg.consistency import campaign as together
 from remcg.consistency import figures
@@ -30,9 +31,10 @@ with stage(snakemake.log[0]):
     energies = together.free_energies(states, ensembles, attributes, shared)
     together.write_free_energy_table(snakemake.output.free_energies, energies)
     both = list(zip(numbers, curves))
-    figures.curve_figure(snakemake.output.factor_figure, both, ["structure_factor"])
+    shown = plots.some(both)
+    figures.curve_figure(snakemake.output.factor_figure, shown, ["structure_factor"])
     figures.curve_figure(
-        snakemake.output.neighbor_figure, both, ["neighbor_angles", "coordination"]
+        snakemake.output.neighbor_figure, shown, ["neighbor_angles", "coordination"]
     )
     figures.penalty_figure(snakemake.output.penalty_figure, table, numbers)
     figures.dynamics_figure(snakemake.output.dynamics_figure, both)

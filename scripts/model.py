@@ -3,7 +3,7 @@
 from remcg import learned, methods
 from remcg.config import load
 from remcg.ensembles import read_observation, read_training_data
-from remcg.io import read_json
+from remcg.io import members, read_json
 from remcg.model import Model
 from remcg.optimize import finish
 from remcg.provenance import input_hashes
@@ -12,7 +12,8 @@ from remcg.stage import stage
 with stage(snakemake.log[0]):
     campaign = load(snakemake.config["config_file"], check_files=False)
     model = Model.read(snakemake.input.model)
-    inputs = snakemake.input.targets, snakemake.input.samples
+    samples = members(snakemake.input.samples, [state.id for state in campaign.training])
+    inputs = snakemake.input.targets, samples
     data = read_training_data(model, campaign.training, *inputs)
     observations = [read_observation(path) for path in snakemake.input.records]
     plan = read_json(snakemake.input.plans[-1])

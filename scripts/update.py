@@ -2,7 +2,7 @@
 
 from remcg import ensembles, methods
 from remcg.config import load
-from remcg.io import read_json, write_json
+from remcg.io import members, read_json, write_json
 from remcg.model import Model
 from remcg.optimize import update
 from remcg.stage import stage
@@ -11,7 +11,8 @@ with stage(snakemake.log[0]):
     campaign = load(snakemake.config["config_file"], check_files=False)
     model = Model.read(snakemake.input.model)
     plan = read_json(snakemake.input.plan)
-    inputs = snakemake.input.targets, snakemake.input.samples
+    samples = members(snakemake.input.samples, [state.id for state in campaign.training])
+    inputs = snakemake.input.targets, samples
     data = ensembles.read_training_data(model, campaign.training, *inputs)
     if campaign.rem.method == "rem":
         following, observation, diagnostics = update(

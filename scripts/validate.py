@@ -21,19 +21,23 @@ with stage(snakemake.log[0]):
     validate.write_potential_table(snakemake.output.potentials, curves)
     for path, result in zip(snakemake.output.rdfs, results):
         validate.write_rdf_table(path, result.curves)
+    for path in snakemake.output.all_rdfs:
+        validate.write_rdf_tables(path, results)
+    for path in snakemake.output.all_bonded:
+        validate.write_bonded_tables(path, results)
     if campaign.bonded_terms:
         bonded = validate.bonded_curves(model, sorted({s.temperature for s in campaign.states}))
         for path, result in zip(snakemake.output.bonded, results):
             validate.write_bonded_table(path, result.distributions)
         validate.write_bonded_potential_table(snakemake.output.bonded_potentials[0], bonded)
-        plots.distribution_figure(snakemake.output.distribution_figure[0], results)
+        plots.distribution_figure(snakemake.output.distribution_figure[0], plots.some(results))
         plots.potential_figure(
             snakemake.output.bonded_potential_figure[0],
             bonded,
             model.reference_temperature,
             tested=[s.temperature for s in campaign.test],
         )
-    plots.rdf_figure(snakemake.output.rdf_figure, results)
+    plots.rdf_figure(snakemake.output.rdf_figure, plots.some(results))
     plots.potential_figure(
         snakemake.output.potential_figure,
         curves,

@@ -378,6 +378,12 @@ def test_a_config_that_is_not_there_is_refused(tmp_path):
         config.load(tmp_path / "gone.yaml")
 
 
+def test_replica_exchange_and_batches_of_states_exclude_each_other(folder):
+    sample = {"exchange_interval": 100, "states_per_job": 2}
+    with pytest.raises(InputError, match="states_per_job: replica exchange"):
+        load(folder, waters.content(sample=sample))
+
+
 def test_an_unknown_word_in_a_grid_is_refused(folder):
     grid = {"temperature": [280, 320], "trajectory": "T{temp}.xtc"}
     with pytest.raises(InputError, match=r"'\{temp\}' in 'T\{temp\}.xtc' is unknown"):

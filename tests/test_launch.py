@@ -48,6 +48,19 @@ rule slow:
     shell: "touch started; [ -e hurry ] || sleep 300; echo done > {output} 2> {log}"
 """
 
+MEETING = """\
+configfile: "config.yaml"
+rule all:
+    input: "results/" + config["campaign"] + "/a.txt"
+rule meet:
+    output: "results/{name}/a.txt"
+    log: "logs/{name}/meet/a.log"
+    shell:
+        "touch here-{wildcards.name};"
+        " for i in $(seq 300); do [ -e here-one ] && [ -e here-two ] && break; sleep 0.2; done;"
+        " [ -e here-one ] && [ -e here-two ] && echo done > {output} 2> {log}"
+"""
+
 PROGRAM = "import sys; from remcg.launch import run; sys.exit(run('toy', 'config.yaml', 1))"
 
 
@@ -160,6 +173,23 @@ def test_after_the_launcher_was_killed_the_next_run_ends_the_orphans_and_complet
     assert "of an earlier run that was killed" in told
     assert code == 0
     assert Path("results/toy/a.txt").read_text() == "done\n"
+
+
+def test_two_campaigns_run_at_the_same_time_in_a_new_folder(folder):
+    Path("Snakefile").write_text(MEETING)
+    processes = []
+    for name in ("one", "two"):
+        Path(f"{name}.yaml").write_text(f"campaign: {name}\n")
+        program = PROGRAM.replace("'toy', 'config.yaml'", f"'{name}', '{name}.yaml'")
+        with open(f"{name}.txt", "w") as output:
+            command = [sys.executable, "-c", program]
+            processes.append(subprocess.Popen(command, stdout=output, stderr=output))
+    for name, process in zip(("one", "two"), processes):
+        assert process.wait(120) == 0, Path(f"{name}.txt").read_text()
+        assert Path(f"results/{name}/a.txt").read_text() == "done\n"
+    for name in ("one", "two"):
+        code = launch.run(name, f"{name}.yaml", 1, display=launch.Display(stream := StringIO()))
+        assert code == 0 and "nothing to be done" in stream.getvalue()
 
 
 def test_the_record_of_a_dead_process_does_not_count(folder):

@@ -13,7 +13,7 @@ import yaml
 from conftest import lattice_start
 from remcg import checkpoint, parallel
 from remcg.errors import InputError
-from remcg.io import read_h5, write_h5, write_json
+from remcg.io import members, read_h5, write_h5, write_json
 from remcg.sample import checkpoint_paths, main, read_source
 
 MPIEXEC = str(Path(sys.executable).with_name("mpiexec"))
@@ -275,3 +275,41 @@ def test_several_sites_per_molecule_are_refused(campaign, capsys):
         file.attrs["n_molecules"] = 25
     assert main(command(campaign)) == 1
     assert "125 sites in 25 molecules but says not" in capsys.readouterr().err
+
+
+def test_states_sampled_as_a_batch_have_the_samples_that_each_has_by_itself(campaign):
+    for state in ("T300", "V300"):
+        assert main(command(campaign, state, f"{state}.h5")) == 0
+    batch = command(campaign, "T300", "batch.h5", "--batch")
+    batch[batch.index("--state") + 1 : batch.index("--state") + 2] = ["T300", "V300"]
+    start = str(campaign / "map.h5")
+    batch[batch.index("--start") + 1 : batch.index("--start") + 2] = [start, start]
+    assert main(batch) == 0
+    assert not list(campaign.glob(".*"))
+    places = members([campaign / "batch.h5"], ["V300", "T300"])
+    assert places == [campaign / "batch.h5" / name for name in ("V300", "T300")]
+    for place in places:
+        (arrays, attributes), (alone, about) = (
+            read_h5(place),
+            read_h5(campaign / f"{place.name}.h5"),
+        )
+        assert attributes == about
+        assert {k: a.tobytes() for k, a in arrays.items()} == {
+            k: a.tobytes() for k, a in alone.items()
+        }
+        starts = read_source(place, 2).starts
+        assert np.array_equal(starts[1].positions, alone["positions"][1])
+
+
+def test_a_batch_goes_on_from_the_file_of_the_last_one(campaign):
+    batch = command(campaign, "V300", "batch.h5", "--batch")
+    assert main(batch) == 0
+    batch[batch.index("--start") + 1] = str(campaign / "batch.h5")
+    batch[batch.index("--output") + 1] = str(campaign / "next.h5")
+    assert main([*batch, "--volume-from", str(campaign / "map.h5")]) == 0
+    first, second = (
+        read_h5(campaign / name / "V300")[0]["energy"] for name in ("batch.h5", "next.h5")
+    )
+    assert first.shape[0] == second.shape[0] and not np.array_equal(first[:, :5], second[:, :5])
+    with pytest.raises(InputError, match="nothing of T300"):
+        members([campaign / "next.h5"], ["T300"])

@@ -8,11 +8,11 @@ Reading is light (no trajectory is opened). Units: nm, ps, K, bar, kJ/mol.
 import json
 import os
 import re
-import string
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 
-from remcg import strict_yaml
+from remcg import grid, strict_yaml
 from remcg.errors import InputError
 from remcg.typed import (
     build,
@@ -124,9 +124,15 @@ class State:
     )
 
 
+def _as_in(cls, name):
+    """A field like that of another section."""
+    item = next(item for item in fields(cls) if item.name == name)
+    return field(default=item.default, metadata=item.metadata)
+
+
 @dataclass(frozen=True)
 class StateGrid:
-    """States at every combination of temperatures and pressures."""
+    """States at every combination of temperatures, pressures, compositions and further axes."""
 
     temperature: list = option(
         "number",
@@ -138,17 +144,27 @@ class StateGrid:
         hint="give kelvin, not degrees Celsius",
     )
     trajectory: list = option(
-        "path", "pattern of file names with `{temperature}`, `{pressure}`, `{id}`", many=True
+        "path",
+        "pattern of file names with `{temperature}`, `{pressure}`, `{composition}`, `{id}` and the "
+        "names of `axes`",
+        many=True,
     )
     pressure: list | None = option(
         "number",
-        "pressures",
+        "pressures; null means constant volume (NVT)",
         None,
         unit="bar",
         low=0,
         high=50000,
         many=True,
         hint="give bar, not Pa or kPa",
+    )
+    composition: list = option("text", "names of compositions", [], many=True)
+    axes: dict = option(
+        "text", "further axes: what their values are called", {}, many=True, named=True
+    )
+    topology: str | None = option(
+        "path", "pattern of the topology's file name; default: that of system", None
     )
     log: str | None = option("path", "pattern of the log's file name", None)
     test_temperature: list = option(
@@ -161,9 +177,22 @@ class StateGrid:
         many=True,
         hint="give kelvin, not degrees Celsius",
     )
+    use: str = _as_in(State, "use")
+    weight: float = _as_in(State, "weight")
+    start: float | None = _as_in(State, "start")
+    end: float | None = _as_in(State, "end")
+    stride: int = _as_in(State, "stride")
+    where: list = option(
+        "mapping",
+        "points that differ: some values of axes, then `use`, `weight`, `trajectory`, `log`, "
+        "`topology`, `start`, `end` or `stride` of these points; `use: none`: there are none",
+        [],
+        many=True,
+    )
     id: str | None = option(
         "text",
-        "pattern; default `T{temperature}`, with several pressures `T{temperature}_P{pressure}`",
+        "pattern; default `T{temperature}`, then `_P{pressure}` and `_{<axis>}` for each axis with "
+        "several values",
         None,
     )
 
@@ -431,6 +460,13 @@ class Sample:
     )
     keep: int = option(
         "integer", "configurations of each replica to keep in a sample file", 0, low=0, high=10**6
+    )
+    states_per_job: int = option(
+        "integer",
+        "training states that one job samples, into one file; results do not depend on it",
+        1,
+        low=1,
+        high=10000,
     )
     exchange_interval: int | None = option(
         "integer",
@@ -737,6 +773,41 @@ class Validate:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a campaign has from another one; a sweep writes this into its variants."""
+
+    maps: str | None = option(
+        "text", "campaign in results/ whose mapped trajectories it uses", None
+    )
+    targets: str | None = option(
+        "text", "campaign in results/ whose basis and targets it uses", None
+    )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Variants of a campaign, which share what they can and are compared."""
+
+    variants: dict = option(
+        "mapping",
+        "name of a variant: its keys, with dots, such as model.terms.0.r_cut",
+        {},
+        named=True,
+    )
+    grid: dict | None = option(
+        "mapping", "keys with dots: their values; a variant for every combination", None
+    )
+    table: Path | None = option(
+        "path",
+        "TSV with a line per variant: its name in column `variant`, then keys with dots",
+        None,
+    )
+
+    def __bool__(self):
+        return bool(self.variants or self.grid or self.table)
+
+
+@dataclass(frozen=True)
 class Campaign:
     """One campaign; attribute names are the keys of its YAML file."""
 
@@ -751,6 +822,8 @@ class Campaign:
     backmap: Backmap = section(Backmap, "atomistic configurations for CG frames")
     reference: Reference = section(Reference, "atomistic reference simulations, on request")
     validate: Validate = section(Validate, "what counts as good enough")
+    sweep: Sweep = section(Sweep, "variants of the campaign")
+    share: Share = section(Share, "what it has from another campaign")
     source: Path = None
 
     @property
@@ -761,13 +834,41 @@ class Campaign:
     def test(self):
         return [state for state in self.states if state.use == "test"]
 
+    @property
+    def is_batched(self):
+        """Whether the samples of several states are in one file."""
+        return self.sample.states_per_job > 1
+
+    @property
+    def batches(self):
+        """Ids of the training states that each job samples."""
+        names, size = [state.id for state in self.training], self.sample.states_per_job
+        return [names[i : i + size] for i in range(0, len(names), size)]
+
     def state(self, name):
         """The state with this id."""
         return next(state for state in self.states if state.id == name)
 
     def topology(self, name):
         """Topology file of the state with this id."""
-        return self.state(name).topology or self.system.topology
+        return self.topology_of(self.state(name))
+
+    def topology_of(self, state):
+        """Topology file of a state."""
+        return state.topology or self.system.topology
+
+    @cached_property
+    def _trained_with(self):
+        """Topology to the training states that have it."""
+        found = {}
+        for state in self.training:
+            found.setdefault(self.topology_of(state), []).append(state)
+        return found
+
+    def nearest_training(self, state):
+        """The training state next in temperature, of the same molecules where there is one."""
+        alike = self._trained_with.get(self.topology_of(state), self.training)
+        return min(alike, key=lambda other: abs(other.temperature - state.temperature))
 
     @property
     def reference_temperature(self):
@@ -831,7 +932,8 @@ class Campaign:
     def to_dict(self):
         """Plain values; paths are relative to the repository or to the config file."""
         content = asdict(self)
-        del content["source"]
+        for name in ("source", "sweep", "share"):
+            del content[name]
         return _plain(content, self.source.parent)
 
 
@@ -869,6 +971,11 @@ def load(path, check_files=True):
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
+def from_content(content, path, check_files=True):
+    """A campaign from plain values, as if read from the file ``path``."""
+    return _load(content, path, check_files)
+
+
 def _load(content, path, check_files):
     names = [item.name for item in fields(Campaign) if item.name != "source"]
     refuse_unknown_keys(content, names, "")
@@ -884,7 +991,7 @@ def _load(content, path, check_files):
         **{
             item.name: build(item.metadata["section"], content.get(item.name) or {}, item.name)
             for item in fields(Campaign)
-            if item.name in ("sample", "rem", "predict", "backmap", "reference", "validate")
+            if "section" in item.metadata and item.name not in ("system", "model")
         },
         source=path,
     )
@@ -987,8 +1094,10 @@ def _check_templates(molecules, names):
 
 def _states(content, config, check_files):
     if isinstance(content, dict):
-        states = _grid(build(StateGrid, content, "states"))
-        content = [asdict(state) for state in states]
+        options = {item.name: item for item in fields(State)}
+        content = grid.expand(build(StateGrid, content, "states"), options)
+        if check_files:
+            _refuse_missing(content, config)
     if not isinstance(content, list) or not content:
         raise InputError("states: is empty; give a list of states, or a grid with temperature")
     states = [_state(item, f"states[{i}]", config, check_files) for i, item in enumerate(content)]
@@ -1019,46 +1128,15 @@ def _state(content, where, config, check_files):
     return replace(state, trajectory=found, log=log, topology=topology)
 
 
-def _grid(grid):
-    pressures = grid.pressure or [None]
-    pattern = grid.id or ("T{temperature}" if len(pressures) == 1 else "T{temperature}_P{pressure}")
-    unknown = set(grid.test_temperature) - set(grid.temperature)
-    if unknown:
-        raise InputError(
-            f"states.test_temperature: {min(unknown):g} K is not among the temperatures; "
-            "add it to states.temperature"
-        )
-    states = []
-    for temperature in grid.temperature:
-        for pressure in pressures:
-            words = {"temperature": f"{temperature:g}"}
-            words["pressure"] = "" if pressure is None else f"{pressure:g}"
-            words["id"] = _fill(pattern, words, "states.id")
-            states.append(
-                State(
-                    id=words["id"],
-                    temperature=temperature,
-                    pressure=pressure,
-                    trajectory=[_fill(t, words, "states.trajectory") for t in grid.trajectory],
-                    log=grid.log and _fill(grid.log, words, "states.log"),
-                    use="test" if temperature in grid.test_temperature else "train",
-                )
-            )
-    return states
-
-
-def _fill(pattern, words, where):
-    try:
-        used = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
-    except ValueError as error:
-        raise InputError(f"{where}: '{pattern}' is not a pattern ({error})") from error
-    if not used <= set(words):
-        name = min(used - set(words))
-        raise InputError(
-            f"{where}: '{{{name}}}' in '{pattern}' is unknown; allowed are "
-            + ", ".join(f"{{{word}}}" for word in words)
-        )
-    return pattern.format(**words)
+def _refuse_missing(states, config):
+    """All points of a grid without a trajectory in one message."""
+    missing = {}
+    for state in states:
+        for name in state["trajectory"]:
+            if not find_file(name, "states.trajectory", config, must_exist=False).is_file():
+                missing.setdefault(state["id"], name)
+    if missing:
+        raise grid.missing(states, missing)
 
 
 def _model(content):
@@ -1221,6 +1299,11 @@ def _check_exchange(campaign):
     """In the last phase of a campaign, states at constant pressure and volume are apart."""
     if campaign.sample.exchange_interval is None:
         return
+    if campaign.is_batched:
+        raise InputError(
+            "sample.states_per_job: replica exchange (sample.exchange_interval) samples all "
+            "training states in one job; leave states_per_job out"
+        )
     at_pressure = [state.id for state in campaign.training if state.pressure is not None]
     others = [state.id for state in campaign.training if state.pressure is None]
     if max(len(at_pressure), len(others)) < 2:
@@ -1255,7 +1338,7 @@ def _check_temperatures(campaign, term):
 def schema():
     """JSON schema of a campaign's YAML file."""
     states = {
-        "description": "list of states, or a grid of temperatures and pressures",
+        "description": "list of states, or a grid of temperatures, pressures, compositions, ...",
         "anyOf": [
             {"type": "array", "minItems": 1, "items": json_schema(State)},
             json_schema(StateGrid),
@@ -1292,6 +1375,8 @@ _README_SECTIONS = (
     ("reference", Reference),
     ("validate", Validate),
     ("validate.limits", Limits),
+    ("sweep", Sweep),
+    ("share", Share),
 )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from remcg.errors import InputError
+
 
 @contextmanager
 def replacing(path):
@@ -49,14 +51,65 @@ def _plain(item):
 def write_h5(path, arrays, attributes=None):
     """Write named arrays and scalar attributes to one HDF5 file."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array)
-        for name, value in (attributes or {}).items():
-            file.attrs[name] = value
+        _fill(file, arrays, attributes)
+
+
+def write_members(path, members):
+    """Write several named pairs (arrays, attributes) to one HDF5 file, each in a group."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, (arrays, attributes) in members.items():
+            _fill(file.create_group(name), arrays, attributes)
+
+
+def _fill(group, arrays, attributes):
+    for name, array in arrays.items():
+        group.create_dataset(name, data=array)
+    for name, value in (attributes or {}).items():
+        group.attrs[name] = value
+
+
+@contextmanager
+def opened_h5(path):
+    """An HDF5 file, or one member of it under ``<file>/<member>``, open for reading."""
+    path = Path(path)
+    is_member = path.parent.is_file()
+    with h5py.File(path.parent if is_member else path, "r") as file:
+        if is_member and path.name not in file:
+            raise InputError(f"{path.parent} has nothing of {path.name}; delete it and run again")
+        yield file[path.name] if is_member else file
 
 
 def read_h5(path):
-    """Read (arrays, attributes) of an HDF5 file written by :func:`write_h5`."""
-    with h5py.File(path, "r") as file:
+    """Read (arrays, attributes) of a file, or of a member of a file, that this module wrote."""
+    with opened_h5(path) as file:
         arrays = {name: dataset[()] for name, dataset in file.items()}
         return arrays, dict(file.attrs)
+
+
+def member(path, name):
+    """``<path>/<name>`` where the file has such a member, else the file itself."""
+    with h5py.File(path, "r") as file:
+        return Path(path, name) if isinstance(file.get(name), h5py.Group) else Path(path)
+
+
+def members(paths, names):
+    """For each name the file, or the member of a file, that is its own.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        One file for each name in this order, or files with members of these names.
+    names : sequence of str
+    """
+    found = {}
+    for path in paths:
+        with h5py.File(path, "r") as file:
+            found |= {name: Path(path, name) for name in file if isinstance(file[name], h5py.Group)}
+    if not found:
+        return list(paths)
+    lacking = [name for name in names if name not in found]
+    if lacking:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: nothing of {lacking[0]}; delete them and run again"
+        )
+    return [found[name] for name in names]

@@ -422,8 +422,19 @@ def _clear_away(run, campaign, display):
         display.say("removed the locks of an earlier run that was killed")
 
 
+def prepare_records(folder=".snakemake"):
+    """Make the folders of Snakemake's records, in this order.
+
+    Of two Snakemakes that make them at the same time one takes the other's for those of an old
+    version, converts them, and fails when it finds the other at the same work.
+    """
+    for name in ("incomplete", "metadata"):
+        Path(folder, name).mkdir(parents=True, exist_ok=True)
+
+
 def _run_snakemake(command, variables, run, logs, display):
     record = logs / "snakemake.log"
+    prepare_records()
     with Child(command, variables, run) as child:
         progress = follow(child, display, record)
     code = child.process.returncode
@@ -453,7 +464,7 @@ def _finish(code, results, configfile, variables, logs, progress, display):
 
 def check_new_inputs(campaign):
     """Read the head of every input, unless all were mapped since they and the config changed."""
-    folder = Path("results", campaign.campaign, "map")
+    folder = Path("results", campaign.share.maps or campaign.campaign, "map")
     facts = [folder / f"{state.id}.json" for state in campaign.states]
     inputs = [campaign.source, campaign.system.mapping]
     for state in campaign.states:
@@ -485,6 +496,10 @@ def main(arguments=None):
 
         # Further arguments may ask for the reference trajectories themselves.
         campaign = load(given.configfile, check_files=not given.snakemake)
+        if campaign.sweep and not given.report:
+            from remcg import sweep
+
+            return sweep.run(campaign, given.cores, given.snakemake)
         if given.report:
             return report(campaign.campaign, given.configfile)
         if not given.snakemake:

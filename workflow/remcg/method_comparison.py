@@ -138,7 +138,7 @@ def variant_of(campaign, method):
     Limits do not stop it and nothing is backmapped.
     """
     content = asdict(campaign)
-    del content["source"]
+    del content["source"], content["sweep"]
     content["campaign"] = f"{campaign.campaign}-{method}"
     content["rem"]["method"] = method
     content["validate"]["strict"] = False

@@ -43,6 +43,13 @@ SHOWN_KT = {
 }  # height above the minimum up to which a potential is shown; else BONDED_KT
 BONDED_KT = 8.0
 RADIANS = ("angle", "dihedral")
+MOST_PANELS = 40  # states with a panel of their own
+
+
+def some(states):
+    """The states that get a panel each: all of a few, of many those spread evenly over them."""
+    step = max(-(-len(states) // MOST_PANELS), 1)
+    return states[::step]
 
 
 def rdf_figure(path, results):

@@ -33,7 +33,7 @@ def input_hashes(campaign):
     shaping = {
         "seed": settings["seed"],
         "model": settings["model"],
-        "sample": _without(settings["sample"], "ranks"),
+        "sample": _without(settings["sample"], "ranks", "states_per_job"),
         "rem": _without(settings["rem"], "max_iterations"),
         "states": [_without(item, "trajectory", "topology", "log", "use") for item in states],
     }

@@ -1,8 +1,9 @@
 """Sampling of the CG model: ``mpiexec -n 2 python -m remcg.sample ...``.
 
 Replicas are distributed over the ranks; each has a random stream of its own, so the samples do not
-depend on the number of ranks. A run that was stopped goes on from its checkpoints. One state is
-sampled by itself; with ``sample.exchange_interval`` several are, together, with replica exchange.
+depend on the number of ranks. A run that was stopped goes on from its checkpoints. States are
+sampled by themselves, one or a batch of them (``--batch``, into one file); with
+``sample.exchange_interval`` several are sampled together, with replica exchange.
 """
 
 import argparse
@@ -14,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from remcg import boxes, checkpoint, equilibration, exchange, parallel
@@ -23,7 +23,7 @@ from remcg.engine.kernels import type_pairs
 from remcg.engine.replica import Replica, Start
 from remcg.engine.threads import launch_at_most
 from remcg.errors import InputError, SamplingError
-from remcg.io import read_json, write_h5
+from remcg.io import member, opened_h5, read_json, write_h5, write_members
 from remcg.model import Model
 from remcg.pairs import rdf_edges
 from remcg.topology import Topology
@@ -111,7 +111,7 @@ class Source(NamedTuple):
 
 def read_source(path, n_replicas):
     """Starts from a map file (frames spread over it) or a sample file (replica i mod n)."""
-    with h5py.File(path, "r") as file:
+    with opened_h5(path) as file:
         is_reference = "velocities" not in file
         n_frames = len(file["positions"])
         if is_reference:
@@ -177,15 +177,17 @@ def read_tasks(arguments, campaign, n_replicas):
             raise InputError(f"no state {name} in {arguments.config}; it has {', '.join(known)}")
         state = known[name]
         ensemble = choose_ensemble(state, plan, arguments.ensemble, arguments.predict)
-        starts = starts_of(arguments, number, plan, ensemble, n_replicas)
+        of = campaign.nearest_training(state).id if arguments.predict else name
+        start = member(arguments.start[number], of)
+        starts = starts_of(arguments, number, start, plan, ensemble, n_replicas)
         effort = 1.0 if arguments.predict or together else plan.get("effort", {}).get(name, 1.0)
         tasks.append(Task(state, ensemble, starts, Path(arguments.output[number]), effort))
     return tasks
 
 
-def starts_of(arguments, number, plan, ensemble, n_replicas):
+def starts_of(arguments, number, path, plan, ensemble, n_replicas):
     """Starts of all replicas of a state, in NVT at the reference volume of the state."""
-    path, volume_from = arguments.start[number], arguments.volume_from[number]
+    volume_from = arguments.volume_from[number]
     reference = volume_from and read_source(volume_from, n_replicas)
     source = read_source(path, n_replicas)
     if plan.get("restart") == "reference" and not source.is_reference:
@@ -242,29 +244,59 @@ def run_states(arguments, campaign, ranks, stop):
         _log(f"{task.state.id}: {task.ensemble}, {place}, {n_replicas} replicas")
     walkers = [(k, i) for k in range(len(tasks)) for i in range(n_replicas)]
     own = [walkers[w] for w in parallel.share(len(walkers), ranks)]
-    replicas = {(k, i): make_replica(arguments, campaign, model, tasks[k], i) for k, i in own}
-    paths = [checkpoint_paths(task.output, n_replicas) for task in tasks]
-    swaps = None
+
+    def replica(walker):
+        return make_replica(arguments, campaign, model, tasks[walker[0]], walker[1])
+
+    paths = [
+        checkpoint_paths(task.output, n_replicas, task.state.id if arguments.batch else None)
+        for task in tasks
+    ]
     if _exchanges(arguments, campaign):
+        replicas = {walker: replica(walker) for walker in own}
         swaps = make_exchange(arguments, campaign, model, tasks, n_replicas)
         together = exchange_path(tasks[0].output)
         failed = {(k, i): failed_path(paths[k][i]) for k, i in own}
         exchange.run(swaps, replicas, ranks, together, failed, stop, _log)
+        done = {walker: (each.result(), each.seconds) for walker, each in replicas.items()}
     else:
-        for (k, i), replica in replicas.items():
-            run(replica, paths[k][i], stop)
-    results = {walker: replica.result() for walker, replica in replicas.items()}
-    seconds = sum(item.seconds for item in [*replicas.values(), *([swaps] if swaps else [])])
+        swaps = None
+        done = {(k, i): _run_one(replica((k, i)), paths[k][i], stop) for k, i in own}
+    results = {walker: result for walker, (result, _) in done.items()}
+    seconds = sum(busy for _, busy in done.values()) + (swaps.seconds if swaps else 0.0)
     gathered = ranks.gather((results, seconds))
     if ranks.rank == 0:
         results = {walker: result for part, _ in gathered for walker, result in part.items()}
-        rest, n_discarded = equilibration.cut([results[walker] for walker in walkers], _log)
-        for k, task in enumerate(tasks):
-            of_state = rest[k * n_replicas : (k + 1) * n_replicas]
-            more = {"n_discarded": n_discarded, **(exchange_attributes(swaps, k) if swaps else {})}
-            write_samples(arguments, campaign, task, model, of_state, more)
+        write_all(arguments, campaign, tasks, model, results, swaps)
         remove_checkpoints(tasks, paths)
         _log(f"busy_core_seconds {sum(busy for _, busy in gathered):.3f}")
+
+
+def _run_one(replica, path, stop):
+    """(result, busy seconds) of one replica."""
+    run(replica, path, stop)
+    return replica.result(), replica.seconds
+
+
+def write_all(arguments, campaign, tasks, model, results, swaps):
+    """Cut the equilibration, of exchanging states together, and write what is left."""
+    n_replicas = len(results) // len(tasks)
+    of_state = [[results[k, i] for i in range(n_replicas)] for k in range(len(tasks))]
+    if swaps:
+        rest, n_cut = equilibration.cut([item for each in of_state for item in each], _log)
+        of_state = [rest[k * n_replicas : (k + 1) * n_replicas] for k in range(len(tasks))]
+        cuts = [n_cut] * len(tasks)
+    else:
+        of_state, cuts = zip(*[equilibration.cut(each, _log) for each in of_state])
+    contents = {}
+    for k, task in enumerate(tasks):
+        more = {"n_discarded": cuts[k], **(exchange_attributes(swaps, k) if swaps else {})}
+        contents[task.state.id] = content_of(arguments, campaign, task, model, of_state[k], more)
+    if arguments.batch:
+        write_members(tasks[0].output, contents)
+    else:
+        for task in tasks:
+            write_h5(task.output, *contents[task.state.id])
 
 
 def make_replica(arguments, campaign, model, task, number):
@@ -346,16 +378,15 @@ def remove_checkpoints(tasks, paths):
         failed_path(path).unlink(missing_ok=True)
 
 
-def checkpoint_paths(output, n_replicas):
-    """Checkpoint file of each replica: hidden, beside the output."""
+def checkpoint_paths(output, n_replicas, state=None):
+    """Checkpoint file of each replica of a state (in a batch): hidden, beside the output."""
     output = Path(output)
-    return [
-        output.with_name(f".{output.stem}.replica-{i}.checkpoint.h5") for i in range(n_replicas)
-    ]
+    stem = output.stem if state is None else f"{output.stem}.{state}"
+    return [output.with_name(f".{stem}.replica-{i}.checkpoint.h5") for i in range(n_replicas)]
 
 
-def write_samples(arguments, campaign, task, model, results, more):
-    """Write the sample file of all replicas of a state, with more attributes."""
+def content_of(arguments, campaign, task, model, results, more):
+    """(arrays, attributes) of all replicas of a state, with more attributes."""
     arrays = {name: np.stack([result[name] for result in results]) for name in results[0]}
     for name in ("trajectory", "trajectory_box"):
         kept = arrays.pop(name)
@@ -381,7 +412,7 @@ def write_samples(arguments, campaign, task, model, results, more):
     }
     if task.pressure_bar is not None:
         attributes["pressure_bar"] = float(task.pressure_bar)
-    write_h5(task.output, arrays, attributes)
+    return arrays, attributes
 
 
 def _arguments(argv):
@@ -396,15 +427,23 @@ def _arguments(argv):
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--iteration", type=int, help="number of the iteration")
     kind.add_argument("--predict", action="store_true", help="long run with the final model")
+    parser.add_argument("--batch", action="store_true", help="all states into one sample file")
     parser.add_argument("--plan", help="update.json: phase and restart")
     parser.add_argument("--ensemble", choices=["NVT", "NPT"], help="instead of the plan's phase")
     return _complete(parser.parse_args(argv), parser)
 
 
 def _complete(arguments, parser):
-    """The arguments, with a file of each kind for each state."""
+    """The arguments, with a file of each kind for each state.
+
+    One sample file of a batch stands for the starts of all its states, one output for all of them.
+    """
     n_states = len(arguments.state)
     arguments.volume_from = arguments.volume_from or [None] * n_states
+    if arguments.batch:
+        arguments.output = arguments.output * n_states
+        if len(arguments.start) == 1:
+            arguments.start = arguments.start * n_states
     for name in ("output", "start", "volume_from"):
         n_files = len(getattr(arguments, name))
         if n_files != n_states:
@@ -422,10 +461,10 @@ def _check_number(arguments, campaign):
             f" {campaign.sample.exchange_interval}); give all training states with --state, or set"
             " sample.exchange_interval to null"
         )
-    if n_states > 1 and not _exchanges(arguments, campaign):
+    if n_states > 1 and not arguments.batch and not _exchanges(arguments, campaign):
         raise InputError(
-            f"{names} are sampled together only in an iteration with replica exchange; set"
-            " sample.exchange_interval, or give one state"
+            f"{names} are sampled together only in an iteration with replica exchange or as a"
+            " batch; set sample.exchange_interval, give --batch, or give one state"
         )
 
 

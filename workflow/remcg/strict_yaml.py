@@ -54,6 +54,15 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
 
 
+def value(text, where):
+    """A value such as one of the YAML file has: a number, a word, a list."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        found = " ".join(str(error).split())
+        raise InputError(f"{where}: '{text}' is not a value ({found}); correct it") from error
+
+
 def read(path):
     """Content of a YAML file; every fault is an InputError that names the file."""
     try:

@@ -12,6 +12,7 @@ _JSON_TYPES = {
     "text": "string",
     "path": "string",
     "truth": "boolean",
+    "mapping": "object",
 }
 _SPOKEN = {
     "number": "a number",
@@ -19,6 +20,7 @@ _SPOKEN = {
     "text": "a text",
     "path": "a file name",
     "truth": "true or false",
+    "mapping": "a mapping, such as {temperature: 300, use: test}",
 }
 
 
@@ -39,7 +41,7 @@ def option(
 
     Parameters
     ----------
-    kind : "number", "integer", "text", "path" or "truth"
+    kind : "number", "integer", "text", "path", "truth" or "mapping"
     default
         Without one the key must be given; with None it may be null.
     low, high : float
@@ -143,17 +145,22 @@ def check(value, item, where):
         if default_of(item) is None and not is_required(item):
             return None
         raise InputError(f"{where}: has no value; give {_spoken_kind(rules)}")
-    if rules["many"]:
-        values = value if isinstance(value, list) else [value]
-        return [_check_one(entry, rules, f"{where}[{i}]") for i, entry in enumerate(values)]
+    if rules["many"] and not rules["named"]:
+        return _check_many(value, rules, where)
     if rules["named"]:
         if not isinstance(value, dict):
             raise InputError(
                 f"{where}: found {value!r}; give names with {_spoken_kind(rules)} each, such as "
                 "{NAME: ...}"
             )
-        return {str(k): _check_one(v, rules, f"{where}.{k}") for k, v in value.items()}
+        check_each = _check_many if rules["many"] else _check_one
+        return {str(k): check_each(v, rules, f"{where}.{k}") for k, v in value.items()}
     return _check_one(value, rules, where)
+
+
+def _check_many(value, rules, where):
+    values = value if isinstance(value, list) else [value]
+    return [_check_one(entry, rules, f"{where}[{i}]") for i, entry in enumerate(values)]
 
 
 def _check_one(value, rules, where):
@@ -186,6 +193,8 @@ def _cast(value, rules, where):
     if kind == "text" and is_number:
         return str(value)
     if kind == "truth" and isinstance(value, bool):
+        return value
+    if kind == "mapping" and isinstance(value, dict):
         return value
     raise InputError(f"{where}: found {value!r}, expected {_spoken_kind(rules)}")
 
@@ -237,7 +246,8 @@ def _property(item, given):
     if rules["many"]:
         alternatives.append({"type": "array", "items": schema})
     if rules["named"]:
-        alternatives = [{"type": "object", "additionalProperties": schema}]
+        each = {"anyOf": alternatives} if rules["many"] else schema
+        alternatives = [{"type": "object", "additionalProperties": each}]
     if not is_required(item) and default_of(item) is None:
         alternatives.append({"type": "null"})
     schema = alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}

@@ -423,27 +423,56 @@ def write_state_table(path, results):
     write_table(path, columns, [[row.get(name, "") for name in columns] for row in rows])
 
 
+RDF_COLUMNS = (
+    *("pair", "r_nm", "g_reference", "g_reference_se", "g_model", "g_model_se"),
+    "g_parameter_se",
+)
+BONDED_COLUMNS = (
+    *("kind", "name", "unit", "x"),
+    *("p_reference", "p_reference_se", "p_model", "p_model_se"),
+)
+
+
 def write_rdf_table(path, curves):
     """``validate/rdf_<state>.tsv``: g(r) of both sides with standard errors, r at bin centres."""
+    write_table(path, RDF_COLUMNS, rdf_rows(curves))
+
+
+def write_rdf_tables(path, results):
+    """``validate/rdf_states.tsv``: the same of all states, which are its first column."""
+    rows = [[each.numbers["id"], *row] for each in results for row in rdf_rows(each.curves)]
+    write_table(path, ["state", *RDF_COLUMNS], rows)
+
+
+def rdf_rows(curves):
     rows = []
     for name, pair in curves.items():
         added = np.broadcast_to(pair.parameter_se, pair.centers.shape)
         columns = (pair.centers, *block_mean(pair.reference), *block_mean(pair.model), added)
         rows += [[name, *row] for row in zip(*columns)]
-    header = ["pair", "r_nm", "g_reference", "g_reference_se", "g_model", "g_model_se"]
-    header.append("g_parameter_se")
-    write_table(path, header, rows)
+    return rows
 
 
 def write_bonded_table(path, distributions):
     """``validate/bonded_<state>.tsv``: distributions of both sides with standard errors."""
+    write_table(path, BONDED_COLUMNS, bonded_rows(distributions))
+
+
+def write_bonded_tables(path, results):
+    """``validate/bonded_states.tsv``: the same of all states, which are its first column."""
+    rows = [
+        [each.numbers["id"], *row] for each in results for row in bonded_rows(each.distributions)
+    ]
+    write_table(path, ["state", *BONDED_COLUMNS], rows)
+
+
+def bonded_rows(distributions):
     rows = []
     for item in distributions.values():
         columns = (item.centers, *block_mean(item.reference), *block_mean(item.model))
         unit = UNIT.get(item.kind, "nm")
         rows += [[item.kind, item.name, unit, *row] for row in zip(*columns)]
-    header = ["kind", "name", "unit", "x", "p_reference", "p_reference_se", "p_model", "p_model_se"]
-    write_table(path, header, rows)
+    return rows
 
 
 def write_bonded_potential_table(path, curves):

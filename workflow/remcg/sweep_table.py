@@ -1,0 +1,245 @@
+"""The table and the figure of a sweep: which variant describes states that it has not seen best."""
+
+from pathlib import Path
+
+import numpy as np
+
+from remcg.bonded import site_sums
+from remcg.errors import InputError
+from remcg.io import read_h5, read_json, write_text
+from remcg.model import Model
+from remcg.sample import read_topology
+from remcg.statistics import inefficiency, standard_error
+from remcg.sweep import changes_of, spoken, table_text
+from remcg.units import KB
+
+COLUMNS = (
+    "best",
+    "status",
+    "iterations",
+    "n_params",
+    "held_out_nats_per_site",
+    "held_out_se",
+    "penalty_nats_per_site",
+    "penalty_se",
+    "rdf_rmse_train",
+    "rdf_rmse_test",
+    "density_percent_train",
+    "density_percent_test",
+)
+
+
+def conclude(campaign, variants):
+    """Write ``sweep.tsv`` and ``sweep.png`` of the variants that are complete."""
+    done = {name: each for name, each in variants.items() if _is_complete(each)}
+    for name in variants.keys() - done.keys():
+        print(f"{name} has no result; see logs/{variants[name].campaign}")
+    if not done:
+        return
+    rows = rows_of(done, changes_of(campaign))
+    folder = Path("results", campaign.campaign)
+    changed = [key for key in rows[0] if key not in COLUMNS]
+    write_text(folder / "sweep.tsv", table_text([*changed, *COLUMNS], rows))
+    from remcg.plot_sweep import sweep_figure
+
+    sweep_figure(folder / "sweep.png", rows)
+    print(f"\n{summary(rows)}\n\ntable:  {folder}/sweep.tsv\nfigure: {folder}/sweep.png")
+
+
+def _is_complete(campaign):
+    return Path("results", campaign.campaign, "summary.json").is_file()
+
+
+def rows_of(variants, changes):
+    """One dictionary per variant: what it changes, then :data:`COLUMNS` as far as they exist."""
+    keys = list(dict.fromkeys(key for name in variants for key in changes[name]))
+    likelihood = relative_entropies(variants)
+    rows = []
+    for name, campaign in variants.items():
+        summary = read_json(Path("results", campaign.campaign, "summary.json"))
+        row = {"variant": name, **{key: changes[name].get(key, "") for key in keys}}
+        rows.append({**row, **numbers_of(summary), **likelihood[name]})
+    mark_best(rows)
+    return rows
+
+
+def mark_best(rows):
+    """``best`` for the lowest relative entropy, ``as good`` within two standard errors of it.
+
+    Values are taken relative to the best variant.
+    """
+    measured = [row for row in rows if "held_out_nats_per_site" in row]
+    if not measured:
+        return
+    best = min(measured, key=lambda row: row["held_out_nats_per_site"])
+    lowest = best["held_out_nats_per_site"]
+    for row in measured:
+        row["held_out_nats_per_site"] -= lowest
+        error = np.hypot(row["held_out_se"], best["held_out_se"])
+        row["best"] = "as good" if row["held_out_nats_per_site"] < 2.0 * error else ""
+    best["best"] = "best"
+
+
+def numbers_of(summary):
+    """What a ``summary.json`` says of its campaign, train and test states apart."""
+    rem = summary["rem"]
+    found = {
+        "status": "converged" if rem["converged"] else "exhausted",
+        "iterations": rem["iterations"],
+        "n_params": rem["n_params"],
+    }
+    for use in ("train", "test"):
+        states = [state for state in summary["states"] if state["use"] == use]
+        errors = [pair["rmse"] for state in states for pair in state.get("rdf", {}).values()]
+        densities = [state["density_kg_m3"] for state in states if "density_kg_m3" in state]
+        deviations = [100.0 * abs(d["model"] / d["reference"] - 1.0) for d in densities]
+        if errors:
+            found[f"rdf_rmse_{use}"] = float(np.sqrt(np.mean(np.square(errors))))
+        if deviations:
+            found[f"density_percent_{use}"] = float(max(deviations))
+    penalties = [s["penalty_nats_per_site"] for s in summary["states"]
+                 if s["use"] == "test" and "penalty_nats_per_site" in s]  # fmt: skip
+    if penalties:
+        found["penalty_nats_per_site"] = float(np.mean([p["value"] for p in penalties]))
+        errors = [p["se"] for p in penalties if "se" in p]
+        found["penalty_se"] = float(np.sqrt(np.sum(np.square(errors))) / len(penalties))
+    return found
+
+
+def relative_entropies(variants):
+    r"""Relative entropy of the held-out states, nats per site, against the first variant.
+
+    .. math:: S_B - S_A = \beta \langle U_B - U_A \rangle_{ref} - (f_B - f_A)
+
+    which is minus the difference of the log-likelihoods of the reference frames. The difference of
+    the free energies f (in kT) is Bennett's, from kept configurations of both predictions. Without
+    test states, of the training states.
+
+    Parameters
+    ----------
+    variants : dict
+        Name to campaign, all complete.
+
+    Returns
+    -------
+    dict
+        Name to ``held_out_nats_per_site`` and ``held_out_se``, means over the states.
+
+    References
+    ----------
+    Shell, J. Chem. Phys. 129, 144108 (2008), eq. 4; Bennett, J. Comput. Phys. 22, 245 (1976).
+    """
+    first, *others = variants
+    states = variants[first].test or variants[first].training
+    found = {first: {"held_out_nats_per_site": 0.0, "held_out_se": 0.0}}
+    for name in others:
+        pairs = [difference(variants[first], variants[name], state) for state in states]
+        values, errors = np.array(pairs).T
+        found[name] = {
+            "held_out_nats_per_site": float(values.mean()),
+            "held_out_se": float(np.sqrt((errors**2).sum()) / len(values)),
+        }
+    return found
+
+
+def difference(first, second, state):
+    """(S_second - S_first, standard error) of one state, nats per site."""
+    beta = 1.0 / (KB * state.temperature)
+    sides = [_Side(campaign, state) for campaign in (first, second)]
+    energies = [side.reference_energies() for side in sides]
+    if len(energies[0]) != len(energies[1]):
+        raise InputError(
+            f"{first.campaign} and {second.campaign} have different reference frames of "
+            f"{state.id}, so their likelihoods cannot be compared; vary no start, end or stride"
+        )
+    mean, error = standard_error(beta * (energies[1] - energies[0])[None])
+    forward = beta * (sides[1].energies_of(sides[0]) - sides[0].energies_of(sides[0]))
+    backward = beta * (sides[0].energies_of(sides[1]) - sides[1].energies_of(sides[1]))
+    free, free_error = bennett(forward, backward)
+    n_sites = sides[0].topology.n_sites
+    return (mean - free) / n_sites, float(np.hypot(error, free_error)) / n_sites
+
+
+class _Side:
+    """Model of a variant, its target and the kept configurations of its prediction of a state."""
+
+    def __init__(self, campaign, state):
+        results = Path("results", campaign.campaign)
+        self.state, self.exclude = state, campaign.exclude
+        self.model = Model.read(results / "model" / "model.json")
+        shared = Path("results", campaign.share.targets or campaign.campaign)
+        self.target = read_h5(shared / "target" / f"{state.id}.h5")
+        self.kept, self.about = read_h5(results / "predict" / f"{state.id}.h5")
+        self.topology = read_topology(self.kept)
+
+    def reference_energies(self):
+        """kJ/mol, of every frame of the reference."""
+        arrays, about = self.target
+        return self._energies(arrays["site_sums"], arrays["volume"], int(about["n_molecules"]))
+
+    def energies_of(self, other):
+        """kJ/mol, of the kept configurations of another side."""
+        positions, boxes = other.kept["trajectory"], other.kept["trajectory_box"]
+        volumes = boxes.prod(axis=-1) if boxes.ndim == 2 else np.abs(np.linalg.det(boxes))
+        sums = site_sums(
+            positions,
+            boxes,
+            self.topology,
+            list(self.model.site_types),
+            self.model.site_terms,
+            self.topology.excluded(self.exclude),
+        )
+        return self._energies(sums, volumes, int(other.about["n_molecules"]))
+
+    def _energies(self, sums, volumes, n_molecules):
+        phi = self.model.basis_sums(sums, volumes, n_molecules)
+        return phi @ self.model.theta(self.state.temperature)
+
+
+def bennett(forward, backward, n_steps=200):
+    r"""Free energy difference f_B - f_A in kT and its standard error.
+
+    Parameters
+    ----------
+    forward : ndarray
+        u_B - u_A of samples of A, in kT.
+    backward : ndarray
+        u_A - u_B of samples of B.
+
+    The root of sum 1/(1 + exp(M + w_F - f)) = sum 1/(1 + exp(-M + w_R + f)), M = ln(n_A/n_B),
+    found by bisection; the asymptotic variance takes each series' statistical inefficiency.
+
+    References
+    ----------
+    Bennett (1976), eqs. 12 and 10; Shirts et al., Phys. Rev. Lett. 91, 140601 (2003), eqs. 8, 10.
+    """
+    m = np.log(len(forward) / len(backward))
+    everything = np.concatenate([forward, -backward])
+    low, high = everything.min() - 50.0, everything.max() + 50.0
+    for _ in range(n_steps):
+        f = 0.5 * (low + high)
+        excess = _fermi(m + forward - f).sum() - _fermi(-m + backward + f).sum()
+        low, high = (f, high) if excess < 0.0 else (low, f)
+    parts = []
+    for fermi in (_fermi(m + forward - f), _fermi(-m + backward + f)):
+        n_eff = len(fermi) / inefficiency(fermi[None, :, None])
+        parts.append((np.mean(fermi**2) / np.mean(fermi) ** 2 - 1.0) / n_eff)
+    return f, float(np.sqrt(sum(parts)))
+
+
+def _fermi(x):
+    return 0.5 * (1.0 - np.tanh(0.5 * x))
+
+
+def summary(rows):
+    """One line per variant for the terminal."""
+    head = f"{'variant':<32}{'status':<11}{'params':>7}{'held-out nats/site':>26}{'g(r) test':>11}"
+    lines = [head]
+    for row in rows:
+        held = f"{row['held_out_nats_per_site']:.6f} ± {row['held_out_se']:.6f}"
+        rmse = row.get("rdf_rmse_test")
+        shown = f"{rmse:.4f}" if rmse is not None else "-"
+        mark = f"  {row['best']}" if row.get("best") else ""
+        cells = f"{row['variant']:<32}{row['status']:<11}{spoken(row['n_params']):>7}"
+        lines.append(f"{cells}{held:>26}{shown:>11}{mark}")
+    return "\n".join(lines)
