@@ -100,6 +100,25 @@ def test_the_library_imports_no_snakemake_and_mpi_in_one_place(path):
         assert "mpi4py" not in found
 
 
+def undocumented(path):
+    """Public functions, classes and methods of a module that have no docstring."""
+    tree = ast.parse(path.read_text())
+    if not ast.get_docstring(tree):
+        yield path.name
+    for item in tree.body:
+        if isinstance(item, ast.FunctionDef | ast.ClassDef) and not item.name.startswith("_"):
+            methods = item.body if isinstance(item, ast.ClassDef) else ()
+            for each in (item, *methods):
+                if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name[0] != "_":
+                    if not ast.get_docstring(each):
+                        yield f"{path.name}: {item.name}, {each.name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_whatever_is_public_says_what_it_is(path):
+    assert list(undocumented(path)) == []
+
+
 @pytest.mark.parametrize(
     "path", sorted((LIBRARY / "engine").glob("*.py")), ids=lambda path: path.name
 )

@@ -202,6 +202,7 @@ class PairTermConfig:
 
     @property
     def name(self):
+        """Name of the pair in files: A-B."""
         return "-".join(self.sites)
 
     @property
@@ -350,6 +351,7 @@ class VolumeTermConfig:
 
     @property
     def n_functions(self):
+        """Number of basis functions: the order."""
         return self.order
 
 
@@ -755,10 +757,12 @@ class Campaign:
 
     @property
     def training(self):
+        """States that the model is trained on."""
         return [state for state in self.states if state.use == "train"]
 
     @property
     def test(self):
+        """States that are held out."""
         return [state for state in self.states if state.use == "test"]
 
     def state(self, name):
@@ -778,14 +782,17 @@ class Campaign:
 
     @property
     def pair_terms(self):
+        """Terms of kind pair."""
         return [term for term in self.model.terms if term.kind == "pair"]
 
     @property
     def bonded_terms(self):
+        """Terms of kind bond, angle and dihedral."""
         return [term for term in self.model.terms if term.kind in EXCLUSIONS]
 
     @property
     def volume_term(self):
+        """The volume term, or None."""
         return next((term for term in self.model.terms if term.kind == "volume"), None)
 
     @property
@@ -1305,6 +1312,7 @@ def tables():
 
 
 def schema_text():
+    """The JSON schema as the text of its file."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -55,6 +55,7 @@ class Claim:
         self._write(record)
 
     def release(self):
+        """Give the campaign free for others."""
         self._write({})
         self._file.close()
 
@@ -269,10 +270,12 @@ class Display:
         self._live = self.stream.isatty()
 
     def say(self, line):
+        """Print a line above the status."""
         self._clear()
         print(line, file=self.stream, flush=True)
 
     def status(self, line):
+        """Show a line that the next one replaces; on a terminal only."""
         if self._live:
             self._clear()
             width = os.get_terminal_size(self.stream.fileno()).columns
@@ -472,6 +475,7 @@ def check_new_inputs(campaign):
 
 
 def main(arguments=None):
+    """Run what the command line asks for; return the exit code."""
     parser = argparse.ArgumentParser(prog="remcg.launch", description=__doc__.split("\n")[0])
     parser.add_argument("--configfile", default="config/spce-water.yaml", help="the campaign")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores for all jobs")

@@ -24,6 +24,7 @@ class Job:
     started: float = field(default_factory=time.monotonic)
 
     def describe(self, key, value):
+        """Take one entry of Snakemake's description."""
         if key == "jobid":
             self.id = value.strip()
         elif key == "log":
@@ -33,6 +34,7 @@ class Job:
 
     @property
     def name(self):
+        """Rule, iteration and state."""
         return f"{self.rule} {self.label}".strip()
 
 

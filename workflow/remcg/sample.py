@@ -163,6 +163,7 @@ class Task(NamedTuple):
 
     @property
     def pressure_bar(self):
+        """Pressure of the barostat, bar; None in NVT."""
         return self.state.pressure if self.ensemble == "NPT" else None
 
 
@@ -340,6 +341,7 @@ def exchange_attributes(swaps, number):
 
 
 def remove_checkpoints(tasks, paths):
+    """Remove the checkpoints of finished states and of their failed replicas."""
     exchange_path(tasks[0].output).unlink(missing_ok=True)
     for path in [path for of_state in paths for path in of_state]:
         path.unlink(missing_ok=True)
@@ -430,6 +432,7 @@ def _check_number(arguments, campaign):
 
 
 def main(argv=None):
+    """Sample as the command line asks for; return the exit code."""
     arguments = _arguments(argv)
     ranks = parallel.Serial()
     try:
