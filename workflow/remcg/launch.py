@@ -29,9 +29,11 @@ import psutil
 from remcg.config import ROOT
 from remcg.errors import InputError
 from remcg.progress import Progress, last_words
+from remcg.terminal import cut, has_colour, paint, verdict_lines
 
 INTERRUPTED = 130
 WIDTH = 100  # columns of a warning
+QUIET = 60.0  # seconds between lines about running jobs where there is no terminal
 GRACE = 5.0  # seconds between asking a process to end and ending it
 
 
@@ -263,24 +265,33 @@ class Child:
 
 
 class Display:
-    """Lines on standard output, and on a terminal the running jobs below them."""
+    """Lines on standard output, and the running jobs.
 
-    def __init__(self, stream=None):
+    On a terminal these stand below the lines and are renewed every second; in a file they are told
+    in a line of their own, at most once a minute.
+    """
+
+    def __init__(self, stream=None, clock=time.monotonic):
         self.stream = stream or sys.stdout
-        self._live = self.stream.isatty()
+        self.colour = has_colour(self.stream)
+        self._live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._clock, self._last = clock, clock()
 
     def say(self, line):
         """Print a line above the status."""
         self._clear()
+        self._last = self._clock()
         print(line, file=self.stream, flush=True)
 
     def status(self, line):
-        """Show a line that the next one replaces; on a terminal only."""
+        """Show a line that the next one replaces, or in a file one line a minute."""
         if self._live:
             self._clear()
-            width = os.get_terminal_size(self.stream.fileno()).columns
-            self.stream.write(line[: width - 1])
+            width = os.get_terminal_size(self.stream.fileno()).columns or WIDTH
+            self.stream.write(paint(cut(line, width - 1), "dim", self.colour))
             self.stream.flush()
+        elif line and self._clock() - self._last >= QUIET:
+            self.say(line)
 
     def _clear(self):
         if self._live:
@@ -358,6 +369,7 @@ def conclude(results, display):
         if (results / place).exists()
     ]
     display.say("\n" + table(content, paths))
+    display.say("\n".join(verdict_lines(results / "verdict.tsv", display.colour)))
     tell_warnings(results, [state["id"] for state in content["states"]], display)
 
 
