@@ -33,6 +33,7 @@ from remcg.terminal import cut, has_colour, paint, verdict_lines
 
 INTERRUPTED = 130
 WIDTH = 100  # columns of a warning
+DRY = {"-n", "--dry-run", "--dryrun"}  # of Snakemake
 QUIET = 60.0  # seconds between lines about running jobs where there is no terminal
 GRACE = 5.0  # seconds between asking a process to end and ending it
 
@@ -196,7 +197,9 @@ def _snakemake(configfile, cores, *more):
     program = [sys.executable, "-m", "snakemake", "--configfile", str(configfile)]
     home = Path() if Path("Snakefile").exists() else ROOT
     program += ["--snakefile", str(home / "Snakefile")]
-    program += ["--workflow-profile", str(home / "profiles" / "default")]
+    profile = Path("profiles", "default")
+    with_profile = home if (home / profile).exists() else ROOT  # a Snakefile that imports remcg
+    program += ["--workflow-profile", str(with_profile / profile)]
     return [*program, "--nolock", "--cores", str(cores), *more]
 
 
@@ -324,6 +327,12 @@ def explain(progress, display, record):
         display.say(f"The whole log: {record}")
 
 
+def tell_plan(record, display):
+    """How many jobs of each rule a dry run would start."""
+    _, found, stats = Path(record).read_text().partition("Job stats:\n")
+    display.say(stats.split("\n\n")[0] if found else "nothing to be done")
+
+
 def is_report_due(results):
     """Whether ``report.html`` is missing or older than what it shows."""
     report = results / "report.html"
@@ -406,7 +415,9 @@ def run(campaign, configfile, cores, more=(), display=None):
         variables = environment(name, cores, started)
         command = _snakemake(configfile, cores, *more)
         code, progress = _run_snakemake(command, variables, name, logs, display)
-        if code == 0 or [job.rule for job in progress.failures] == ["verdict"]:
+        if code == 0 and DRY.intersection(more):
+            tell_plan(logs / "snakemake.log", display)
+        elif code == 0 or [job.rule for job in progress.failures] == ["verdict"]:
             code = _finish(code, results, configfile, variables, logs, progress, display)
         elif progress.failures:
             mapped = sorted(path.stem for path in (results / "map").glob("*.json"))
