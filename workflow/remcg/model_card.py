@@ -12,10 +12,10 @@ WELL_KNOWN = 0.9  # share of a term's range, from its far end, in which errors a
 CARD = """\
 # Model card: {campaign}
 
-{terms} between sites {sites}; {n_params} parameters, T₀ = {t0:g} K{centre}. Everything is in
+Sites {sites}; {terms} with {n_params} parameters, T₀ = {t0:g} K{centre}. Everything is in
 `model.json`: terms, knots, coefficients with their covariance, units, hashes of the inputs.
 
-**Status: {status}**
+**{status}
 {warnings}
 ## Where it holds
 
@@ -170,10 +170,10 @@ def _status(model):
     iterations = model.extra.get("iterations", 0)
     if model.extra.get("status") == "converged":
         return (
-            f"converged** after {iterations} iterations: the gradient of the relative entropy "
+            f"Converged** after {iterations} iterations: the gradient of the relative entropy "
             "cannot be told from its noise."
         )
-    return f"NOT converged** within {iterations} iterations: take it as a draft."
+    return f"NOT converged** within {iterations} iterations: it is a draft."
 
 
 def _state_row(state):
