@@ -100,8 +100,8 @@ def test_the_verdict_is_counted_and_what_fails_is_named(tmp_path):
     path = tmp_path / "verdict.tsv"
     path.write_text(VERDICT)
     assert verdict_lines(path) == [
-        "checks: ✓ 1 pass, ≈ 1 within noise, ✗ 1 fails",
-        "  ✗ T340: density deviation 0.9 ± 0.1 %, limit 0.4",
+        "checks: ✓ 1 pass, ≈ 1 within noise, ✗ 1 fail",
+        "  ✗ T340: density deviation 0.90 ± 0.10 %, limit 0.4 %",
     ]
     assert verdict_lines(tmp_path / "none.tsv") == []
 

@@ -371,14 +371,21 @@ def conclude(results, display):
     content = json.loads(summary.read_text())
     from remcg.report import table
 
-    places = {"report": "report.html", "numbers": "summary.json", "potentials": "export"}
+    places = {
+        "report": "report.html",
+        "numbers": "summary.json",
+        "model": "model/README.md",
+        "potentials": "export",
+    }
     paths = [
         f"{name + ':':<12}{results / place}"
         for name, place in places.items()
         if (results / place).exists()
     ]
-    display.say("\n" + table(content, paths))
-    display.say("\n".join(verdict_lines(results / "verdict.tsv", display.colour)))
+    header, *rows = table(content, paths).split("\n")
+    display.say("\n".join(["", paint(header, "bold", display.colour), *rows]))
+    if checks := verdict_lines(results / "verdict.tsv", display.colour):
+        display.say("\n".join(["", *checks]))
     tell_warnings(results, [state["id"] for state in content["states"]], display)
 
 

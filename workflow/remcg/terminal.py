@@ -7,6 +7,7 @@ from pathlib import Path
 
 STYLES = {"bold": "1", "dim": "2", "pass": "34", "within noise": "33", "fails": "1;31"}
 MARKS = {"pass": "✓", "within noise": "≈", "fails": "✗"}
+SPOKEN = {"pass": "pass", "within noise": "within noise", "fails": "fail"}
 MOST_SHOWN = 12  # checks that do not hold
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -64,7 +65,7 @@ def verdict_lines(path, colour=False):
         rows = list(csv.DictReader(stream, delimiter="\t"))
     counts = {status: sum(row["status"] == status for row in rows) for status in MARKS}
     spoken = [
-        paint(f"{MARKS[status]} {number} {status}", status, colour)
+        paint(f"{MARKS[status]} {number} {SPOKEN[status]}", status, colour)
         for status, number in counts.items()
         if number or status == "pass"
     ]
@@ -77,6 +78,8 @@ def verdict_lines(path, colour=False):
 
 
 def _told(row):
+    from remcg.report import plus_minus
+
     unit = f" {row['unit']}" if row["unit"] else ""
-    error = f" ± {row['se']}" if row["se"] else ""
-    return f"{row['subject']}: {row['quantity']} {row['value']}{error}{unit}, limit {row['limit']}"
+    value = plus_minus(float(row["value"]), float(row["se"] or 0.0))
+    return f"{row['subject']}: {row['quantity']} {value}{unit}, limit {row['limit']}{unit}"
