@@ -197,9 +197,10 @@ def _snakemake(configfile, cores, *more):
     program = [sys.executable, "-m", "snakemake", "--configfile", str(configfile)]
     home = Path() if Path("Snakefile").exists() else ROOT
     program += ["--snakefile", str(home / "Snakefile")]
-    profile = Path("profiles", "default")
-    with_profile = home if (home / profile).exists() else ROOT  # a Snakefile that imports remcg
-    program += ["--workflow-profile", str(with_profile / profile)]
+    default = home / "profiles" / "default"
+    if not default.exists():  # a Snakefile that imports remcg
+        default = ROOT / "profiles" / "default"
+    program += ["--workflow-profile", str(default)]
     return [*program, "--nolock", "--cores", str(cores), *more]
 
 
