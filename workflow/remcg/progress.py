@@ -15,7 +15,7 @@ ENTRY = re.compile(r"^ {4}(jobid|log|wildcards): (.*)$")
 ACCOUNT = "busy_core_seconds"  # the last line of a log, for the machine
 SAMPLED = re.compile(r"^(state .+?|all replicas): step (\d+) of (\d+)(?:.*?, (\d+) steps/s)?", re.M)
 PLACE = re.compile(r"^\S+: \w+, rank \d+ of (\d+), (\d+) replicas", re.M)
-SAMPLERS = ("sample", "sample_exchange", "predict")
+SAMPLER = re.compile(r"(?:^|_)(?:sample|predict)")  # also with the prefix of a module
 EXCHANGING = "all replicas"  # which then run together
 TAIL = 1_000_000  # bytes of a log, at either end, that are read for its progress
 HINT = " (check log file(s) for error details)"
@@ -124,7 +124,7 @@ class Progress:
 
 def sampling(job):
     """How far a sampling job has come, from its log: share, steps/s, time left, as texts."""
-    return sampled(_ends(job.log)) if job.rule in SAMPLERS and job.log else []
+    return sampled(_ends(job.log)) if SAMPLER.search(job.rule) and job.log else []
 
 
 def sampled(text):
