@@ -1,11 +1,19 @@
 import os
 import re
 
+from snakemake.exceptions import WorkflowError
+
 from remcg.config import load
 from remcg.io import read_json
 
 MOST_FILES = 100  # of one kind that one job writes; Snakemake records the inputs with each
-CONFIG = os.path.relpath((workflow.overwrite_configfiles or workflow.configfiles)[-1])
+given = [config.get("config_file"), *workflow.overwrite_configfiles, *workflow.configfiles]
+if not any(given):
+    raise WorkflowError(
+        "remcg has no campaign: give a module `config: {'config_file': 'config/mine.yaml'}`, or a"
+        " configfile to the workflow that imports it"
+    )
+CONFIG = os.path.relpath(given[0] or (workflow.overwrite_configfiles or workflow.configfiles)[-1])
 config["config_file"] = CONFIG
 CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}

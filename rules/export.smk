@@ -8,6 +8,7 @@ rule export:
         hoomd=directory("results/{campaign}/export/hoomd"),
         gromacs=directory(expand("results/{{campaign}}/export/{name}", name=BONDED_EXPORTS)),
         tables=directory("results/{campaign}/export/tables"),
+        card="results/{campaign}/model/README.md",
     log:
         "logs/{campaign}/export/export.log",
     benchmark:
@@ -16,5 +17,6 @@ rule export:
         "../envs/remcg.yaml"
     params:
         states=SETTINGS["states"],
+        timestep=SETTINGS["sample"]["timestep"],
     script:
         "../scripts/export.py"

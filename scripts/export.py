@@ -1,4 +1,4 @@
-"""The final model as input files of other programs."""
+"""The final model as input files of other programs, and its card."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from remcg import export
 from remcg.config import load
 from remcg.io import read_h5
 from remcg.model import Model
+from remcg.model_card import write_card
 from remcg.sample import read_topology
 from remcg.stage import stage
 
@@ -24,4 +25,13 @@ with stage(snakemake.log[0]):
         int(attributes["n_molecules"]),
         read_topology(arrays),
     )
-    export.write_all(Path(snakemake.output.lammps).parent, model, campaign.states, start)
+    folder = Path(snakemake.output.lammps).parent
+    export.write_all(folder, model, campaign.states, start)
+    write_card(
+        snakemake.output.card,
+        campaign.campaign,
+        model,
+        campaign.states,
+        campaign.sample.timestep,
+        [path.name for path in folder.iterdir()],
+    )

@@ -115,6 +115,15 @@ def test_a_run_tells_each_job_and_a_second_run_has_nothing_to_do(folder):
     assert "nothing to be done" in told
 
 
+def test_a_dry_run_lists_the_jobs_of_each_rule_and_runs_none(folder):
+    Path("Snakefile").write_text(QUICK)
+    stream = StringIO()
+    code = launch.run("toy", "config.yaml", 1, ["--dry-run"], launch.Display(stream))
+    assert code == 0
+    assert "first        1" in stream.getvalue() and "second       1" in stream.getvalue()
+    assert not Path("results/toy").exists()
+
+
 def test_jobs_know_the_cores_the_launcher_and_the_start_of_their_run(folder):
     before = time.time()
     run_here(QUICK)

@@ -100,6 +100,25 @@ def test_the_library_imports_no_snakemake_and_mpi_in_one_place(path):
         assert "mpi4py" not in found
 
 
+def undocumented(path):
+    """Public functions, classes and methods of a module that have no docstring."""
+    tree = ast.parse(path.read_text())
+    if not ast.get_docstring(tree):
+        yield path.name
+    for item in tree.body:
+        if isinstance(item, ast.FunctionDef | ast.ClassDef) and not item.name.startswith("_"):
+            methods = item.body if isinstance(item, ast.ClassDef) else ()
+            for each in (item, *methods):
+                if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name[0] != "_":
+                    if not ast.get_docstring(each):
+                        yield f"{path.name}: {item.name}, {each.name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_whatever_is_public_says_what_it_is(path):
+    assert list(undocumented(path)) == []
+
+
 @pytest.mark.parametrize(
     "path", sorted((LIBRARY / "engine").glob("*.py")), ids=lambda path: path.name
 )
@@ -165,6 +184,62 @@ def test_files_that_the_documents_link_to_exist():
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def defined(path):
+    """Names of the functions and classes of a module, and Class.method."""
+    for item in ast.parse(path.read_text()).body:
+        if isinstance(item, ast.FunctionDef | ast.ClassDef):
+            yield item.name
+        if isinstance(item, ast.ClassDef):
+            yield from (f"{item.name}.{m.name}" for m in item.body if hasattr(m, "name"))
+
+
+def test_functions_that_the_theory_links_to_exist():
+    page = ROOT / "docs" / "theory.md"
+    links = re.findall(r"\[`([\w.]+)`\]\(([^)]+\.py)\)", page.read_text())
+    assert len(links) > 50
+    for name, link in links:
+        path = page.parent / link
+        module, _, function = name.partition(".")
+        wanted = function if module == path.stem else name
+        assert wanted in set(defined(path)), f"{name}: {link}"
+
+
+def test_headings_that_the_documents_link_to_exist():
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link, anchor in re.findall(r"\]\(([^):]*)#([^)]+)\)", path.read_text()):
+            page = path.parent / link if link else path
+            headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+            assert anchor in anchors, f"{path.name}: {link}#{anchor}"
+
+
+def parameters_told(docstring):
+    """Names under "Parameters" of a docstring."""
+    found = re.search(r"Parameters\n-+\n(.*?)(?:\n\n[A-Z]\w+\n-+|\Z)", docstring, re.DOTALL)
+    for line in found[1].splitlines() if found else ():
+        if told := re.match(r"([a-z*_]\w*(?:, \*?\w+)*) : ", line):
+            yield from (name.strip(" *") for name in told[1].split(","))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_parameters_that_a_docstring_tells_are_those_of_the_function(path):
+    for item in ast.walk(ast.parse(path.read_text())):
+        if isinstance(item, ast.FunctionDef) and not item.name.startswith("_"):
+            given = item.args
+            names = {arg.arg for arg in [*given.posonlyargs, *given.args, *given.kwonlyargs]}
+            names |= {arg.arg for arg in (given.vararg, given.kwarg) if arg}
+            told = set(parameters_told(ast.get_docstring(item) or ""))
+            assert told <= names, f"{item.name}: {told - names}"
+
+
+def test_the_workflow_catalog_finds_what_it_looks_for():
+    yaml = pytest.importorskip("yaml")
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert (ROOT / "config" / "README.md").exists()
+    assert 'include: "../Snakefile"' in (ROOT / "workflow" / "Snakefile").read_text()
 
 
 def test_continuous_integration_checks_tests_and_runs():

@@ -167,14 +167,17 @@ class SplineBasis(_Splines):
 
     @property
     def low(self):
+        """Where the splines begin, nm."""
         return self.r_min
 
     @property
     def high(self):
+        """Where they end, nm: the cut-off."""
         return self.r_cut
 
     @property
     def member(self):
+        """Basis function that each B-spline belongs to, (n_basis + 2,); -1: none."""
         return np.append(np.arange(self.n_basis), [-1] * DROPPED)
 
     @property
@@ -186,6 +189,9 @@ class SplineBasis(_Splines):
         return self.pieces.functions[1:-1]
 
     def values(self, x, derivative=0):
+        """Basis functions at x (nm), shape (*x.shape, n_basis): dimensionless, or 1/nm; zero
+        beyond the cut-off.
+        """
         x = np.asarray(x, float)
         result = super().values(np.minimum(x, self.r_cut), derivative)
         return np.where((x < self.r_cut)[..., None], result, 0.0)
@@ -210,6 +216,7 @@ class BondBasis(_Splines):
 
     @property
     def member(self):
+        """Basis function that each B-spline belongs to, (n_basis,): itself."""
         return np.arange(self.n_basis)
 
 
@@ -236,6 +243,7 @@ class AngleBasis(_Splines):
 
     @property
     def member(self):
+        """Basis function of each B-spline, so that no slope is left at pi, and at 0."""
         first = [0] if self.low == 0.0 else []
         return np.concatenate([first, np.arange(self.n_basis), [self.n_basis - 1]]).astype(int)
 
@@ -254,14 +262,17 @@ class PeriodicBasis(_Splines):
 
     @property
     def member(self):
+        """Basis function that each B-spline belongs to, (n_basis + 3,), all around the circle."""
         return np.arange(self.n_basis + DEGREE) % self.n_basis
 
     @cached_property
     def knots(self):
+        """Equidistant knots, rad, that go on beyond both ends."""
         steps = np.arange(-DEGREE, self.n_intervals + DEGREE + 1)
         return self.low + self.spacing * steps
 
     def values(self, x, derivative=0):
+        """Basis functions at x (rad), shape (*x.shape, n_basis): dimensionless, or 1/rad."""
         return super().values(
             (np.asarray(x, float) - self.low) % (2.0 * np.pi) + self.low, derivative
         )

@@ -32,6 +32,7 @@ class Group(NamedTuple):
 
     @property
     def key(self):
+        """Name in tables and files: kind and site types."""
         return f"{self.kind} {self.name}"
 
 

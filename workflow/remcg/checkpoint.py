@@ -34,6 +34,7 @@ class Every:
         self._seconds, self._last = seconds, time.monotonic()
 
     def is_due(self):
+        """Whether the seconds have passed since this was last true."""
         now = time.monotonic()
         if now - self._last <= self._seconds:
             return False

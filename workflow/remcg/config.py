@@ -231,6 +231,7 @@ class PairTermConfig:
 
     @property
     def name(self):
+        """Name of the pair in files: A-B."""
         return "-".join(self.sites)
 
     @property
@@ -379,6 +380,7 @@ class VolumeTermConfig:
 
     @property
     def n_functions(self):
+        """Number of basis functions: the order."""
         return self.order
 
 
@@ -828,10 +830,12 @@ class Campaign:
 
     @property
     def training(self):
+        """States that the model is trained on."""
         return [state for state in self.states if state.use == "train"]
 
     @property
     def test(self):
+        """States that are held out."""
         return [state for state in self.states if state.use == "test"]
 
     @property
@@ -879,14 +883,17 @@ class Campaign:
 
     @property
     def pair_terms(self):
+        """Terms of kind pair."""
         return [term for term in self.model.terms if term.kind == "pair"]
 
     @property
     def bonded_terms(self):
+        """Terms of kind bond, angle and dihedral."""
         return [term for term in self.model.terms if term.kind in EXCLUSIONS]
 
     @property
     def volume_term(self):
+        """The volume term, or None."""
         return next((term for term in self.model.terms if term.kind == "volume"), None)
 
     @property
@@ -1390,6 +1397,7 @@ def tables():
 
 
 def schema_text():
+    """The JSON schema as the text of its file."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -38,14 +38,17 @@ class Distribution:
 
     @property
     def key(self):
+        """Name in tables and files: kind and site types."""
         return f"{self.kind} {self.name}"
 
     @property
     def centers(self):
+        """Centres of the bins, (n_bins,), nm or rad."""
         return 0.5 * (self.edges[1:] + self.edges[:-1])
 
     @property
     def is_shape(self):
+        """Whether it belongs to a whole molecule, not to a bonded group."""
         return self.kind in bonded.SHAPES
 
 

@@ -101,6 +101,7 @@ def mean_levers(arrays):
 
 
 def write_observation(path, observation):
+    """Write what an iteration saw, an ``optimize.Observation``, as ``record.h5``."""
     arrays = {name: getattr(observation, name) for name in ARRAYS}
     for k, (phi, volume) in enumerate(zip(observation.phi, observation.volume)):
         arrays |= {f"phi_{k}": phi, f"volume_{k}": volume}
@@ -108,6 +109,7 @@ def write_observation(path, observation):
 
 
 def read_observation(path):
+    """The ``optimize.Observation`` of a ``record.h5``."""
     arrays, scalars = read_h5(path)
     n_states = len(arrays["batch_lengths"])
     return optimize.Observation(

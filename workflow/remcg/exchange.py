@@ -281,6 +281,7 @@ def run(exchange, replicas, ranks, path, failed, stop, log):
     _restore(exchange, replicas, ranks, path, key, log)
     save = checkpoint.Every(checkpoint.SAVE_EVERY)
     report = checkpoint.Every(checkpoint.REPORT_EVERY)
+    begun, first = time.monotonic(), min((r.step for r in replicas.values()), default=0)
     while True:
         behind = [replica.step for replica in replicas.values() if not replica.is_done]
         told = ranks.allgather((min(behind, default=math.inf), bool(stop), save.is_due()))
@@ -299,7 +300,10 @@ def run(exchange, replicas, ranks, path, failed, stop, log):
                 with checkpoint.keeping_failure(replica, failed[walker]):
                     replica.run_chunk(exchange.next_step)
         if ranks.rank == 0 and report.is_due():
-            log(f"step {step}, {exchange.progress()}")
+            total = max(replica.n_total for replica in replicas.values())
+            speed = (step - first) / (time.monotonic() - begun)
+            log(f"all replicas: step {step} of {total}, {speed:.0f} steps/s")
+            log(exchange.progress())
     for replica in replicas.values():
         log(replica.progress())
     if ranks.rank == 0:

@@ -84,6 +84,7 @@ class HarmonicBasis(_Form):
         _check_range(self)
 
     def values(self, x, derivative=0):
+        """(x - low)/width and its square at x (nm), shape (*x.shape, 2), or their slopes, 1/nm."""
         width = self.high - self.low
         u = (np.asarray(x, float) - self.low) / width
         if derivative == 1:
@@ -91,6 +92,7 @@ class HarmonicBasis(_Form):
         return np.stack([u, u**2], axis=-1)
 
     def second(self, x):
+        """Second derivatives at x (nm), shape (*x.shape, 2), 1/nm^2."""
         return np.stack([0.0 * x, 0.0 * x + 2.0 / (self.high - self.low) ** 2], axis=-1)
 
 
@@ -110,12 +112,14 @@ class AngleCosines(_Form):
         _check_number(self)
 
     def values(self, x, derivative=0):
+        """((1 + cos x)/2)^p at x (rad), shape (*x.shape, n_basis), or their slopes, 1/rad."""
         half, p = 0.5 * np.asarray(x, float)[..., None], np.arange(1, self.n_basis + 1)
         if derivative == 1:
             return -p * np.cos(half) ** (2 * p - 1) * np.sin(half)
         return np.cos(half) ** (2 * p)
 
     def second(self, x):
+        """Second derivatives at x (rad), shape (*x.shape, n_basis), 1/rad^2."""
         half, p = 0.5 * np.asarray(x, float)[..., None], np.arange(1, self.n_basis + 1)
         c, s = np.cos(half), np.sin(half)
         return 0.5 * p * ((2 * p - 1) * c ** (2 * p - 2) * s**2 - c ** (2 * p))
@@ -144,12 +148,14 @@ class DihedralCosines(_Form):
         return np.arange(1, self.n_basis // 2 + 1)
 
     def values(self, x, derivative=0):
+        """1 + cos mx and 1 + sin mx in turn at x (rad), (*x.shape, n_basis), or slopes, 1/rad."""
         m, mx = self._orders, np.asarray(x, float)[..., None] * self._orders
         if derivative == 1:
             return _in_turn(-m * np.sin(mx), m * np.cos(mx))
         return _in_turn(1.0 + np.cos(mx), 1.0 + np.sin(mx))
 
     def second(self, x):
+        """Second derivatives at x (rad), shape (*x.shape, n_basis), 1/rad^2."""
         m, mx = self._orders, np.asarray(x, float)[..., None] * self._orders
         return _in_turn(-(m**2) * np.cos(mx), -(m**2) * np.sin(mx))
 

@@ -25,6 +25,7 @@ def replacing(path):
 
 
 def write_text(path, text):
+    """Write a text file aside and rename it."""
     with replacing(path) as temporary:
         temporary.write_text(text)
 
@@ -35,6 +36,7 @@ def write_json(path, content):
 
 
 def read_json(path):
+    """Content of a JSON file."""
     return json.loads(Path(path).read_text())
 
 

@@ -29,9 +29,12 @@ import psutil
 from remcg.config import ROOT
 from remcg.errors import InputError
 from remcg.progress import Progress, last_words
+from remcg.terminal import cut, has_colour, paint, verdict_lines
 
 INTERRUPTED = 130
 WIDTH = 100  # columns of a warning
+DRY = {"-n", "--dry-run", "--dryrun"}  # of Snakemake
+QUIET = 60.0  # seconds between lines about running jobs where there is no terminal
 GRACE = 5.0  # seconds between asking a process to end and ending it
 
 
@@ -55,6 +58,7 @@ class Claim:
         self._write(record)
 
     def release(self):
+        """Give the campaign free for others."""
         self._write({})
         self._file.close()
 
@@ -193,7 +197,10 @@ def _snakemake(configfile, cores, *more):
     program = [sys.executable, "-m", "snakemake", "--configfile", str(configfile)]
     home = Path() if Path("Snakefile").exists() else ROOT
     program += ["--snakefile", str(home / "Snakefile")]
-    program += ["--workflow-profile", str(home / "profiles" / "default")]
+    default = home / "profiles" / "default"
+    if not default.exists():  # a Snakefile that imports remcg
+        default = ROOT / "profiles" / "default"
+    program += ["--workflow-profile", str(default)]
     return [*program, "--nolock", "--cores", str(cores), *more]
 
 
@@ -262,22 +269,33 @@ class Child:
 
 
 class Display:
-    """Lines on standard output, and on a terminal the running jobs below them."""
+    """Lines on standard output, and the running jobs.
 
-    def __init__(self, stream=None):
+    On a terminal these stand below the lines and are renewed every second; in a file they are told
+    in a line of their own, at most once a minute.
+    """
+
+    def __init__(self, stream=None, clock=time.monotonic):
         self.stream = stream or sys.stdout
-        self._live = self.stream.isatty()
+        self.colour = has_colour(self.stream)
+        self._live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._clock, self._last = clock, clock()
 
     def say(self, line):
+        """Print a line above the status."""
         self._clear()
+        self._last = self._clock()
         print(line, file=self.stream, flush=True)
 
     def status(self, line):
+        """Show a line that the next one replaces, or in a file one line a minute."""
         if self._live:
             self._clear()
-            width = os.get_terminal_size(self.stream.fileno()).columns
-            self.stream.write(line[: width - 1])
+            width = os.get_terminal_size(self.stream.fileno()).columns or WIDTH
+            self.stream.write(paint(cut(line, width - 1), "dim", self.colour))
             self.stream.flush()
+        elif line and self._clock() - self._last >= QUIET:
+            self.say(line)
 
     def _clear(self):
         if self._live:
@@ -308,6 +326,12 @@ def explain(progress, display, record):
     if not progress.failures:
         display.say(f"\nSnakemake stopped:\n\n{last_words(Path(record).read_text())}\n")
         display.say(f"The whole log: {record}")
+
+
+def tell_plan(record, display):
+    """How many jobs of each rule a dry run would start."""
+    _, found, stats = Path(record).read_text().partition("Job stats:\n")
+    display.say(stats.split("\n\n")[0] if found else "nothing to be done")
 
 
 def is_report_due(results):
@@ -348,13 +372,21 @@ def conclude(results, display):
     content = json.loads(summary.read_text())
     from remcg.report import table
 
-    places = {"report": "report.html", "numbers": "summary.json", "potentials": "export"}
+    places = {
+        "report": "report.html",
+        "numbers": "summary.json",
+        "model": "model/README.md",
+        "potentials": "export",
+    }
     paths = [
         f"{name + ':':<12}{results / place}"
         for name, place in places.items()
         if (results / place).exists()
     ]
-    display.say("\n" + table(content, paths))
+    header, *rows = table(content, paths).split("\n")
+    display.say("\n".join(["", paint(header, "bold", display.colour), *rows]))
+    if checks := verdict_lines(results / "verdict.tsv", display.colour):
+        display.say("\n".join(["", *checks]))
     tell_warnings(results, [state["id"] for state in content["states"]], display)
 
 
@@ -391,7 +423,9 @@ def run(campaign, configfile, cores, more=(), display=None):
         variables = environment(name, cores, started)
         command = _snakemake(configfile, cores, *more)
         code, progress = _run_snakemake(command, variables, name, logs, display)
-        if code == 0 or [job.rule for job in progress.failures] == ["verdict"]:
+        if code == 0 and DRY.intersection(more):
+            tell_plan(logs / "snakemake.log", display)
+        elif code == 0 or [job.rule for job in progress.failures] == ["verdict"]:
             code = _finish(code, results, configfile, variables, logs, progress, display)
         elif progress.failures:
             mapped = sorted(path.stem for path in (results / "map").glob("*.json"))
@@ -483,6 +517,7 @@ def check_new_inputs(campaign):
 
 
 def main(arguments=None):
+    """Run what the command line asks for; return the exit code."""
     parser = argparse.ArgumentParser(prog="remcg.launch", description=__doc__.split("\n")[0])
     parser.add_argument("--configfile", default="config/spce-water.yaml", help="the campaign")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores for all jobs")

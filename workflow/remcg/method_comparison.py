@@ -65,6 +65,7 @@ class Outcome:
 
     @property
     def status(self):
+        """Whether the method iterates, and if so whether it came to an end."""
         if self.method in DIRECT:
             return "direct"
         return "converged" if self.updates[-1]["verdict"] == "converged" else "exhausted"

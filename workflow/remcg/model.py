@@ -53,10 +53,12 @@ class SiteTerm:
 
     @property
     def name(self):
+        """Name in files and tables: A-B, A-B-A, ..."""
         return "-".join(self.sites)
 
     @property
     def n_basis(self):
+        """Number of basis functions."""
         return self.basis.n_basis
 
     @property
@@ -67,6 +69,7 @@ class SiteTerm:
         )
 
     def to_dict(self):
+        """What ``model.json`` says of the term, without its coefficients."""
         is_spline = self.form == "spline"
         return {
             "kind": self.kind,
@@ -79,6 +82,7 @@ class SiteTerm:
 
     @classmethod
     def from_dict(cls, item):
+        """The term that :meth:`to_dict` describes."""
         form = FORMS[cls.kind][item.get("form", "spline")]
         basis = form(**{each.name: item[each.name] for each in fields(form)})
         return cls(tuple(item["sites"]), basis, item["n_orders"])
@@ -145,10 +149,12 @@ class VolumeTerm:
     name = "volume"
 
     def to_dict(self):
+        """What ``model.json`` says of the term, without its coefficients."""
         return {"kind": "volume", "n_basis": self.n_basis, "n_orders": self.n_orders}
 
     @staticmethod
     def from_dict(item):
+        """The term that :meth:`to_dict` describes."""
         return VolumeTerm(item["n_basis"], item["n_orders"])
 
     def basis_sums(self, volume, n_molecules, v0):
@@ -190,10 +196,12 @@ class Model:
 
     @property
     def n_phi(self):
+        """Number of basis functions of all terms: the length of basis sums and of theta(T)."""
         return sum(term.n_basis for term in self.terms)
 
     @property
     def n_params(self):
+        """Number of parameters: basis functions times orders in temperature."""
         return sum(term.n_basis * term.n_orders for term in self.terms)
 
     @cached_property
@@ -221,6 +229,7 @@ class Model:
         return replace(self, coefficients=blocks, extra=extra)
 
     def tau(self, temperature):
+        """tau = (T - T0)/T0, dimensionless."""
         return (temperature - self.reference_temperature) / self.reference_temperature
 
     def design(self, temperature):
@@ -245,10 +254,12 @@ class Model:
 
     @property
     def pair_terms(self):
+        """Terms of kind pair."""
         return [term for term in self.terms if isinstance(term, PairTerm)]
 
     @property
     def bonded_terms(self):
+        """Terms of kind bond, angle and dihedral."""
         return [term for term in self.terms if isinstance(term, BondedTerm)]
 
     @property
@@ -258,6 +269,7 @@ class Model:
 
     @property
     def volume_term(self):
+        """The volume term, or None."""
         return next((term for term in self.terms if term.kind == "volume"), None)
 
     def psi(self, temperature):
@@ -312,6 +324,7 @@ class Model:
         return np.concatenate(parts, axis=-1)
 
     def to_dict(self):
+        """Content of ``model.json``."""
         terms = [
             {**term.to_dict(), "coefficients": dict(zip(ORDER_LETTERS, block))}
             for term, block in zip(self.terms, self.coefficients)
@@ -332,6 +345,7 @@ class Model:
 
     @staticmethod
     def from_dict(content):
+        """The model of a ``model.json``."""
         content = dict(content)
         content.pop("format"), content.pop("units")
         items = content.pop("terms")
@@ -347,10 +361,12 @@ class Model:
         )
 
     def write(self, path):
+        """Write ``model.json``."""
         write_json(path, self.to_dict())
 
     @staticmethod
     def read(path):
+        """Read ``model.json``."""
         return Model.from_dict(read_json(path))
 
 

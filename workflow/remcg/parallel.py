@@ -14,15 +14,19 @@ class Serial:
     size = 1
 
     def gather(self, item):
+        """List of the one item."""
         return [item]
 
     def allgather(self, item):
+        """List of the one item."""
         return [item]
 
     def barrier(self):
+        """Nothing to wait for."""
         pass
 
     def abort(self, code):
+        """End this process; does not return."""
         raise SystemExit(code)
 
 
@@ -43,6 +47,7 @@ class Ranks:
         return self._communicator.allgather(item)
 
     def barrier(self):
+        """Wait for all ranks."""
         self._communicator.Barrier()
 
     def abort(self, code):

@@ -1,8 +1,11 @@
 """What Snakemake says, read line by line and told in one line per finished job."""
 
+import os
 import re
 import time
 from dataclasses import dataclass, field
+
+from remcg.terminal import clock
 
 HEADER = re.compile(r"^(?:local)?(?:rule|checkpoint) (\S+):$")
 FAILURE = re.compile(r"^Error in (?:rule|checkpoint) (\S+):$")
@@ -10,6 +13,11 @@ FINISHED = re.compile(r"^Finished jobid: (\d+)(?: \(Rule: (\S+)\))?")
 STEPS = re.compile(r"^(\d+) of (\d+) steps")
 ENTRY = re.compile(r"^ {4}(jobid|log|wildcards): (.*)$")
 ACCOUNT = "busy_core_seconds"  # the last line of a log, for the machine
+SAMPLED = re.compile(r"^(state .+?|all replicas): step (\d+) of (\d+)(?:.*?, (\d+) steps/s)?", re.M)
+PLACE = re.compile(r"^\S+: \w+, rank \d+ of (\d+), (\d+) replicas", re.M)
+SAMPLER = re.compile(r"(?:^|_)(?:sample|predict)")  # also with the prefix of a module
+EXCHANGING = "all replicas"  # which then run together
+TAIL = 1_000_000  # bytes of a log, at either end, that are read for its progress
 HINT = " (check log file(s) for error details)"
 
 
@@ -24,6 +32,7 @@ class Job:
     started: float = field(default_factory=time.monotonic)
 
     def describe(self, key, value):
+        """Take one entry of Snakemake's description."""
         if key == "jobid":
             self.id = value.strip()
         elif key == "log":
@@ -33,6 +42,7 @@ class Job:
 
     @property
     def name(self):
+        """Rule, iteration and state."""
         return f"{self.rule} {self.label}".strip()
 
 
@@ -105,8 +115,59 @@ class Progress:
     def status(self):
         """The running jobs in one line, for a terminal."""
         now = self._clock()
-        jobs = [f"{job.name} ({now - job.started:.0f} s)" for job in self.running.values()]
+        jobs = [
+            f"{job.name} ({', '.join([clock(now - job.started), *sampling(job)])})"
+            for job in self.running.values()
+        ]
         return "running: " + ", ".join(jobs) if jobs else ""
+
+
+def sampling(job):
+    """How far a sampling job has come, from its log: share, steps/s, time left, as texts."""
+    return sampled(_ends(job.log)) if SAMPLER.search(job.rule) and job.log else []
+
+
+def sampled(text):
+    """The same from the text of a log: ["43 %", "12000 steps/s", "35 s left"], or nothing yet.
+
+    Each rank runs its replicas one after the other; the rates of those that run are added.
+    """
+    steps, rates = {}, {}
+    for label, step, total, rate in SAMPLED.findall(text):
+        steps[label] = int(step), int(total)
+        rates[label] = int(rate or 0)
+    if not steps:
+        return []
+    if EXCHANGING in steps:
+        return _spoken(*steps[EXCHANGING], rates[EXCHANGING])
+    places = set(PLACE.findall(text))
+    n_ranks = max((int(ranks) for ranks, _ in places), default=1)
+    states = {line.split(":")[0] for line in re.findall(r"^\S+: \w+, rank.*$", text, re.M)}
+    n_replicas = max((int(n) for _, n in places), default=1) * max(len(states), 1)
+    n_all = max(n_replicas, len(steps)) * max(total for _, total in steps.values())
+    n_done = sum(step for step, _ in steps.values())
+    live = [rates[label] for label, (step, total) in steps.items() if step < total]
+    rate = sum(live or list(rates.values())[-n_ranks:])
+    return _spoken(n_done, n_all, rate)
+
+
+def _spoken(n_done, n_all, rate):
+    told = [f"{100 * n_done // n_all} %"]
+    if not rate or n_done >= n_all:
+        return told
+    return [*told, f"{rate} steps/s", f"{clock((n_all - n_done) / rate)} left"]
+
+
+def _ends(path):
+    """Beginning and end of a log, which may be written to or not exist yet."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(TAIL)
+            file.seek(max(size - TAIL, len(head)))
+            return (head + file.read()).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _label(wildcards):

@@ -103,6 +103,7 @@ class Check:
 
     @property
     def name(self):
+        """Quantity and part."""
         return f"{self.quantity} {self.part}".strip()
 
     def __str__(self):

@@ -45,6 +45,7 @@ class Ensemble:
 
     @property
     def n_samples(self):
+        """Samples of all batches together."""
         return self.features.shape[0] * self.features.shape[1]
 
 

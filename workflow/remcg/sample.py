@@ -72,12 +72,13 @@ def run(replica, checkpoint_path=None, stop=False):
     failed = checkpoint_path and failed_path(checkpoint_path)
     save = checkpoint.Every(checkpoint.SAVE_EVERY)
     report = checkpoint.Every(checkpoint.REPORT_EVERY)
+    first = replica.step
     try:
         while not replica.is_done:
             with keeping_failure(replica, failed):
                 replica.run_chunk()
             if report.is_due():
-                _log(replica.progress())
+                _log(replica.progress() + speed(replica, first))
             if stop:
                 raise checkpoint.StopError(f"{replica.label}: stopped at step {replica.step}")
             if save.is_due():
@@ -88,7 +89,13 @@ def run(replica, checkpoint_path=None, stop=False):
         _save(replica, checkpoint_path)
         raise
     _save(replica, checkpoint_path)
-    _log(replica.progress())
+    _log(replica.progress() + speed(replica, first))
+
+
+def speed(replica, first):
+    """Steps per second since step ``first``, for the end of a line; nothing before a step."""
+    n_steps = replica.step - first
+    return f", {n_steps / max(replica.seconds, 1e-9):.0f} steps/s" if n_steps else ""
 
 
 def _save(replica, path):
@@ -163,6 +170,7 @@ class Task(NamedTuple):
 
     @property
     def pressure_bar(self):
+        """Pressure of the barostat, bar; None in NVT."""
         return self.state.pressure if self.ensemble == "NPT" else None
 
 
@@ -372,6 +380,7 @@ def exchange_attributes(swaps, number):
 
 
 def remove_checkpoints(tasks, paths):
+    """Remove the checkpoints of finished states and of their failed replicas."""
     exchange_path(tasks[0].output).unlink(missing_ok=True)
     for path in [path for of_state in paths for path in of_state]:
         path.unlink(missing_ok=True)
@@ -469,6 +478,7 @@ def _check_number(arguments, campaign):
 
 
 def main(argv=None):
+    """Sample as the command line asks for; return the exit code."""
     arguments = _arguments(argv)
     ranks = parallel.Serial()
     try:

@@ -107,6 +107,7 @@ def pseudo_inverse(metric, free):
 
 
 def symmetric(matrix, name):
+    """The symmetric part of a square matrix (n, n) of finite numbers, else an InputError."""
     matrix = np.asarray(matrix, float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
         raise InputError(

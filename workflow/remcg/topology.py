@@ -121,10 +121,12 @@ class Topology:
 
     @property
     def n_sites(self):
+        """Number of sites."""
         return len(self.site_types)
 
     @property
     def n_molecules(self):
+        """Number of molecules."""
         return int(self.molecule.max(initial=-1)) + 1
 
     def groups(self, term, site_names):

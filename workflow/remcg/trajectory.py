@@ -78,10 +78,12 @@ class Selection:
 
     @property
     def by_time(self):
+        """Whether the times of frames matter."""
         return self.start is not None or self.end is not None
 
     @property
     def is_active(self):
+        """Whether any frame may be left out."""
         return self.by_time or self.stride > 1
 
     def filter(self):

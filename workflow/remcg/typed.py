@@ -95,10 +95,12 @@ def build(cls, content, where):
 
 
 def is_required(item):
+    """Whether a field of a dataclass has no default."""
     return item.default is MISSING and item.default_factory is MISSING
 
 
 def default_of(item):
+    """Default of a field, or None where it has none."""
     if is_required(item):
         return None
     return item.default if item.default_factory is MISSING else item.default_factory()
@@ -208,6 +210,7 @@ def _or_word(rules, quote=""):
 
 
 def spoken_range(rules):
+    """The allowed range of a number in words, with its unit."""
     low, high = rules["low"], rules["high"]
     unit = f" {rules['unit']}" if rules["unit"] else ""
     if low is not None and high is not None:

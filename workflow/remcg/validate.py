@@ -40,6 +40,7 @@ class RdfPair:
 
     @property
     def centers(self):
+        """Centres of the bins, (n_bins,), nm."""
         return 0.5 * (self.edges[1:] + self.edges[:-1])
 
 

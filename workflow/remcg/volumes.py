@@ -45,10 +45,12 @@ def step_limit(model, data, delta):
 
 
 def have_left(data):
+    """Whether the mean volume of any state is off by more than a phase change would be."""
     return any(abs(d.volume.mean() / d.reference_volume.mean() - 1.0) > PHASE_CHANGE for d in data)
 
 
 def parameters_of(model):
+    """Slice of the volume term's parameters among all; empty without one."""
     for term, part in zip(model.terms, model.parameter_slices):
         if term.kind == "volume":
             return part

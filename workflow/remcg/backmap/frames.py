@@ -31,6 +31,7 @@ class Frames:
         return len(self.positions)
 
     def box(self, k):
+        """Box of frame ``k``, nm, edges (3,) or rows (3, 3); None without a box."""
         return None if self.boxes is None else self.boxes[k]
 
     def take(self, chosen):

@@ -93,10 +93,12 @@ class Draws(NamedTuple):
 
     @property
     def positions(self):
+        """All structures, chain by chain: (n_structures, n_atoms, 3), nm."""
         return np.concatenate([chain.positions for chain in self.chains])
 
     @property
     def energies(self):
+        """Their potential energies, (n_structures,), kJ/mol."""
         return np.concatenate([chain.energies for chain in self.chains])
 
     @property

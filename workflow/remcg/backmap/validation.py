@@ -64,6 +64,7 @@ class Group:
 
     @property
     def key(self):
+        """Name in tables and files: kind and atoms."""
         return f"{self.kind} {self.name}"
 
 

@@ -247,6 +247,7 @@ def as_arrays(curves):
 
 
 def from_arrays(arrays):
+    """Curves by (name, part) again from arrays named ``name|part``."""
     return {tuple(key.split("|")): curve for key, curve in arrays.items()}
 
 

@@ -90,6 +90,7 @@ class Penalty:
 
     @property
     def is_local(self):
+        """Whether the quadratic form that the penalty rests on holds so far from the minimum."""
         return self.value + self.bias <= FAR
 
 

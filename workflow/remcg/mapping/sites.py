@@ -56,10 +56,12 @@ class Sites:
 
     @property
     def pair_names(self):
+        """Names of all pairs of site types, A-B, in the order of ``pair_types``."""
         return [f"{self.names[a]}-{self.names[b]}" for a, b in self.pair_types]
 
     @property
     def n_sites(self):
+        """Number of sites."""
         return len(self.site_types)
 
     @property

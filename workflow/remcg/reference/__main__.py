@@ -12,6 +12,7 @@ from remcg.reference import make_reference
 
 
 def main(arguments=None):
+    """Run what the command line asks for; return the exit code."""
     parser = argparse.ArgumentParser(prog="remcg.reference", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("state")

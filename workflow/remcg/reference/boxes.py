@@ -135,6 +135,7 @@ def pdb_text(topology, positions):
 
 
 def main(arguments=None):
+    """Write a new box of molecules as the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--molecules", nargs="+", required=True, metavar="FILE.pdb:NUMBER")
