@@ -25,7 +25,7 @@ with stage(snakemake.log[0]):
     write_json(snakemake.output.numbers, together.merged(validated, numbers))
     write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
     shared = together.shared_mixture(states, ensembles, attributes)
-    exact = together.reweighted_penalties(states, local, references, shared)
+    exact = together.reweighted_penalties(model, states, local, attributes, references, shared)
     together.write_penalty_table(snakemake.output.penalties, table, local, exact)
     energies = together.free_energies(states, ensembles, attributes, shared)
     together.write_free_energy_table(snakemake.output.free_energies, energies)

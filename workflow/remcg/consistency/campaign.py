@@ -56,8 +56,11 @@ def read_states(model, states, targets, samples):
 def penalties(model, states, local, attributes):
     """Penalties of all models at all states: :func:`remcg.consistency.transferability.matrix`."""
     trained = [state.use == "train" for state in states]
-    weights = optimize.weights(states, [int(found["n_molecules"]) for found in attributes])
-    return transferability.matrix(local, model, trained, weights)
+    return transferability.matrix(local, model, trained, _weights(states, attributes))
+
+
+def _weights(states, attributes):
+    return optimize.weights(states, [int(found["n_molecules"]) for found in attributes])
 
 
 def equation_of_state(numbers, attributes):
@@ -176,13 +179,16 @@ def free_energies(states, ensembles, attributes, shared):
     return rows
 
 
-def reweighted_penalties(states, local, references, shared):
-    """Penalties by reweighting: of the model everywhere, of single states at their neighbours.
+def reweighted_penalties(model, states, local, attributes, references, shared):
+    """Penalties by reweighting: of every model but those of single states far away.
 
     Parameters
     ----------
+    model : Model
     states : sequence of remcg.config.State
     local : list of transferability.LocalState
+    attributes : list of dict
+        Of the targets.
     references : list of ndarray, each (1, n_frames, n_phi + 1)
     shared : tuple or None
         From :func:`shared_mixture`.
@@ -196,15 +202,21 @@ def reweighted_penalties(states, local, references, shared):
     if shared is None:
         return {}
     order, mixture = shared
-    models = [("model", local[k].theta, k, None) for k in order]
+    candidates = {k: [("model", local[k].theta, None)] for k in order}
     for a, b in [*pairwise(order), *pairwise(order[::-1])]:
-        models.append((f"{local[a].name} alone", local[a].best, b, local[a].noise))
+        noise = local[a].noise + local[b].noise
+        candidates[b].append((f"{local[a].name} alone", local[a].best, noise))
+    weights, trained = _weights(states, attributes), [state.use == "train" for state in states]
+    for name, k, chosen, designs, start in transferability.models(local, model, trained):
+        fit = transferability.fitted(local, chosen, designs, weights, start, k)
+        candidates[k].append((name, *fit))
     found = {}
-    for name, theta, k, noise in models:
-        pressure = BAR * states[k].pressure
-        entry = transferability.reweighted(local, k, theta, pressure, references[k], mixture, noise)
-        if entry[1] >= transferability.ENOUGH:
-            found[name, local[k].name] = entry
+    for k, rows in candidates.items():
+        pressure, own = BAR * states[k].pressure, [row[1:] for row in rows]
+        entries = transferability.reweighted_all(local, k, own, pressure, references[k], mixture)
+        for (name, *_), entry in zip(rows, entries):
+            if entry[1] >= transferability.ENOUGH:
+                found[name, local[k].name] = entry
     return found
 
 
