@@ -1,11 +1,12 @@
 """What all states of a campaign say together: penalties, equation of state, free energies."""
 
+import csv
 from itertools import pairwise
 
 import numpy as np
 
 from remcg import optimize
-from remcg.consistency import thermodynamics, transferability
+from remcg.consistency import baseline, thermodynamics, tradeoff, transferability
 from remcg.errors import InputError
 from remcg.io import read_h5
 from remcg.reweight import Ensemble, Mixture
@@ -120,6 +121,70 @@ def _isotherm(item):
         for side in ("reference", "model")
     ]
     return {"isotherm_bar": thermodynamics.pressure_difference(*sides)._asdict()}
+
+
+def baselines(model, guess, states, targets, guess_samples, samples, validated):
+    """The starting guess at every training state.
+
+    Parameters
+    ----------
+    model, guess : Model
+    states : sequence of remcg.config.State
+    targets, samples : sequence of (dict, dict)
+        Content of ``target/<state>.h5`` and ``predict/<state>.h5`` of all states.
+    guess_samples : sequence of (dict, dict)
+        Of the first iteration, training states in order.
+    validated : list of dict
+        The states as in ``validate/states.json``.
+
+    Returns
+    -------
+    dict
+        Name of the state to :class:`remcg.consistency.baseline.Baseline`.
+    """
+    numbers = {item["id"]: item for item in validated}
+    training = [k for k, state in enumerate(states) if state.use == "train"]
+    return {
+        states[k].id: baseline.compare(
+            targets[k], sample, samples[k], guess, model, numbers[states[k].id]
+        )
+        for k, sample in zip(training, guess_samples)
+    }
+
+
+def marked_points(validated, simpler, entropy_path):
+    """Sampled models beside the front: :func:`remcg.consistency.tradeoff.points`.
+
+    Parameters
+    ----------
+    validated : list of dict
+    simpler : dict
+        From :func:`baselines`.
+    entropy_path : path
+        ``model/relative_entropy.tsv``: of the guess above the last model sampled like it.
+    """
+    final, guess = [], []
+    for state in validated:
+        pressure = state["pressure_bar"]
+        if state["id"] in simpler and "target" in pressure:
+            final.append([pressure["model"] - pressure["target"], pressure["model_se"]])
+            own = simpler[state["id"]].numbers["pair_pressure_bar"]
+            guess.append([own["guess"] - pressure["target"], own["guess_se"]])
+    if not final:
+        return {}
+    with open(entropy_path, newline="") as stream:
+        first = next(iter(csv.DictReader(stream, delimiter="\t")), None)
+    start = None
+    if first and first["iteration"] == "0":
+        start = (*_root_mean_square(guess), float(first["nats_per_molecule"]), float(first["se"]))
+    return tradeoff.points((*_root_mean_square(final), 0.0, 0.0), start)
+
+
+def _root_mean_square(rows):
+    """Of values with errors, and its standard error to first order."""
+    value, error = np.transpose(rows)
+    rms = float(np.sqrt(np.mean(value**2)))
+    return rms, float(np.linalg.norm(value * error) / (len(value) * max(rms, 1e-12)))
 
 
 def shared_mixture(states, ensembles, attributes):
