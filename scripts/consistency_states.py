@@ -1,8 +1,8 @@
 """What all states say together: penalties, equation of state, free energies, figures."""
 
 from remcg.config import load
-from remcg.consistency import campaign as together
 from remcg.consistency import baseline, figures, figures_tradeoff, tradeoff
+from remcg.consistency import campaign as together
 from remcg.io import read_h5, read_json, write_json
 from remcg.model import Model
 from remcg.stage import stage
