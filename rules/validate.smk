@@ -8,6 +8,7 @@ rule validate:
         numbers="results/{campaign}/validate/states.json",
         states="results/{campaign}/validate/states.tsv",
         potentials="results/{campaign}/validate/potentials.tsv",
+        convergence="results/{campaign}/validate/convergence.tsv",
         rdfs=expand("results/{{campaign}}/validate/rdf_{state}.tsv", state=STATES),
         bonded=expand("results/{{campaign}}/validate/bonded_{state}.tsv", state=BONDED_STATES),
         bonded_potentials=expand(

@@ -234,6 +234,7 @@ def compare_dynamics(reference, sample, model, seed, log):
         try:
             centres = dynamics.centres(positions, topology, boxes)
             parts, interval = dynamics.pieces(centres, boxes, times)
+            numbers["frames_ps"] = {"reference": interval, "needed": FINE}
             lags["reference"] = (parts, interval, float(heights(many(boxes)).min()))
         except InputError as error:
             log(f"no dynamics of the reference: {error}")
