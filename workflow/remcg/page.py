@@ -19,7 +19,7 @@ OF_STATES = {  # prefix of the tables of states that a figure shows
     "distributions": "bonded_",
     **dict.fromkeys(CURVES, "curves_"),
 }
-NUMBERS = {"density": "states", "equation_of_state": "states"}
+NUMBERS = {"density": "states", "equation_of_state": "states", "dynamics": "states"}
 NOT_STATES = ("bonded_potentials",)
 SECTIONS = {
     "Structure": ("rdf", "distributions", "structure_factors", "neighbors"),
@@ -31,6 +31,7 @@ SECTIONS = {
     "Learning": ("convergence", "relative_entropy", "noise", "spectrum", "directions"),
 }
 REST = "Backmapping"
+DPI, PIXELS_PER_INCH = 150, 108  # of the files, on the page
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,18 @@ def tables_of(png):
     """((file name, text), ...) of the numbers in a figure; none where there is no table."""
     png = Path(png)
     folder, name = png.parent, png.stem
+    found = []
     if name in OF_STATES:
         prefix = OF_STATES[name]
         paths = [p for p in sorted(folder.glob(f"{prefix}*.tsv")) if p.stem not in NOT_STATES]
         text = joined({p.stem.removeprefix(prefix): p.read_text() for p in paths}, CURVES.get(name))
-        return ((f"{name}.tsv", text),) if text else ()
+        found += [(f"{name}.tsv", text)] if text else []
     stem = "backmap" if name.startswith("backmap_") else NUMBERS.get(name, name)
     path = folder / f"{stem}.tsv"
-    return ((f"{name}.tsv", path.read_text()),) if path.is_file() else ()
+    if path.is_file():
+        ending = "_states" if found else ""
+        found.append((f"{name}{ending}.tsv", path.read_text()))
+    return tuple(found)
 
 
 def joined(texts, kinds=None):
@@ -114,9 +119,14 @@ def figure(item):
     source = f"data:image/png;base64,{image}"
     links = "".join(download(name, text) for name, text in item.tables)
     return (
-        f'<figure{kind}><img src="{source}" alt="{alt}"><figcaption>{marked_up(item.caption)}'
-        f"{links}</figcaption></figure>"
+        f'<figure{kind}><img src="{source}" alt="{alt}" width="{_width(item.content)}">'
+        f"<figcaption>{marked_up(item.caption)}{links}</figcaption></figure>"
     )
+
+
+def _width(png):
+    """Of a picture on the page, so that letters of all figures have one size."""
+    return round(int.from_bytes(png[16:20], "big") * PIXELS_PER_INCH / DPI)
 
 
 def download(name, text):
@@ -195,6 +205,8 @@ def page(title, body, script=""):
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>@TITLE@: remcg</title>
 <meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
+ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
 <style>@STYLE@</style></head><body>
 @BODY@
@@ -239,7 +251,7 @@ td.within { background: var(--noise-ground); } td.within i { color: var(--noise)
 td.fails { background: var(--bad-ground); } td.fails i { color: var(--bad); }
 .key, footer { font-size: .82em; color: var(--faint); }
 figure { margin: 1.4em 0 2em; }
-figure img { max-width: 100%; display: block; margin: 0 auto; }
+figure img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
 figcaption { font-size: .9em; max-width: 66em; margin: .6em 0 0; }
 a.download { white-space: nowrap; }
 a.download::before { content: "\\2193\\a0"; }

@@ -272,8 +272,10 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
     before = {
         "Simpler methods": _baseline_table(summary),
         "Dynamics": _dynamics_note(summary),
-        "Backmapping": _backmap_table(summary, checks) + scene,
+        "Backmapping": _backmap_table(summary, checks),
     }
+    place = "Backmapping" if before["Backmapping"] else "Structure"
+    before[place] = before.get(place, "") + scene
     links, sections = page.sections(figures, before)
     parts = [
         f"<h1>{html.escape(summary['campaign'])}</h1>",

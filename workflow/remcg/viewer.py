@@ -153,13 +153,13 @@ def figure(scene, title):
         if has_atoms
         else ""
     )
+    still = " Without scripts: the rendered picture at the end of the page." if has_atoms else ""
     return (
         f'<figure class="scene"><canvas tabindex="0" role="img" aria-label="{html.escape(title)}">'
         f'</canvas><div class="legend">{key}{chosen}</div><script type="application/json">'
         f"{json.dumps(scene, separators=(',', ':'))}</script><figcaption><b>{html.escape(title)}."
         "</b> Drag, or use the arrow keys, to turn it; the wheel with the control key, or + and -, "
-        "comes nearer. Whole molecules around the middle of the box; without scripts there is the "
-        "rendered picture of the same atoms below.</figcaption></figure>"
+        f"comes nearer. Whole molecules around the middle of the box.{still}</figcaption></figure>"
     )
 
 
