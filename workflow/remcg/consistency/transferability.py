@@ -291,7 +291,7 @@ def matrix(states, model, trained, weights):
     trained : list of bool
         Which states it was trained on.
     weights : sequence of float
-        Of every state; those of untrained ones do not matter.
+        Of every state; those of untrained ones matter for "others" alone.
 
     Returns
     -------
