@@ -288,3 +288,9 @@ def backmap_figures():
     compared = CAMPAIGN.backmap.method == "posterior"
     names = [f"backmap_{state}" for state in TABLED] if compared else []
     return [results("validate/{name}.png", name=name) for name in [*names, "backmap_picture"]]
+
+
+def shown_configuration():
+    """What the front page shows to be turned: backmapped atoms, or sites."""
+    folder = "backmap" if CAMPAIGN.is_backmapped else "predict"
+    return results("{folder}/{state}.h5", folder=folder, state=TRAINING[0])

@@ -29,11 +29,18 @@ rule consistency_states:
         states=of_all_states("consistency/numbers_{state}.json"),
         curves=of_all_states("consistency/curves_{state}.h5"),
         numbers="results/{campaign}/validate/states.json",
+        guess="results/{campaign}/rem/iter-000/model.json",
+        guess_samples=expand(
+            "results/{{campaign}}/rem/iter-000/sample/{state}.h5", state=TRAINING
+        ),
+        entropy="results/{campaign}/model/relative_entropy.tsv",
     output:
         numbers="results/{campaign}/consistency/states.json",
         table="results/{campaign}/consistency/states.tsv",
         penalties="results/{campaign}/consistency/penalties.tsv",
         free_energies="results/{campaign}/consistency/free_energies.tsv",
+        baseline="results/{campaign}/consistency/baseline.tsv",
+        pareto="results/{campaign}/consistency/pareto.tsv",
         factor_figure=report(
             "results/{campaign}/consistency/structure_factors.png",
             caption="../workflow/report/structure_factors.rst",
@@ -57,6 +64,16 @@ rule consistency_states:
         state_figure=report(
             "results/{campaign}/consistency/equation_of_state.png",
             caption="../workflow/report/equation_of_state.rst",
+            category="Consistency",
+        ),
+        baseline_figure=report(
+            "results/{campaign}/consistency/baseline.png",
+            caption="../workflow/report/baseline.rst",
+            category="Consistency",
+        ),
+        pareto_figure=report(
+            "results/{campaign}/consistency/pareto.png",
+            caption="../workflow/report/pareto.rst",
             category="Consistency",
         ),
     log:

@@ -8,6 +8,7 @@ rule validate:
         numbers="results/{campaign}/validate/states.json",
         states="results/{campaign}/validate/states.tsv",
         potentials="results/{campaign}/validate/potentials.tsv",
+        convergence="results/{campaign}/validate/convergence.tsv",
         rdfs=expand("results/{{campaign}}/validate/rdf_{state}.tsv", state=TABLED),
         all_rdfs=expand("results/{{campaign}}/validate/{name}.tsv", name=TOGETHER[:1]),
         all_bonded=expand("results/{{campaign}}/validate/{name}.tsv", name=TOGETHER[1:]),

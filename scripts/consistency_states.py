@@ -2,8 +2,8 @@
 
 from remcg import plots
 from remcg.config import load
+from remcg.consistency import baseline, figures, figures_tradeoff, tradeoff
 from remcg.consistency import campaign as together
-from remcg.consistency import figures
 from remcg.io import read_h5, read_json, write_json
 from remcg.model import Model
 from remcg.stage import stage
@@ -17,16 +17,22 @@ with stage(snakemake.log[0]):
     table = together.penalties(model, states, local, attributes)
     lost = together.penalty_numbers(table, local)
     validated = read_json(snakemake.input.numbers)
+    targets, samples = ([read_h5(path) for path in paths] for paths in inputs)
+    guess, guess_samples = Model.read(snakemake.input.guess), snakemake.input.guess_samples
+    simpler = together.baselines(
+        model, guess, states, targets, [read_h5(path) for path in guess_samples], samples, validated
+    )
+    started = {name: {"boltzmann": item.numbers} for name, item in simpler.items()}
     thermal = together.equation_of_state(validated, attributes)
     numbers = [
-        {**read_json(path), **more, "penalty": lost[state.id]}
+        {**read_json(path), **more, "penalty": lost[state.id], **started.get(state.id, {})}
         for state, path, more in zip(states, snakemake.input.states, thermal)
     ]
     curves = [together.from_arrays(read_h5(path)[0]) for path in snakemake.input.curves]
     write_json(snakemake.output.numbers, together.merged(validated, numbers))
     write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
     shared = together.shared_mixture(states, ensembles, attributes)
-    exact = together.reweighted_penalties(states, local, references, shared)
+    exact = together.reweighted_penalties(model, states, local, attributes, references, shared)
     together.write_penalty_table(snakemake.output.penalties, table, local, exact)
     energies = together.free_energies(states, ensembles, attributes, shared)
     together.write_free_energy_table(snakemake.output.free_energies, energies)
@@ -39,3 +45,9 @@ with stage(snakemake.log[0]):
     figures.penalty_figure(snakemake.output.penalty_figure, table, numbers)
     figures.dynamics_figure(snakemake.output.dynamics_figure, both)
     figures.state_figure(snakemake.output.state_figure, numbers)
+    baseline.write_baseline_table(snakemake.output.baseline, validated, simpler)
+    figures_tradeoff.baseline_figure(snakemake.output.baseline_figure, validated, simpler)
+    front = tradeoff.trade_off(model, states, targets, samples)
+    marked = together.marked_points(validated, simpler, snakemake.input.entropy)
+    tradeoff.write_front_table(snakemake.output.pareto, front, marked)
+    figures_tradeoff.pareto_figure(snakemake.output.pareto_figure, front, marked)

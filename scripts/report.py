@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import remcg
-from remcg import report
+from remcg import report, viewer
 from remcg.config import load
 from remcg.io import read_json, write_json
 from remcg.model import Model
@@ -49,4 +49,5 @@ with stage(snakemake.log[0]):
             [*snakemake.input.figures, *snakemake.input.backmap_figures], captions
         ),
         [snakemake.input.model, snakemake.input.lammps, snakemake.input.openmm],
+        viewer.read(snakemake.input.shown, campaign),
     )

@@ -45,6 +45,6 @@ with stage(snakemake.log[0]):
         tested=[s.temperature for s in campaign.test],
     )
     plots.density_figure(snakemake.output.density_figure, [r.numbers for r in results])
-    plots.convergence_figure(
-        snakemake.output.convergence_figure, [read_json(path) for path in snakemake.input.plans]
-    )
+    plans = [read_json(path) for path in snakemake.input.plans]
+    validate.write_convergence_table(snakemake.output.convergence, plans)
+    plots.convergence_figure(snakemake.output.convergence_figure, plans)

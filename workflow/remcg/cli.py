@@ -41,10 +41,14 @@ def _parser():
     verify.set_defaults(run=_verify)
 
     compare = commands.add_parser(
-        "compare", help="say whether two model.json are identical or agree within error bars"
+        "compare",
+        help="two model.json: whether they agree; two or more results/<campaign>: a page with both",
     )
     compare.add_argument("first")
-    compare.add_argument("second")
+    compare.add_argument("others", nargs="+", metavar="second")
+    compare.add_argument(
+        "--output", default="comparison.html", help="page of a comparison of campaigns"
+    )
     compare.set_defaults(run=_compare)
 
     maps = commands.add_parser(
@@ -92,9 +96,21 @@ def _verify(options):
 
 
 def _compare(options):
+    paths = [options.first, *options.others]
+    if all(map(os.path.isdir, paths)):
+        from remcg.campaigns import compare_campaigns
+
+        print(compare_campaigns(paths, options.output))
+        print(f"page: {options.output}")
+        return 0
+    if len(paths) > 2:
+        raise InputError(
+            f"compare: found {len(paths)} paths that are not all folders; give two model.json, or"
+            " two or more folders results/<campaign>"
+        )
     from remcg.compare import compare
 
-    agrees, text = compare(options.first, options.second)
+    agrees, text = compare(*paths)
     print(text)
     return 0 if agrees else 1
 

@@ -93,13 +93,22 @@ def draw_figures(paths, learned, model):
     """Figures: ``paths`` has each of the tables' names but unsampled, with ``_figure``."""
     plot_learning.entropy_figure(paths.entropy_figure, learned.path)
     plot_learning.noise_figure(paths.noise_figure, *zip(*learned.noise))
-    plot_learning.bands_figure(paths.bands_figure, learned.bands)
+    plot_learning.bands_figure(paths.bands_figure, _unbonded(learned.bands))
     plot_learning.spectrum_figure(paths.spectrum_figure, learned.spectrum, len(learned.unsampled))
     numbers, curves = _shown(learned, model)
     errors = learned.amplitudes[np.array(numbers) - 1]
     plot_learning.directions_figure(
         paths.directions_figure, curves, numbers, errors, len(numbers) // 2
     )
+
+
+def _unbonded(bands):
+    """Bands without the bonded terms, which ``validate/bonded_potentials.png`` has."""
+    kept = {
+        T: {name: curve for name, curve in found.items() if curve["kind"] in ("pair", "volume")}
+        for T, found in bands.items()
+    }
+    return kept if all(kept.values()) else bands
 
 
 def _shown(learned, model):

@@ -1,6 +1,5 @@
 """Summary, front page and verdict of a campaign."""
 
-import base64
 import html
 import json
 import math
@@ -9,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from remcg import page
 from remcg.io import write_text
 from remcg.model import TEMPERATURE_ORDERS
 
@@ -256,7 +256,7 @@ def plus_minus(value, error=None):
     return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"
 
 
-def front_page(summary, model, checks, figures=(), files=()):
+def front_page(summary, model, checks, figures=(), files=(), scene=""):
     """Self-contained HTML page: what was built, whether it holds, where not, and how sure.
 
     Parameters
@@ -264,26 +264,35 @@ def front_page(summary, model, checks, figures=(), files=()):
     summary : dict
     model : Model
     checks : list of Check
-    figures : sequence of (bytes, str)
-        PNG content and caption; the caption is restructured text with ``**bold**`` and
-        ````code```` only.
+    figures : sequence of remcg.page.Figure
     files : sequence of str
         Paths to name at the end.
+    scene : str
+        HTML of a figure that can be turned, see :mod:`remcg.viewer`.
     """
-    title = html.escape(summary["campaign"])
+    before = {
+        "Simpler methods": _baseline_table(summary),
+        "Dynamics": _dynamics_note(summary),
+        "Backmapping": _backmap_table(summary, checks),
+    }
+    place = "Backmapping" if before["Backmapping"] else "Structure"
+    before[place] = before.get(place, "") + scene
+    links, sections = page.sections(figures, before)
     parts = [
-        f"<h1>{title}</h1>",
+        f"<h1>{html.escape(summary['campaign'])}</h1>",
         f"<p class=lead>{html.escape(_built(summary, model))}</p>",
         _banner(summary, checks),
         _state_table(summary, checks),
         _key(checks),
-        _backmap_table(summary, checks),
-        *(_figure(content, caption) for content, caption in figures),
+        links,
+        sections,
         _file_list(files),
         f"<footer>remcg {html.escape(summary['version'])}, seed {summary['seed']}. "
         f"{html.escape(_timing(summary))}</footer>",
     ]
-    return _PAGE.format(title=title, body="\n".join(parts))
+    from remcg.viewer import SCRIPT
+
+    return page.page(summary["campaign"], "\n".join(parts), SCRIPT if scene else "")
 
 
 def wall_seconds(folder):
@@ -344,10 +353,10 @@ def timing(benchmarks, logs, started=None, cores=1, now=None):
     return {**wall_s, "total": wall}, fraction
 
 
-def write_front_page(path, summary, model, limits=None, figures=(), files=()):
+def write_front_page(path, summary, model, limits=None, figures=(), files=(), scene=""):
     """Write the front page; ``figures`` are pairs of paths, PNG and caption (.rst)."""
-    loaded = [(Path(png).read_bytes(), Path(rst).read_text()) for png, rst in figures]
-    write_text(path, front_page(summary, model, checks(summary, limits), loaded, files))
+    loaded = [page.read_figure(png, rst) for png, rst in figures]
+    write_text(path, front_page(summary, model, checks(summary, limits), loaded, files, scene))
 
 
 def with_captions(figures, folder):
@@ -628,7 +637,10 @@ def _failures(failing, checks):
 def _state_table(summary, checks):
     header = "".join(f"<th>{name}</th>" for name in _columns(summary))
     rows = "\n".join(_state_row(state, summary, checks) for state in summary["states"])
-    return f"<table><thead><tr>{header}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    return (
+        f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>\n{rows}\n</tbody>'
+        "</table></div>"
+    )
 
 
 _COLUMNS = (
@@ -760,7 +772,7 @@ def _backmap_table(summary, checks):
         return ""
     header = "".join(f"<th>{name}</th>" for name in _BACKMAP_COLUMNS)
     return (
-        f"<h2>Backmapping</h2><table><thead><tr>{header}</tr></thead><tbody>"
+        f"<table><thead><tr>{header}</tr></thead><tbody>"
         f"{''.join(rows)}</tbody></table><p class=key>Only frames of the mapped reference test the "
         "sampler alone and have limits for their statistics; frames of the model also show what "
         "the model has wrong. Draws: from the posterior where chains from templates and from the "
@@ -819,13 +831,119 @@ def _key(checks):
     )
 
 
-def _figure(content, caption):
-    image = base64.b64encode(content).decode()
-    text = html.escape(" ".join(caption.split()), quote=False)
-    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
-    text = re.sub(r"``(.+?)``", r"<code>\1</code>", text)
-    source = f"data:image/png;base64,{image}"
-    return f'<figure><img src="{source}" alt=""><figcaption>{text}</figcaption></figure>'
+def _baseline_table(summary):
+    """The starting guess beside the model at the training states; empty without it."""
+    rows = []
+    for state in summary["states"]:
+        own = state.get("consistency", {}).get("boltzmann")
+        if own:
+            rows += _baseline_rows(state, own)
+    if not rows:
+        return ""
+    header = (
+        "state", "pair", "rmse of g(r)<br>Boltzmann inv.", "relative<br>entropy",
+        "pressure of the<br>site terms (bar)<br>Boltzmann inv.", "relative<br>entropy",
+        "with volume<br>term (bar)<br>Boltzmann inv.", "relative<br>entropy",
+        "density<br>deviation (%)<br>Boltzmann inv.", "relative<br>entropy",
+    )  # fmt: skip
+    return page.table(header, rows)
+
+
+def _baseline_rows(state, own):
+    alone, density = own["pair_pressure_bar"], own.get("density_deviation")
+    final = state.get("density_kg_m3", {})
+    common = [
+        _side(alone, "guess"),
+        _side(alone, "model"),
+        _side(own["pressure_bar"], "model"),
+        _side(state.get("pressure_bar", {}), "model"),
+        plus_minus(100 * density["value"], 100 * density["se"]) if density else "",
+        plus_minus(*density_deviation(final)) if {"reference", "model"} <= final.keys() else "",
+    ]
+    for name, entry in own["rdf"].items():
+        rmse = state.get("rdf", {}).get(name, {})
+        errors = [plus_minus(row["rmse"], row.get("rmse_se")) if row else ""
+                  for row in (entry, rmse)]  # fmt: skip
+        yield [html.escape(state["id"]), html.escape(name), *errors, *common]
+
+
+def _dynamics_note(summary):
+    """What the dynamics of the model can and cannot say, and why a comparison is missing."""
+    states = [state.get("consistency", {}) for state in summary["states"]]
+    parts = [CONSERVATIVE, _speed_ups(states), _kernels(states), _scores(states)]
+    if not any(parts[1:]):
+        return ""
+    return "".join(f'<p class="note">{part}</p>' for part in parts if part)
+
+
+CONSERVATIVE = (
+    "<b>What this dynamics can and cannot give.</b> A coarse-grained potential is a free energy: "
+    "it says which configurations occur how often, and that is all that was fitted. Moving under "
+    "its forces alone conserves energy and lacks the friction and the random forces of the atoms "
+    "that were left out, so that times, diffusion coefficients, viscosities and rates are not "
+    "those of the reference; one factor does not mend all of them, and it depends on temperature. "
+    "Averages over configurations do not depend on how they were visited. Times would need a "
+    "generalised Langevin equation with the memory kernel of the mapped reference."
+)
+
+
+def _speed_ups(states):
+    found = [state["speed_up"] for state in states if state.get("speed_up")]
+    if not found:
+        return ""
+    ends = (pick(found, key=lambda row: row["value"]) for pick in (min, max))
+    return f"Speed-up of diffusion: {' to '.join(plus_minus(x['value'], x['se']) for x in ends)}."
+
+
+def _kernels(states):
+    """Fluctuation-dissipation relation at time zero, and which kernels there are."""
+    scores, lines = [], []
+    sides = {side for state in states for side in state.get("memory", {})}
+    for state in states:
+        entry = state.get("memory", {}).get("model", {})
+        if {"kernel_zero_1_ps2", "force_kernel_zero_1_ps2"} <= entry.keys():
+            names = ("kernel_zero_1_ps2", "force_kernel_zero_1_ps2")
+            error = math.hypot(*(entry[f"{name}_se"] for name in names))
+            scores.append((entry[names[0]] - entry[names[1]]) / max(error, 1e-12))
+    if scores:
+        lines.append(
+            "Fluctuation-dissipation check: the kernel of the velocity autocorrelation at time "
+            "zero and the mean square force over 3 m kT differ by "
+            + ", ".join(f"{z:+.1f}" for z in scores)
+            + " standard errors at the states in order."
+        )
+    frames = [state["frames_ps"] for state in states if state.get("frames_ps")]
+    if "model" in sides and "reference" not in sides:
+        why = "its frames have no times or are too few"
+        if frames:
+            apart, needed = max(row["reference"] for row in frames), frames[0]["needed"]
+            why = f"its frames are {apart:g} ps apart and {needed:g} ps or less are needed"
+        lines.append(
+            f"No memory kernel of the mapped reference: {why}. Write a short run of the atomistic "
+            "system with positions that often to have it."
+        )
+    return " ".join(lines)
+
+
+def _scores(states):
+    found = [state["vamp2"] for state in states if state.get("vamp2")]
+    if not found:
+        return ""
+    rows = []
+    for side, label in (
+        ("reference", "mapped reference"),
+        ("with_energy", "with the atomistic potential energy"),
+        ("model", "model"),
+    ):
+        own = [plus_minus(row[side], row[f"{side}_se"]) for row in found if side in row]
+        if own:
+            rows.append(f"{label} {', '.join(own)}")
+    return (
+        f"Cross-validated VAMP-2 score of the slowest collective basis sums at a lag of "
+        f"{found[0]['lag_ps']:g} ps (1: nothing slower than the lag is resolved): "
+        + "; ".join(rows)
+        + "."
+    )
 
 
 def _file_list(files):
@@ -833,35 +951,3 @@ def _file_list(files):
         return ""
     items = "".join(f"<li><code>{html.escape(str(name))}</code></li>" for name in files)
     return f"<h2>Files</h2><ul>{items}</ul>"
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}: remcg</title>
-<meta name="viewport" content="width=device-width">
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; color: #1c1c1c; max-width: 1240px;
-  margin: 1.6em auto; padding: 0 1em; }}
-h1 {{ font-size: 1.6em; margin: 0 0 .2em; }}
-h2 {{ font-size: 1.15em; margin: 1.6em 0 .4em; }}
-.lead {{ margin: 0 0 .8em; }}
-.banner {{ padding: .6em .9em; border-left: 5px solid; margin: 0 0 1em; }}
-.banner ul {{ margin: .3em 0 0; padding-left: 1.3em; }}
-.banner ul:empty {{ display: none; }}
-.banner.pass {{ background: #eaf4fb; border-color: #0072b2; }}
-.banner.fails {{ background: #fcefe6; border-color: #d55e00; }}
-table {{ border-collapse: collapse; font-size: .84em; width: 100%; }}
-th {{ text-align: right; font-weight: 600; vertical-align: bottom; border-bottom: 2px solid #444; }}
-td {{ text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-th, td {{ padding: .3em .45em; font-variant-numeric: tabular-nums; }}
-th:nth-child(-n+2), td:nth-child(-n+2) {{ text-align: left; }}
-td i {{ font-style: normal; font-weight: 700; }}
-td.pass i {{ color: #0072b2; }}
-td.within {{ background: #fdf6dd; }} td.within i {{ color: #8a6d00; }}
-td.fails {{ background: #fcefe6; }} td.fails i {{ color: #d55e00; }}
-.key, footer {{ font-size: .82em; color: #555; }}
-figure {{ margin: 1.8em 0; }} figure img {{ max-width: 100%; display: block; margin: 0 auto; }}
-figcaption {{ font-size: .9em; color: #333; max-width: 66em; margin: .5em 0 0; }}
-</style></head><body>
-{body}
-</body></html>
-"""

@@ -507,6 +507,33 @@ def write_potential_table(path, curves):
     write_table(path, ["pair", *header], rows)
 
 
+def write_convergence_table(path, updates):
+    """``validate/convergence.tsv``: what the figure of the optimisation's course shows.
+
+    Parameters
+    ----------
+    path : path
+    updates : list of dict
+        The ``update.json`` of each iteration.
+    """
+    names = list(dict.fromkeys(name for update in updates for name in update.get("states", {})))
+    columns = ("chi2_per_dof", "threshold", "predicted_kl")
+    of_states = ("volume", "volume_se", "volume_reference", "rdf_rmse")
+    rows = []
+    for number, update in enumerate(updates):
+        row = [f"{update.get('iteration', number)}"]
+        row.append(str(update.get("sampled", update).get("phase", "")))
+        row += [_known(update, key) for key in columns]
+        row += [_known(update.get("states", {}).get(n, {}), k) for n in names for k in of_states]
+        rows.append(row)
+    header = ["iteration", "ensemble", *columns, *(f"{n}.{k}" for n in names for k in of_states)]
+    write_table(path, header, rows)
+
+
+def _known(item, key):
+    return "" if item.get(key) is None else item[key]
+
+
 def write_table(path, header, rows):
     """Tab-separated text; an empty cell is a quantity that does not exist."""
     lines = ["\t".join(header), *("\t".join(_cell(item) for item in row) for row in rows)]

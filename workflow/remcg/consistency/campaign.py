@@ -1,11 +1,12 @@
 """What all states of a campaign say together: penalties, equation of state, free energies."""
 
+import csv
 from itertools import pairwise
 
 import numpy as np
 
 from remcg import optimize
-from remcg.consistency import thermodynamics, transferability
+from remcg.consistency import baseline, thermodynamics, tradeoff, transferability
 from remcg.errors import InputError
 from remcg.io import read_h5
 from remcg.reweight import Ensemble, Mixture
@@ -56,8 +57,11 @@ def read_states(model, states, targets, samples):
 def penalties(model, states, local, attributes):
     """Penalties of all models at all states: :func:`remcg.consistency.transferability.matrix`."""
     trained = [state.use == "train" for state in states]
-    weights = optimize.weights(states, [int(found["n_molecules"]) for found in attributes])
-    return transferability.matrix(local, model, trained, weights)
+    return transferability.matrix(local, model, trained, _weights(states, attributes))
+
+
+def _weights(states, attributes):
+    return optimize.weights(states, [int(found["n_molecules"]) for found in attributes])
 
 
 def equation_of_state(numbers, attributes):
@@ -119,6 +123,70 @@ def _isotherm(item):
     return {"isotherm_bar": thermodynamics.pressure_difference(*sides)._asdict()}
 
 
+def baselines(model, guess, states, targets, guess_samples, samples, validated):
+    """The starting guess at every training state.
+
+    Parameters
+    ----------
+    model, guess : Model
+    states : sequence of remcg.config.State
+    targets, samples : sequence of (dict, dict)
+        Content of ``target/<state>.h5`` and ``predict/<state>.h5`` of all states.
+    guess_samples : sequence of (dict, dict)
+        Of the first iteration, training states in order.
+    validated : list of dict
+        The states as in ``validate/states.json``.
+
+    Returns
+    -------
+    dict
+        Name of the state to :class:`remcg.consistency.baseline.Baseline`.
+    """
+    numbers = {item["id"]: item for item in validated}
+    training = [k for k, state in enumerate(states) if state.use == "train"]
+    return {
+        states[k].id: baseline.compare(
+            targets[k], sample, samples[k], guess, model, numbers[states[k].id]
+        )
+        for k, sample in zip(training, guess_samples)
+    }
+
+
+def marked_points(validated, simpler, entropy_path):
+    """Sampled models beside the front: :func:`remcg.consistency.tradeoff.points`.
+
+    Parameters
+    ----------
+    validated : list of dict
+    simpler : dict
+        From :func:`baselines`.
+    entropy_path : path
+        ``model/relative_entropy.tsv``: of the guess above the last model sampled like it.
+    """
+    final, guess = [], []
+    for state in validated:
+        pressure = state["pressure_bar"]
+        if state["id"] in simpler and "target" in pressure:
+            final.append([pressure["model"] - pressure["target"], pressure["model_se"]])
+            own = simpler[state["id"]].numbers["pair_pressure_bar"]
+            guess.append([own["guess"] - pressure["target"], own["guess_se"]])
+    if not final:
+        return {}
+    with open(entropy_path, newline="") as stream:
+        first = next(iter(csv.DictReader(stream, delimiter="\t")), None)
+    start = None
+    if first and first["iteration"] == "0":
+        start = (*_root_mean_square(guess), float(first["nats_per_molecule"]), float(first["se"]))
+    return tradeoff.points((*_root_mean_square(final), 0.0, 0.0), start)
+
+
+def _root_mean_square(rows):
+    """Of values with errors, and its standard error to first order."""
+    value, error = np.transpose(rows)
+    rms = float(np.sqrt(np.mean(value**2)))
+    return rms, float(np.linalg.norm(value * error) / (len(value) * max(rms, 1e-12)))
+
+
 def shared_mixture(states, ensembles, attributes):
     """The samples of all states as one mixture, in the order of temperature.
 
@@ -176,13 +244,16 @@ def free_energies(states, ensembles, attributes, shared):
     return rows
 
 
-def reweighted_penalties(states, local, references, shared):
-    """Penalties by reweighting: of the model everywhere, of single states at their neighbours.
+def reweighted_penalties(model, states, local, attributes, references, shared):
+    """Penalties by reweighting: of every model but those of single states far away.
 
     Parameters
     ----------
+    model : Model
     states : sequence of remcg.config.State
     local : list of transferability.LocalState
+    attributes : list of dict
+        Of the targets.
     references : list of ndarray, each (1, n_frames, n_phi + 1)
     shared : tuple or None
         From :func:`shared_mixture`.
@@ -196,15 +267,21 @@ def reweighted_penalties(states, local, references, shared):
     if shared is None:
         return {}
     order, mixture = shared
-    models = [("model", local[k].theta, k, None) for k in order]
+    candidates = {k: [("model", local[k].theta, None)] for k in order}
     for a, b in [*pairwise(order), *pairwise(order[::-1])]:
-        models.append((f"{local[a].name} alone", local[a].best, b, local[a].noise))
+        noise = local[a].noise + local[b].noise
+        candidates[b].append((f"{local[a].name} alone", local[a].best, noise))
+    weights, trained = _weights(states, attributes), [state.use == "train" for state in states]
+    for name, k, chosen, designs, start in transferability.models(local, model, trained):
+        fit = transferability.fitted(local, chosen, designs, weights, start, k)
+        candidates[k].append((name, *fit))
     found = {}
-    for name, theta, k, noise in models:
-        pressure = BAR * states[k].pressure
-        entry = transferability.reweighted(local, k, theta, pressure, references[k], mixture, noise)
-        if entry[1] >= transferability.ENOUGH:
-            found[name, local[k].name] = entry
+    for k, rows in candidates.items():
+        pressure, own = BAR * states[k].pressure, [row[1:] for row in rows]
+        entries = transferability.reweighted_all(local, k, own, pressure, references[k], mixture)
+        for (name, *_), entry in zip(rows, entries):
+            if entry[1] >= transferability.ENOUGH:
+                found[name, local[k].name] = entry
     return found
 
 

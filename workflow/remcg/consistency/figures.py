@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from remcg.consistency.transferability import null_density
 from remcg.plots import BLOCK_COLORS, MAX_COLUMNS, REFERENCE_COLOR, _figure, temperature_colors
 
 LABELS = {
@@ -129,7 +130,7 @@ def _caption(numbers, kind, name):
 
 
 def penalty_figure(path, table, states):
-    """Penalties of every model where it is used, as a heat map and against temperature.
+    """Penalties of every model where it is used: a heat map, against temperature, and the null.
 
     Parameters
     ----------
@@ -139,10 +140,12 @@ def penalty_figure(path, table, states):
         id, use, temperature_K.
     """
     names = [state["id"] for state in states]
-    with _figure(path, (11.2, 0.42 * len(table) + 2.2)) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
-        _heat_map(figure, left, table, names)
-        _against_temperature(right, table, states)
+    with _figure(path, (11.2, max(0.3 * len(table) + 1.6, 3.6) + 3.3)) as figure:
+        above, below = figure.subfigures(2, 1, height_ratios=[0.3 * len(table) + 1.6, 3.3])
+        _heat_map(above, above.subplots(), table, names)
+        left, right = below.subplots(1, 2)
+        _against_temperature(left, table, states)
+        _null_distributions(right, table, states)
 
 
 def _heat_map(figure, axis, table, names):
@@ -170,7 +173,7 @@ def _heat_map(figure, axis, table, names):
     axis.set_yticks(range(len(table)), [_model_label(name) for name in table])
     axis.set(xlabel="used at", ylabel="model")
     axis.grid(False)
-    axis.set_title("penalty (nats per box); bold: significant; *: beyond the local estimate",
+    axis.set_title("penalty ± SE (nats per box); bold: significant; *: beyond the local estimate",
                    loc="left", fontsize=8)  # fmt: skip
     figure.colorbar(image, ax=axis, label="log₁₀ nats", shrink=0.8, pad=0.02)
 
@@ -179,7 +182,8 @@ def _model_label(name):
     named = {
         "constant": "one potential for all T",
         "joint": "terms of the model, refitted",
-        "without": "without the state itself",
+        "without": "without that state",
+        "others": "from all other states",
         "model": "the model",
     }
     return named.get(name, name)
@@ -192,7 +196,8 @@ def _against_temperature(axis, table, states):
     order = sorted(T, key=T.get)
     single = [name for name in table if name.endswith(" alone")]
     outer = [name for name in (f"{order[0]} alone", f"{order[-1]} alone") if name in single]
-    shown = [*dict.fromkeys(outer), *(n for n in ("constant", "without", "model") if n in table)]
+    named = [name for name in ("constant", "without", "others", "model") if name in table]
+    shown = [*dict.fromkeys(outer), *named]
     for name, color in zip(shown, BLOCK_COLORS):
         x = [s for s in order if s in table[name]]
         value = np.array([table[name][s].value for s in x])
@@ -210,8 +215,30 @@ def _against_temperature(axis, table, states):
     axis.set(xlabel="temperature (K)", ylabel="penalty (nats per box)")
     handles, _ = axis.get_legend_handles_labels()
     handles.append(Patch(color="0.85", label="95 % of values without a loss"))
-    axis.legend(handles=handles, fontsize=7, loc="lower left", bbox_to_anchor=(-0.12, 1.0), ncols=2,
+    axis.legend(handles=handles, fontsize=7, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2,
                 columnspacing=1.0, handlelength=1.5)  # fmt: skip
+
+
+def _null_distributions(axis, table, states):
+    """What noise alone gives the model at each state, as a density, and what was found."""
+    order = sorted(states, key=lambda state: state["temperature_K"])
+    for place, state in enumerate(order):
+        p = table["model"][state["id"]]
+        x = np.linspace(-p.bias, max(2.5 * p.null, p.value + p.se, 1e-6), 300)
+        density = null_density(p, x)
+        if density.max() > 0.0:
+            axis.fill_between(x, place, place + 0.8 * density / density.max(), color="0.8", lw=0)
+        axis.plot([p.null] * 2, [place, place + 0.45], color="0.4", lw=1.0)
+        color = BLOCK_COLORS[0 if state["use"] == "train" else 1]
+        axis.errorbar(p.value, place + 0.25, xerr=2 * p.se, marker="o", ms=5, color=color,
+                      mfc=color if state["use"] == "train" else "white", capsize=2)  # fmt: skip
+        axis.text(1.0, place + 0.3, f"p = {p.p_value:.2g}", transform=axis.get_yaxis_transform(),
+                  ha="right", fontsize=7)  # fmt: skip
+    axis.axvline(0.0, color="0.6", lw=0.7, zorder=0)
+    axis.set_yticks([k + 0.25 for k in range(len(order))], [state["id"] for state in order])
+    axis.set(xlabel="penalty of the model (nats per box)", ylim=(-0.2, len(order)))
+    axis.set_title("grey: its distribution without a loss; tick: 95 % of it", loc="left",
+                   fontsize=8)  # fmt: skip
 
 
 def dynamics_figure(path, states):

@@ -234,6 +234,7 @@ def compare_dynamics(reference, sample, model, seed, log):
         try:
             centres = dynamics.centres(positions, topology, boxes)
             parts, interval = dynamics.pieces(centres, boxes, times)
+            numbers["frames_ps"] = {"reference": interval, "needed": FINE}
             lags["reference"] = (parts, interval, float(heights(many(boxes)).min()))
         except InputError as error:
             log(f"no dynamics of the reference: {error}")
@@ -400,7 +401,8 @@ def compare_scores(times, target, sample, model, interval, log):
     """VAMP-2 of the slow collective structure: leading components of the basis sums.
 
     The components are those of the reference; both sides are scored at one lag, the time between
-    frames of the reference.
+    frames of the reference. Where the energy of the atoms is known, it is scored together with the
+    components as ``with_energy``: what the sites alone do not tell of the slow motion.
     """
     arrays, attributes = target
     n = int(attributes["n_molecules"])
@@ -431,6 +433,11 @@ def compare_scores(times, target, sample, model, interval, log):
         series = [(x[:, varies] - middle) / scale[varies] @ leading for x in phi[side]]
         value, error = vamp.cross_validated(series, steps)
         entry |= {side: value, f"{side}_se": error}
+    energy = np.asarray(arrays.get("energy", ()), float)
+    if len(energy) == len(rows) and np.isfinite(energy).all() and np.ptp(energy) > 0.0:
+        both = np.column_stack([rows @ leading, energy])
+        value, error = vamp.cross_validated([both], 1)
+        entry |= {"with_energy": value, "with_energy_se": error}
     return {"vamp2": entry}
 
 

@@ -17,7 +17,7 @@ parameters and n independent frames. Without any loss the estimate follows the n
 :math:`2n\Delta \sim \chi^2_p`, here with the scale and the degrees of freedom that the noise has.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -80,6 +80,9 @@ class Penalty:
         What the value stays below in 95 % of all cases if nothing is lost.
     p_value : float
         Probability of such a value if nothing is lost.
+    scale, dof : float
+        Of the null distribution: value + bias is scale/2 times a chi-square of dof degrees of
+        freedom; dof 0 where there is no noise.
     """
 
     value: float
@@ -87,6 +90,8 @@ class Penalty:
     bias: float
     null: float
     p_value: float
+    scale: float = 1.0
+    dof: float = 0.0
 
     @property
     def is_local(self):
@@ -178,7 +183,16 @@ def penalty(difference, fisher, noise):
     scale, dof = (second / first, first**2 / second) if first > 0.0 and second > 0.0 else (1.0, 0.0)
     null = 0.5 * scale * stats.chi2.ppf(CONFIDENCE, dof) - bias if dof else 0.0
     p_value = stats.chi2.sf(2.0 * raw / scale, dof) if dof else float(raw <= 0.0)
-    return Penalty(*map(float, (raw - bias, np.sqrt(max(variance, 0.0)), bias, null, p_value)))
+    error = np.sqrt(max(variance, 0.0))
+    return Penalty(*map(float, (raw - bias, error, bias, null, p_value, scale, dof)))
+
+
+def null_density(found, values):
+    """Probability density of a penalty where nothing is lost, 1/nat, shape of ``values``."""
+    if not found.dof:
+        return np.zeros_like(np.asarray(values, float))
+    half = 0.5 * found.scale
+    return stats.chi2.pdf((np.asarray(values, float) + found.bias) / half, found.dof) / half
 
 
 def used_at(states, trained, designs, weights, start, at):
@@ -202,6 +216,12 @@ def used_at(states, trained, designs, weights, start, at):
     -------
     Penalty
     """
+    theta, noise = fitted(states, trained, designs, weights, start, at)
+    return penalty(theta - states[at].best, states[at].fisher, noise)
+
+
+def fitted(states, trained, designs, weights, start, at):
+    """(theta, covariance of its difference from the best one) of the model of :func:`used_at`."""
     forces = {t: weights[t] * designs[t].T @ states[t].fisher for t in trained}
     metric = sum(forces[t] @ designs[t] for t in trained)
     inverse = pseudo_inverse(metric, np.diag(metric) > 0.0)
@@ -211,7 +231,54 @@ def used_at(states, trained, designs, weights, start, at):
     shares = {t: designs[at] @ inverse @ forces[t] for t in trained}
     shares[at] = shares.get(at, 0.0) - np.eye(len(states[at].best))
     noise = sum(share @ states[t].noise @ share.T for t, share in shares.items())
-    return penalty(designs[at] @ parameters - states[at].best, states[at].fisher, noise)
+    return designs[at] @ parameters, noise
+
+
+def orders_that(model, n_temperatures):
+    """Parameters that a number of temperatures determines: as many orders of each term.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_params,)
+    """
+    return np.concatenate(
+        [np.arange(t.n_orders * t.n_basis) // t.n_basis < n_temperatures for t in model.terms]
+    )
+
+
+def models(states, model, trained):
+    """Models that could have been fitted to these samples, beside the one that was sampled.
+
+    Parameters
+    ----------
+    states, model, trained
+        As for :func:`matrix`.
+
+    Returns
+    -------
+    list of (str, int, list of int, list of ndarray, ndarray)
+        Name, state where it is used, states that it is fitted to, designs of all states, and the
+        parameters from which directions stay that no state measures.
+    """
+    everyone, training = range(len(states)), np.flatnonzero(trained).tolist()
+    if len(training) < 2:
+        return []
+    own = [model.design(s.temperature) for s in states]
+    mean = np.mean([states[t].theta for t in training], axis=0)
+    same, found = [np.eye(model.n_phi)] * len(states), []
+    if max(term.n_orders for term in model.terms) > 1:  # else it is the joint one
+        found += [("constant", s, training, same, mean) for s in everyone]
+    found += [("joint", s, training, own, model.parameters) for s in everyone]
+    groups = [("without", training)]
+    if len(training) < len(states):
+        groups.append(("others", list(everyone)))
+    for name, members in groups:
+        for s in everyone:
+            rest = [t for t in members if t != s]
+            known = orders_that(model, len({states[t].temperature for t in rest}))
+            designs = [design * known for design in own]
+            found.append((name, s, rest, designs, model.parameters * known))
+    return found
 
 
 def matrix(states, model, trained, weights):
@@ -225,42 +292,25 @@ def matrix(states, model, trained, weights):
     trained : list of bool
         Which states it was trained on.
     weights : sequence of float
-        Of every state; those of untrained ones do not matter.
+        Of every state; those of untrained ones matter for "others" alone.
 
     Returns
     -------
     dict of dict
         By model ("T280 alone", ..., "constant": one potential for all temperatures; "joint": the
         terms of the model, fitted to these samples; "without": the same without the state where
-        it is used; "model": the parameters that were sampled) and by name of the state where it is
-        used.
+        it is used; "others": the same, fitted to all other states, trained or not; "model": the
+        parameters that were sampled) and by name of the state where it is used. Fitted to few
+        temperatures, terms have no more orders than there are temperatures.
     """
-    everyone, training = range(len(states)), np.flatnonzero(trained).tolist()
-    own = [model.design(s.temperature) for s in states]
-    same = [np.eye(model.n_phi)] * len(states)
-    mean = np.mean([states[t].theta for t in training], axis=0)
-
-    def row(chosen, designs, start):
-        return {states[s].name: used_at(states, chosen(s), designs, weights, start, s)
-                for s in everyone if chosen(s)}  # fmt: skip
-
     table = {}
-    for t in everyone:
-        table[f"{states[t].name} alone"] = {
-            states[s].name: _alone(states[t], states[s]) for s in everyone
-        }
-    if len(training) > 1:
-        most = max(term.n_orders for term in model.terms)
-        if most > 1:  # else it is the joint one
-            table["constant"] = row(lambda s: training, same, mean)
-        table["joint"] = row(lambda s: training, own, model.parameters)
-        table["without"] = row(
-            lambda s: [t for t in training if t != s] if len(training) > most else [],
-            own,
-            model.parameters,
-        )
+    for alone in states:
+        table[f"{alone.name} alone"] = {s.name: _alone(alone, s) for s in states}
+    for name, s, chosen, designs, start in models(states, model, trained):
+        row = table.setdefault(name, {})
+        row[states[s].name] = used_at(states, chosen, designs, weights, start, s)
     table["model"] = {s.name: penalty(s.theta - s.best, s.fisher, s.noise) for s in states}
-    return {name: entries for name, entries in table.items() if entries}
+    return table
 
 
 def _alone(trained, at):
@@ -285,7 +335,8 @@ def reweighted(states, at, theta, pressure, reference, mixture, noise=None):
     mixture : remcg.reweight.Mixture
         Samples of this and other states, of the same features.
     noise : ndarray, shape (n_phi, n_phi), optional
-        Covariance of ``theta``, if it was estimated from samples of another state.
+        Covariance of the difference of ``theta`` from the best coefficients of that state; default:
+        that of the best ones.
 
     Returns
     -------
@@ -293,25 +344,41 @@ def reweighted(states, at, theta, pressure, reference, mixture, noise=None):
         With the bias and the null distribution of the local estimate; the least effective share
         of the samples of one state. Below ENOUGH the value is not to be trusted.
     """
+    candidates = [(np.asarray(theta, float), noise)]
+    return reweighted_all(states, at, candidates, pressure, reference, mixture)[0]
+
+
+def reweighted_all(states, at, candidates, pressure, reference, mixture):
+    """The same for several models: a list of (Penalty, float).
+
+    Parameters
+    ----------
+    candidates : list of (ndarray, ndarray or None)
+        ``theta`` and ``noise`` of :func:`reweighted`.
+    """
     state = states[at]
-    factor = StateFactors(1.0, beta(state.temperature), np.eye(len(theta)))
+    n_phi = len(state.best)
+    factor = StateFactors(1.0, beta(state.temperature), np.eye(n_phi))
     means = reference.mean(axis=(0, 1))
     names = [(k, k) for k in range(len(mixture.ensembles))]
     objective = JointObjective([factor], [pressure], [means], [mixture], {id(mixture): names})
     one = min(e.n_samples for e in mixture.ensembles)
     free, enough = np.diag(state.fisher) > 0.0, [0.02 * one]
     best = minimise(objective, state.best, free, np.zeros_like(state.fisher), 3.0, enough)
-    here, there = objective.at(theta), objective.at(best.parameters)
-    extra = np.zeros_like(state.noise) if noise is None else noise
-    local = penalty(theta - state.best, state.fisher, state.noise + extra)
-    slope = state.fisher @ (theta - state.best)
-    batches = objective.difference_batches(best.parameters, [theta])
-    change = factor.beta * (theta - best.parameters)
-    own = covariance_of_mean((reference[..., :-1] @ change)[..., None]).item()
-    share = min(here.states[0].n_effective, best.n_effective[0]) / one
-    error = np.sqrt(covariance_of(batches).item() + own + slope @ extra @ slope)
-    value = here.value - there.value - local.bias
-    floor = local.bias + local.null
-    return Penalty(
-        float(value), float(max(error, 0.5 * floor / 1.645)), local.bias, local.null, local.p_value
-    ), float(share)
+    there = objective.at(best.parameters)
+    found = []
+    thetas = [theta for theta, _ in candidates]
+    batches = objective.difference_batches(best.parameters, thetas)
+    sampling = np.diag(covariance_of(batches))
+    for (theta, noise), variance in zip(candidates, sampling):
+        here = objective.at(theta)
+        local = penalty(theta - state.best, state.fisher, state.noise if noise is None else noise)
+        slope = state.fisher @ (theta - state.best)
+        extra = 0.0 if noise is None else max(slope @ (noise - state.noise) @ slope, 0.0)
+        change = factor.beta * (theta - best.parameters)
+        own = covariance_of_mean((reference[..., :-1] @ change)[..., None]).item()
+        error = max(np.sqrt(variance + own + extra), 0.5 * (local.bias + local.null) / 1.645)
+        value = here.value - there.value - local.bias
+        share = min(here.states[0].n_effective, best.n_effective[0]) / one
+        found.append((replace(local, value=float(value), se=float(error)), float(share)))
+    return found

@@ -1,0 +1,93 @@
+"""The page of a campaign in a real browser, its figures' numbers and the view that turns."""
+
+import base64
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from remcg import page, viewer
+from remcg.plots import _figure
+from remcg.topology import Topology
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+def a_scene():
+    """Two chains of three sites, one of them across the boundary."""
+    along = [0.1, 0.3, 0.5, 1.5, 0.05, 0.2]
+    positions = np.array([[x, 0.8, 0.8 if k < 3 else 1.0] for k, x in enumerate(along)])
+    bonds = [[0, 1], [1, 2], [3, 4], [4, 5]]
+    topology = Topology([0, 1, 0, 0, 1, 0], np.full(6, 14.0), bonds=bonds)
+    return viewer.scene_of_sites(positions, np.full(3, 1.6), topology, ["A", "B"])
+
+
+def a_figure(path, name="rdf"):
+    with _figure(path / f"{name}.png", (3.0, 2.0)) as figure:
+        figure.subplots().set(xlabel="r (nm)", ylabel="g(r)")
+    (path / f"{name}.rst").write_text("**Title.** What to see in ``g(r)``.")
+    return page.read_figure(path / f"{name}.png", path / f"{name}.rst")
+
+
+def test_bonded_sites_of_a_scene_are_neighbours_whatever_the_boundary():
+    scene = a_scene()
+    at = np.array([ball[:3] for ball in scene["balls"]])
+    lengths = [np.linalg.norm(at[a] - at[b]) for a, b in scene["sticks"]]
+    assert len(at) == 6 and len(lengths) == 4
+    np.testing.assert_allclose(lengths, [0.2, 0.2, 0.15, 0.15], atol=2e-3)
+    assert set(scene["names"]) == {"site A", "site B"}
+
+
+def test_the_numbers_of_a_figure_are_those_of_its_states_and_kinds(tmp_path):
+    for state, value in (("cold", "1"), ("hot", "2")):
+        text = f"curve\tx\ty\nmsd\t0\t{value}\nneighbor_angles\t9\t9\nkernel\t3\t{value}\n"
+        (tmp_path / f"curves_{state}.tsv").write_text(text)
+        (tmp_path / f"bonded_{state}.tsv").write_text("kind\tx\nbond\t1\n")
+    (tmp_path / "bonded_potentials.tsv").write_text("term\tx\nbond A-B\t1\n")
+    name, text = page.tables_of(tmp_path / "dynamics.png")[0]
+    assert name == "dynamics.tsv"
+    assert text.splitlines() == [
+        "state\tcurve\tx\ty", "cold\tmsd\t0\t1", "cold\tkernel\t3\t1", "hot\tmsd\t0\t2",
+        "hot\tkernel\t3\t2",
+    ]  # fmt: skip
+    assert "potentials" not in page.tables_of(tmp_path / "distributions.png")[0][1]
+    assert page.tables_of(tmp_path / "bonded_potentials.png")[0][1].startswith("term")
+    assert page.tables_of(tmp_path / "unknown.png") == ()
+
+
+def test_a_download_holds_the_table_itself(tmp_path):
+    (tmp_path / "rdf_T300.tsv").write_text("pair\tr_nm\nA-A\t0.1\n")
+    text = page.figure(a_figure(tmp_path))
+    content = re.search(r'download="rdf.tsv" href="data:[^"]*base64,([^"]*)"', text).group(1)
+    assert base64.b64decode(content).decode() == "state\tpair\tr_nm\nT300\tA-A\t0.1\n"
+    assert 'alt="Title"' in text and "<code>g(r)</code>" in text
+
+
+def test_names_of_a_campaign_are_never_taken_for_html_or_for_a_place_of_the_page():
+    text = page.page("<b>@BODY@", "<p>@STYLE@</p>")
+    assert "<title>&lt;b&gt;@BODY@: remcg</title>" in text
+    assert "<p>@STYLE@</p>" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_browser_draws_the_page_without_an_error_or_a_request(tmp_path, dark):
+    (tmp_path / "rdf_T300.tsv").write_text("pair\tr_nm\nA-A\t0.1\n")
+    links, sections = page.sections([a_figure(tmp_path), a_figure(tmp_path, "density")])
+    body = links + sections + viewer.figure(a_scene(), "Sites")
+    file = tmp_path / "index.html"
+    file.write_text(page.page("campaign", body, viewer.SCRIPT))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    options += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=1000"]
+    options += ["--blink-settings=preferredColorScheme=0"] * dark
+    run = subprocess.run(
+        [CHROMIUM, *options, "--dump-dom", file.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "CONSOLE" not in run.stderr  # where violations of the page's own policy are told, too
+    width = re.search(r'<canvas[^>]* width="(\d+)"', run.stdout)
+    assert width and int(width.group(1)) > 300  # the script came to its drawing
+    assert "default-src 'none'" in run.stdout
+    assert re.findall(r'(?:src|href)="(?!data:|#)', run.stdout) == []
