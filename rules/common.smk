@@ -15,6 +15,11 @@ BONDED_FIGURES = ["distributions", "bonded_potentials"] if CAMPAIGN.bonded_terms
 BONDED_EXPORTS = ["gromacs"] if CAMPAIGN.bonded_terms else []
 BACKMAP_STARTS = [] if CAMPAIGN.backmap.method == "pseudoinverse" else ["openmm.xml"]
 SETTINGS = CAMPAIGN.to_dict()
+ENTRIES = {  # MPI runs remcg itself, or one process that starts LAMMPS with MPI
+    "numba": "$launcher python -m remcg.sample",
+    "lammps": 'python -m remcg.sample --launcher "$launcher"',
+}
+SAMPLER, PREDICTOR = ENTRIES[CAMPAIGN.sample.engine], ENTRIES[CAMPAIGN.predict_engine]
 
 
 def relative(paths):
@@ -34,8 +39,10 @@ def numbered(iteration):
 def settings(*sections):
     """Sections of the config that a job depends on; a change makes it run again."""
     chosen = {section: dict(SETTINGS[section]) for section in sections if section != "seed"}
-    for key in ("ranks", "exchange_interval"):  # distributes the work; belongs to one rule
+    for key in ("ranks", "exchange_interval", "lammps"):  # how it is run; belongs to one rule
         chosen.get("sample", {}).pop(key, None)
+    if not chosen.get("predict", {}).get("engine", "numba"):  # that of sample
+        del chosen["predict"]["engine"]
     return {"seed": SETTINGS["seed"], **chosen}
 
 

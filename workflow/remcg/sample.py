@@ -3,6 +3,8 @@
 Replicas are distributed over the ranks; each has a random stream of its own, so the samples do not
 depend on the number of ranks. A run that was stopped goes on from its checkpoints. One state is
 sampled by itself; with ``sample.exchange_interval`` several are, together, with replica exchange.
+With ``engine: lammps`` one process starts LAMMPS for each replica in turn, by ``--launcher``:
+``python -m remcg.sample --launcher "mpiexec -n 2" ...``.
 """
 
 import argparse
@@ -243,6 +245,8 @@ def run_states(arguments, campaign, ranks, stop):
     walkers = [(k, i) for k in range(len(tasks)) for i in range(n_replicas)]
     own = [walkers[w] for w in parallel.share(len(walkers), ranks)]
     replicas = {(k, i): make_replica(arguments, campaign, model, tasks[k], i) for k, i in own}
+    for replica in replicas.values():
+        replica.stop = stop
     paths = [checkpoint_paths(task.output, n_replicas) for task in tasks]
     swaps = None
     if _exchanges(arguments, campaign):
@@ -264,6 +268,8 @@ def run_states(arguments, campaign, ranks, stop):
             more = {"n_discarded": n_discarded, **(exchange_attributes(swaps, k) if swaps else {})}
             write_samples(arguments, campaign, task, model, of_state, more)
         remove_checkpoints(tasks, paths)
+        for replica in replicas.values():
+            replica.remove()
         _log(f"busy_core_seconds {sum(busy for _, busy in gathered):.3f}")
 
 
@@ -274,24 +280,42 @@ def make_replica(arguments, campaign, model, task, number):
         interval = campaign.sample.sample_interval
         steps = max(round(steps * task.effort / interval), 1) * interval
     iteration = "predict" if arguments.predict else arguments.iteration
-    return Replica(
-        model,
-        task.starts[number],
-        task.state.temperature,
-        task.pressure_bar,
-        n_steps=steps,
-        n_equilibration=equilibration_steps,
-        timestep=campaign.sample.timestep,
-        friction=campaign.sample.friction,
-        barostat=campaign.sample.barostat,
-        barostat_interval=campaign.sample.barostat_interval,
-        sample_interval=campaign.sample.sample_interval,
-        seed_key=(campaign.seed, campaign.campaign, task.state.id, iteration, number),
-        threads=campaign.sample.threads,
-        rdf_edges=_edges(model),
-        keep=keep,
-        label=f"state {task.state.id}, replica {number}",
-    )
+    settings = {
+        "n_steps": steps,
+        "n_equilibration": equilibration_steps,
+        "timestep": campaign.sample.timestep,
+        "friction": campaign.sample.friction,
+        "barostat": campaign.sample.barostat,
+        "barostat_interval": campaign.sample.barostat_interval,
+        "sample_interval": campaign.sample.sample_interval,
+        "seed_key": (campaign.seed, campaign.campaign, task.state.id, iteration, number),
+        "threads": campaign.sample.threads,
+        "rdf_edges": _edges(model),
+        "keep": keep,
+        "label": f"state {task.state.id}, replica {number}",
+    }
+    run_of = task.starts[number], task.state.temperature, task.pressure_bar
+    if _engine(arguments, campaign) == "lammps":
+        from remcg.lammps.program import Program
+        from remcg.lammps.replica import LammpsReplica
+
+        lammps = campaign.sample.lammps
+        settings["program"] = Program.of(lammps.command, arguments.launcher)
+        settings["barostat_time"] = lammps.barostat_time
+        settings["folder"] = lammps_folder(task.output, number)
+        return LammpsReplica(model, *run_of, **settings)
+    return Replica(model, *run_of, **settings)
+
+
+def _engine(arguments, campaign):
+    """Who runs the dynamics: numba or lammps."""
+    return campaign.predict_engine if arguments.predict else campaign.sample.engine
+
+
+def lammps_folder(output, number):
+    """Where LAMMPS works for a replica: hidden, beside the output."""
+    output = Path(output)
+    return output.with_name(f".{output.stem}.replica-{number}.lammps")
 
 
 def make_exchange(arguments, campaign, model, tasks, n_replicas):
@@ -398,6 +422,7 @@ def _arguments(argv):
     kind.add_argument("--predict", action="store_true", help="long run with the final model")
     parser.add_argument("--plan", help="update.json: phase and restart")
     parser.add_argument("--ensemble", choices=["NVT", "NPT"], help="instead of the plan's phase")
+    parser.add_argument("--launcher", help="what starts LAMMPS, such as 'srun -n 8'")
     return _complete(parser.parse_args(argv), parser)
 
 
@@ -429,6 +454,15 @@ def _check_number(arguments, campaign):
         )
 
 
+def _check_launch(arguments, campaign, ranks):
+    """LAMMPS is started by one process, which belongs to no MPI run of several."""
+    if _engine(arguments, campaign) == "lammps" and ranks.size > 1:
+        raise InputError(
+            f"engine: lammps starts MPI itself, but this is one of {ranks.size} ranks; start"
+            " python -m remcg.sample without mpiexec or srun, and give these with --launcher"
+        )
+
+
 def main(argv=None):
     arguments = _arguments(argv)
     ranks = parallel.Serial()
@@ -439,6 +473,7 @@ def main(argv=None):
         campaign = load(arguments.config)
         launch_at_most(campaign.sample.threads)
         _check_number(arguments, campaign)
+        _check_launch(arguments, campaign, ranks)
         output = Path(arguments.output[0])
         lock = output.with_name(f".{output.stem}.lock")
         is_first = ranks.rank == 0

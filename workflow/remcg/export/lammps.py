@@ -119,13 +119,20 @@ def write_lammps(folder, model, states, start, timestep=0.004):
     write_text(folder / "start.data", data_file(start, model))
     write_text(folder / "README.md", _readme(model, states, start))
     for state in states:
-        table, potential = _tables(model, state, start.site_names)
-        write_text(folder / f"{state.id}.table", table)
-        for kind, content, commands in _bonded(model, state, start):
-            write_text(folder / f"{state.id}.{kind}", content)
-            potential += commands
-        write_text(folder / f"{state.id}.potential", potential)
+        write_potential(folder, model, state, start)
         write_text(folder / f"{state.id}.ensemble", _ensemble(model, state, start, steps))
+
+
+def write_potential(folder, model, state, start):
+    """Write the tables of a state (with id, temperature in K) and ``<id>.potential``, which loads
+    them."""
+    folder = Path(folder)
+    table, potential = _tables(model, state, start.site_names)
+    write_text(folder / f"{state.id}.table", table)
+    for kind, content, commands in _bonded(model, state, start):
+        write_text(folder / f"{state.id}.{kind}", content)
+        potential += commands
+    write_text(folder / f"{state.id}.potential", potential)
 
 
 def data_file(start, model=None):
