@@ -16,7 +16,6 @@ import numpy as np
 from remcg import export
 from remcg.boxes import heights
 from remcg.checkpoint import StopError, digest
-from remcg.lammps.dump import BYTES_PER_SITE, COLUMNS, frames
 from remcg.engine.dynamics import (
     HEATED,
     MAX_HEAT,
@@ -37,6 +36,7 @@ from remcg.export.lammps import (
     write_potential,
 )
 from remcg.io import write_text
+from remcg.lammps.dump import BYTES_PER_SITE, COLUMNS, frames
 from remcg.progress import last_words
 from remcg.streams import derived_seed
 from remcg.units import BAR, KB
