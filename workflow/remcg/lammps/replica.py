@@ -184,7 +184,7 @@ class LammpsReplica(Replica):
     def _write_tables(self):
         temperature = SimpleNamespace(id="model", temperature=self.conditions.temperature)
         start = self._start()
-        write_potential(self.folder, self.model, temperature, start)
+        write_potential(self.folder, self.model, temperature, start, "linear")
         lines = [data_file(start, self.model), "Velocities\n"]
         for i, v in enumerate((SPEED * self.state.velocities).tolist(), start=1):
             lines.append(f"{i} {v[0]!r} {v[1]!r} {v[2]!r}")
