@@ -9,6 +9,7 @@ With ``engine: lammps`` one process starts LAMMPS for each replica in turn, by `
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from contextlib import nullcontext
@@ -268,8 +269,6 @@ def run_states(arguments, campaign, ranks, stop):
             more = {"n_discarded": n_discarded, **(exchange_attributes(swaps, k) if swaps else {})}
             write_samples(arguments, campaign, task, model, of_state, more)
         remove_checkpoints(tasks, paths)
-        for replica in replicas.values():
-            replica.remove()
         _log(f"busy_core_seconds {sum(busy for _, busy in gathered):.3f}")
 
 
@@ -365,6 +364,9 @@ def exchange_attributes(swaps, number):
 
 def remove_checkpoints(tasks, paths):
     exchange_path(tasks[0].output).unlink(missing_ok=True)
+    for task, of_state in zip(tasks, paths):
+        for number in range(len(of_state)):
+            shutil.rmtree(lammps_folder(task.output, number), ignore_errors=True)
     for path in [path for of_state in paths for path in of_state]:
         path.unlink(missing_ok=True)
         failed_path(path).unlink(missing_ok=True)

@@ -7,15 +7,12 @@ from scipy.sparse import identity
 
 from remcg import pairs
 from remcg.basis import SplineBasis
-from remcg.boxes import vectors
-from remcg.engine.dynamics import observe
-from remcg.engine.replica import Replica, Start
+from remcg.engine.replica import Start
 from remcg.mapping import Mapper
 from remcg.model import Model, PairTerm, VolumeTerm
 from remcg.sample import sample
 from remcg.topology import Topology
 from remcg.trajectory import Chunk
-from remcg.units import KB
 
 N_SIDE = 4
 EDGE = 2.0  # nm
@@ -38,26 +35,11 @@ def warm_up():
             model, start, 300.0, pressure, n_steps=20, n_equilibration=20, timestep=0.002,
             rdf_edges=edges, keep=1,
         )  # fmt: skip
-    _warm_up_observation(model, start, edges)
     frames, boxes = positions[None], np.full((1, 3), EDGE)
     _warm_up_mapping(frames, boxes)
     pairs.pair_sums(frames, boxes, types, ("W",), model.pair_terms, excluded=[(0, 1)])
     pairs.rdf(frames, boxes, types, [(0, 0)], edges, 1)
     pairs.onset(frames, boxes, types, [(0, 0)])
-
-
-def _warm_up_observation(model, start, edges):
-    """What makes samples of the configurations of another program."""
-    replica = Replica(
-        model, start, 300.0, n_steps=1, n_equilibration=0, timestep=0.002, sample_interval=1,
-        rdf_edges=edges,
-    )  # fmt: skip
-    positions, box = start.positions.copy(), vectors(start.box)
-    heat, thermal = 300.0, KB * 300.0
-    observe(
-        positions, box, replica.sites, replica.system, 1, heat, thermal, edges[-1], 0,
-        replica.samples,
-    )  # fmt: skip
 
 
 def _warm_up_mapping(frames, boxes):

@@ -282,58 +282,6 @@ def _tune(state, move, chance):
     state.volume_step[move] = min(wanted, MAX_VOLUME_STEP)
 
 
-@njit(cache=True)
-def record(
-    x, box, neighbors, sites, order, system, energy, heat, forces, observed, thermal, rdf_range, k,
-    samples,
-):  # fmt: skip
-    """Fill sample k from the sums over one configuration, ``energy`` (kJ/mol) without U_V.
-
-    Sites have the order ``order``; ``heat`` is the kinetic temperature, K, ``thermal`` kT, kJ/mol.
-    """
-    n_sites, n_molecules = x.shape[0], sites.molecule_mass.shape[0]
-    n_samples, n_blocks, n_kept = samples.volume.size, samples.rdf.shape[0], samples.kept.shape[0]
-    n_bins = samples.rdf.shape[2]
-    volume = box_volume(box)
-    samples.volume[k] = volume
-    samples.temperature[k] = heat
-    samples.energy[k] = energy + volume_energy(volume, n_molecules, system)
-    molecular_pressure(x, box, sites, forces, observed.virial, thermal, samples.pressure[k])
-    basis_sums(observed, system, samples.site_sums[k])
-    if n_bins > 0:
-        samples.rdf[k * n_blocks // n_samples] += volume * observed.counts.sum(axis=1)[:, :n_bins]
-    if n_molecules < n_sites and n_bins > 0 and k % LEVER_SAMPLES == 0:
-        add_levers(x, box, neighbors, sites, rdf_range, samples.levers)
-    for m in range(n_kept):
-        if k == (m + 1) * n_samples // n_kept - 1:
-            samples.kept[m][order] = x[:, :3]
-            samples.kept_box[m] = box
-
-
-@njit(cache=True, nogil=True)
-def observe(positions, box, sites, system, threads, heat, thermal, rdf_range, k, samples):
-    """Fill sample k from one configuration, of which molecules are whole; returns its energy.
-
-    positions (n_sites, 3) nm, changed: molecules move into the box; heat K; thermal kJ/mol. With
-    k = -1 only the energy (kJ/mol, without the volume term) is found.
-    """
-    n_sites = positions.shape[0]
-    wrap(positions, box, sites)
-    order = sort_into_cells(positions, box, system.reach.max()).order[:n_sites]
-    sites = arranged(sites, order)
-    x, forces = np.zeros((n_sites, 4)), np.zeros((n_sites, 4))
-    x[:, :3] = positions[order]
-    observed = no_sums(system, samples.rdf.shape[2], rdf_range)
-    neighbors = build_list(x, box, sites, system.channel_of, system.reach)
-    energy = _forces(threads, x, box, neighbors, sites, system, OBSERVED, observed, forces)
-    if k >= 0:
-        record(
-            x, box, neighbors, sites, order, system, energy, heat, forces, observed, thermal,
-            rdf_range, k, samples,
-        )  # fmt: skip
-    return energy
-
-
 @njit(cache=True, nogil=True)
 def advance(
     random, state, sites, system, conditions, samples, rdf_range, first, n_steps, n_equilibration
@@ -364,7 +312,9 @@ def advance(
     kick = half / sites.masses
     decay = math.exp(-conditions.friction * conditions.timestep)
     width = np.sqrt((1.0 - decay * decay) * thermal / sites.masses)
-    observed = no_sums(system, samples.rdf.shape[2], rdf_range)
+    n_samples, n_blocks, n_kept = samples.volume.size, samples.rdf.shape[0], samples.kept.shape[0]
+    n_bins = samples.rdf.shape[2]
+    observed = no_sums(system, n_bins, rdf_range)
     neighbors = build_list(x, box, sites, system.channel_of, reach)
     energy = _forces(conditions.threads, x, box, neighbors, sites, system, FORCES, observed, forces)
     status, last = DONE, first + n_steps
@@ -419,14 +369,26 @@ def advance(
                 )
         if is_sample:
             k = sampled // conditions.sample_interval - 1
+            volume = box_volume(box)
             heat = kinetic_temperature(v, sites.masses)
             if not heat <= MAX_HEAT * conditions.temperature:
                 status, last = HEATED, step
                 break
-            record(
-                x, box, neighbors, sites, order, system, energy, heat, forces, observed, thermal,
-                rdf_range, k, samples,
-            )  # fmt: skip
+            samples.volume[k] = volume
+            samples.temperature[k] = heat
+            samples.energy[k] = energy + volume_energy(volume, n_molecules, system)
+            molecular_pressure(x, box, sites, forces, observed.virial, thermal, samples.pressure[k])
+            basis_sums(observed, system, samples.site_sums[k])
+            if n_bins > 0:
+                samples.rdf[k * n_blocks // n_samples] += (
+                    volume * observed.counts.sum(axis=1)[:, :n_bins]
+                )
+            if n_molecules < n_sites and n_bins > 0 and k % LEVER_SAMPLES == 0:
+                add_levers(x, box, neighbors, sites, rdf_range, samples.levers)
+            for m in range(n_kept):
+                if k == (m + 1) * n_samples // n_kept - 1:
+                    samples.kept[m][order] = x[:, :3]
+                    samples.kept_box[m] = box
     for k in range(n_sites):
         state.positions[order[k]] = x[k, :3]
         state.velocities[order[k]] = v[k, :3]

@@ -191,9 +191,6 @@ class Replica:
         self.step = attributes["step"]
         self.random.bit_generator.state = attributes["random"]
 
-    def remove(self):
-        """Remove what the run left beside its checkpoint: nothing."""
-
     def progress(self):
         """One line: steps, temperature, volume, acceptance."""
         done = (self.step - self.n_equilibration) // self.conditions.sample_interval

@@ -6,7 +6,6 @@ of the own engine make the samples of them, so that memory and disk do not grow 
 """
 
 import re
-import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +21,6 @@ from remcg.engine.dynamics import (
     SHRUNK,
     SKIN,
     kinetic_temperature,
-    observe,
 )
 from remcg.engine.replica import Replica
 from remcg.errors import InputError, SamplingError
@@ -37,6 +35,7 @@ from remcg.export.lammps import (
 )
 from remcg.io import write_text
 from remcg.lammps.dump import BYTES_PER_SITE, COLUMNS, frames
+from remcg.lammps.observe import observe
 from remcg.progress import last_words
 from remcg.streams import derived_seed
 from remcg.units import BAR, KB
@@ -154,10 +153,6 @@ class LammpsReplica(Replica):
     def restore(self, arrays, attributes):
         self.restart_file = arrays["lammps.restart"]
         super().restore(arrays, attributes)
-
-    def remove(self):
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _segment(self):
         """Steps of the next segment; sampling begins with one of its own."""
@@ -304,7 +299,7 @@ class LammpsReplica(Replica):
                 f"{self.label}: LAMMPS left no configuration of step {n_steps} in"
                 f" {self.folder / FINAL}; the disk may be full: make room, then start again"
             )
-        energy, positions = self._observe(frame, -1)
+        energy, positions = self._observe(frame)
         said = (self.folder / "log.segment").read_text(errors="replace")
         theirs = export.lammps.KCAL * float(re.findall(r"\nREMCG pe (\S+)", said)[-1])
         allowed = AGREEMENT * KB * self.conditions.temperature * self.topology.n_sites
@@ -318,8 +313,8 @@ class LammpsReplica(Replica):
             positions=positions, velocities=frame.velocities, box=frame.box
         )
 
-    def _observe(self, frame, k):
-        """(energy without the volume term, whole positions) of a frame, which becomes sample k."""
+    def _observe(self, frame, k=None):
+        """(energy without the volume term, whole positions) of a frame; it becomes sample k."""
         box, positions = frame.box, frame.positions
         if heights(box).min() < 2.0 * self.system.reach.max() * (1.0 - 1e-9):
             self.state = self.state._replace(box=box)
@@ -329,16 +324,5 @@ class LammpsReplica(Replica):
             raise SamplingError(f"{self.label}, step {self.step}: {self._reason(HEATED)}")
         if self.topology.n_molecules < self.topology.n_sites:
             positions = np.ascontiguousarray(self.topology.make_whole(positions, box))
-        energy = observe(
-            positions,
-            box,
-            self.sites,
-            self.system,
-            self.conditions.threads,
-            heat,
-            KB * self.conditions.temperature,
-            self.rdf_edges[-1],
-            k,
-            self.samples,
-        )
+        energy = observe(self, positions, frame.velocities, box, k)
         return energy, positions
