@@ -34,6 +34,11 @@ EXCHANGED = TRAINING if CAMPAIGN.sample.exchange_interval else TRAINING[:1]
 BATCHES = {f"{i:04d}": states for i, states in enumerate(CAMPAIGN.batches)}
 BATCH_OF = {state: batch for batch, states in BATCHES.items() for state in states}
 VERDICTS = {}
+ENTRIES = {  # MPI runs remcg itself, or one process that starts LAMMPS with MPI
+    "numba": "$launcher python -m remcg.sample",
+    "lammps": 'python -m remcg.sample --launcher "$launcher"',
+}
+SAMPLER, PREDICTOR = ENTRIES[CAMPAIGN.sample.engine], ENTRIES[CAMPAIGN.predict_engine]
 
 
 def relative(paths):
@@ -59,8 +64,10 @@ def settings(*sections):
     """Sections of the config that a job depends on; a change makes it run again."""
     chosen = {section: dict(SETTINGS[section]) for section in sections if section != "seed"}
     # These distribute the work, or belong to one rule.
-    for key in ("ranks", "exchange_interval", "states_per_job"):
+    for key in ("ranks", "exchange_interval", "states_per_job", "lammps"):
         chosen.get("sample", {}).pop(key, None)
+    if not chosen.get("predict", {}).get("engine", "numba"):  # that of sample
+        del chosen["predict"]["engine"]
     return {"seed": SETTINGS["seed"], **chosen}
 
 

@@ -22,7 +22,7 @@ rule predict:
         state=state_settings,
         frames=CAMPAIGN.backmap.frames,
     shell:
-        "{resources.mpi} -n {resources.tasks} python -m remcg.sample --predict"
+        "launcher='{resources.mpi} -n {resources.tasks}'; {PREDICTOR} --predict"
         " --config {params.config_file:q} --state {wildcards.state}"
         " --model {input.model:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --output {output:q} > {log:q} 2>&1"

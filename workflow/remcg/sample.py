@@ -4,10 +4,13 @@ Replicas are distributed over the ranks; each has a random stream of its own, so
 depend on the number of ranks. A run that was stopped goes on from its checkpoints. States are
 sampled by themselves, one or a batch of them (``--batch``, into one file); with
 ``sample.exchange_interval`` several are sampled together, with replica exchange.
+With ``engine: lammps`` one process starts LAMMPS for each replica in turn, by ``--launcher``:
+``python -m remcg.sample --launcher "mpiexec -n 2" ...``.
 """
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from contextlib import nullcontext
@@ -254,7 +257,9 @@ def run_states(arguments, campaign, ranks, stop):
     own = [walkers[w] for w in parallel.share(len(walkers), ranks)]
 
     def replica(walker):
-        return make_replica(arguments, campaign, model, tasks[walker[0]], walker[1])
+        made = make_replica(arguments, campaign, model, tasks[walker[0]], walker[1])
+        made.stop = stop
+        return made
 
     paths = [
         checkpoint_paths(task.output, n_replicas, task.state.id if arguments.batch else None)
@@ -314,24 +319,42 @@ def make_replica(arguments, campaign, model, task, number):
         interval = campaign.sample.sample_interval
         steps = max(round(steps * task.effort / interval), 1) * interval
     iteration = "predict" if arguments.predict else arguments.iteration
-    return Replica(
-        model,
-        task.starts[number],
-        task.state.temperature,
-        task.pressure_bar,
-        n_steps=steps,
-        n_equilibration=equilibration_steps,
-        timestep=campaign.sample.timestep,
-        friction=campaign.sample.friction,
-        barostat=campaign.sample.barostat,
-        barostat_interval=campaign.sample.barostat_interval,
-        sample_interval=campaign.sample.sample_interval,
-        seed_key=(campaign.seed, campaign.campaign, task.state.id, iteration, number),
-        threads=campaign.sample.threads,
-        rdf_edges=_edges(model),
-        keep=keep,
-        label=f"state {task.state.id}, replica {number}",
-    )
+    settings = {
+        "n_steps": steps,
+        "n_equilibration": equilibration_steps,
+        "timestep": campaign.sample.timestep,
+        "friction": campaign.sample.friction,
+        "barostat": campaign.sample.barostat,
+        "barostat_interval": campaign.sample.barostat_interval,
+        "sample_interval": campaign.sample.sample_interval,
+        "seed_key": (campaign.seed, campaign.campaign, task.state.id, iteration, number),
+        "threads": campaign.sample.threads,
+        "rdf_edges": _edges(model),
+        "keep": keep,
+        "label": f"state {task.state.id}, replica {number}",
+    }
+    run_of = task.starts[number], task.state.temperature, task.pressure_bar
+    if _engine(arguments, campaign) == "lammps":
+        from remcg.lammps.program import Program
+        from remcg.lammps.replica import LammpsReplica
+
+        lammps = campaign.sample.lammps
+        settings["program"] = Program.of(lammps.command, arguments.launcher)
+        settings["barostat_time"] = lammps.barostat_time
+        settings["folder"] = lammps_folder(task.output, number)
+        return LammpsReplica(model, *run_of, **settings)
+    return Replica(model, *run_of, **settings)
+
+
+def _engine(arguments, campaign):
+    """Who runs the dynamics: numba or lammps."""
+    return campaign.predict_engine if arguments.predict else campaign.sample.engine
+
+
+def lammps_folder(output, number):
+    """Where LAMMPS works for a replica: hidden, beside the output."""
+    output = Path(output)
+    return output.with_name(f".{output.stem}.replica-{number}.lammps")
 
 
 def make_exchange(arguments, campaign, model, tasks, n_replicas):
@@ -382,6 +405,9 @@ def exchange_attributes(swaps, number):
 def remove_checkpoints(tasks, paths):
     """Remove the checkpoints of finished states and of their failed replicas."""
     exchange_path(tasks[0].output).unlink(missing_ok=True)
+    for task, of_state in zip(tasks, paths):
+        for number in range(len(of_state)):
+            shutil.rmtree(lammps_folder(task.output, number), ignore_errors=True)
     for path in [path for of_state in paths for path in of_state]:
         path.unlink(missing_ok=True)
         failed_path(path).unlink(missing_ok=True)
@@ -439,6 +465,7 @@ def _arguments(argv):
     parser.add_argument("--batch", action="store_true", help="all states into one sample file")
     parser.add_argument("--plan", help="update.json: phase and restart")
     parser.add_argument("--ensemble", choices=["NVT", "NPT"], help="instead of the plan's phase")
+    parser.add_argument("--launcher", help="what starts LAMMPS, such as 'srun -n 8'")
     return _complete(parser.parse_args(argv), parser)
 
 
@@ -477,6 +504,15 @@ def _check_number(arguments, campaign):
         )
 
 
+def _check_launch(arguments, campaign, ranks):
+    """LAMMPS is started by one process, which belongs to no MPI run of several."""
+    if _engine(arguments, campaign) == "lammps" and ranks.size > 1:
+        raise InputError(
+            f"engine: lammps starts MPI itself, but this is one of {ranks.size} ranks; start"
+            " python -m remcg.sample without mpiexec or srun, and give these with --launcher"
+        )
+
+
 def main(argv=None):
     """Sample as the command line asks for; return the exit code."""
     arguments = _arguments(argv)
@@ -488,6 +524,7 @@ def main(argv=None):
         campaign = load(arguments.config)
         launch_at_most(campaign.sample.threads)
         _check_number(arguments, campaign)
+        _check_launch(arguments, campaign, ranks)
         output = Path(arguments.output[0])
         lock = output.with_name(f".{output.stem}.lock")
         is_first = ranks.rank == 0

@@ -119,13 +119,20 @@ def write_lammps(folder, model, states, start, timestep=0.004):
     write_text(folder / "start.data", data_file(start, model))
     write_text(folder / "README.md", _readme(model, states, start))
     for state in states:
-        table, potential = _tables(model, state, start.site_names)
-        write_text(folder / f"{state.id}.table", table)
-        for kind, content, commands in _bonded(model, state, start):
-            write_text(folder / f"{state.id}.{kind}", content)
-            potential += commands
-        write_text(folder / f"{state.id}.potential", potential)
+        write_potential(folder, model, state, start)
         write_text(folder / f"{state.id}.ensemble", _ensemble(model, state, start, steps))
+
+
+def write_potential(folder, model, state, start, style="spline"):
+    """Write the tables of a state (with id, temperature in K) and ``<id>.potential``, which loads
+    them; ``style``: how LAMMPS interpolates pairs, spline or linear (faster)."""
+    folder = Path(folder)
+    table, potential = _tables(model, state, start.site_names, style)
+    write_text(folder / f"{state.id}.table", table)
+    for kind, content, commands in _bonded(model, state, start):
+        write_text(folder / f"{state.id}.{kind}", content)
+        potential += commands
+    write_text(folder / f"{state.id}.potential", potential)
 
 
 def data_file(start, model=None):
@@ -229,14 +236,14 @@ def bocs_arguments(model, temperature, n_molecules):
     )
 
 
-def _tables(model, state, site_names):
+def _tables(model, state, site_names, style):
     """Text of ``<state>.table`` and ``<state>.potential``."""
     theta = model.term_theta(state.temperature)
     largest = max(term.basis.r_cut for term in model.pair_terms)
     sections = [f"# remcg, {state.id}, {state.temperature} K; units real"]
     lines = [
         f"variable        temperature equal {float(state.temperature)!r}",
-        f"pair_style      table spline {N_TABLE}",
+        f"pair_style      table {style} {N_TABLE}",
     ]
     for i, j in combinations_with_replacement(range(len(site_names)), 2):
         name = "-".join(sorted((site_names[i], site_names[j])))
