@@ -1,6 +1,7 @@
 """The ranks of this run: MPI under a launcher, one process otherwise."""
 
 import os
+import time
 
 from remcg.errors import InputError
 
@@ -21,6 +22,9 @@ class Serial:
 
     def barrier(self):
         pass
+
+    def all_arrive(self, seconds):
+        return True
 
     def abort(self, code):
         raise SystemExit(code)
@@ -44,6 +48,16 @@ class Ranks:
 
     def barrier(self):
         self._communicator.Barrier()
+
+    def all_arrive(self, seconds):
+        """Whether all ranks call this within some seconds of this rank's call."""
+        request = self._communicator.Ibarrier()
+        deadline = time.monotonic() + seconds
+        while not request.Test():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def abort(self, code):
         """End all ranks; does not return."""
