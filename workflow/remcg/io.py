@@ -48,14 +48,20 @@ def refusals_explained(path):
     try:
         yield
     except (OSError, RuntimeError) as error:
-        number, named = _errno(error), getattr(error, "filename", None)
-        if number not in REFUSALS or (named and Path(named).parent != Path(path).parent):
+        number = _errno(error)
+        if number not in REFUSALS or not _concerns(error, Path(path)):
             raise
         found, remedy = REFUSALS[number]
         raise InputError(
             f"{path} cannot be written: {found}{_room(path)}. {remedy} and run the same command"
             " again: what was finished is kept, and the campaign goes on from there."
         ) from error
+
+
+def _concerns(error, path):
+    """Whether an error is about a path, its folders or its neighbours, as far as it says."""
+    named = getattr(error, "filename", None)
+    return not named or Path(named) in path.parents or Path(named).parent == path.parent
 
 
 def _errno(error):

@@ -322,7 +322,12 @@ class _Record:
 
     def write(self, line):
         if self._file:
-            self._try(lambda: self._file.write(line) and self._file.flush() or self._file)
+            self._try(lambda: self._put(line))
+
+    def _put(self, line):
+        self._file.write(line)
+        self._file.flush()
+        return self._file
 
     def _try(self, act):
         try:
