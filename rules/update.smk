@@ -6,7 +6,7 @@ checkpoint update:
         records=previous_records,
         targets=expand("results/{{campaign}}/target/{state}.h5", state=TRAINING),
     output:
-        model="results/{campaign}/rem/iter-{iteration,(?!000)\\d+}/model.json",
+        model="results/{campaign}/rem/iter-{iteration}/model.json",
         plan="results/{campaign}/rem/iter-{iteration}/update.json",
         record="results/{campaign}/rem/iter-{iteration}/record.h5",
     log:
@@ -15,6 +15,8 @@ checkpoint update:
         "benchmarks/{campaign}/update/iter-{iteration}.tsv"
     conda:
         "../envs/remcg.yaml"
+    wildcard_constraints:
+        iteration=r"(?!000)\d{3}",  # each file on its own: a job of a cluster asks for one of them
     params:
         settings=update_settings(),
     script:
