@@ -13,10 +13,10 @@ checkpoint update:
         "logs/{campaign}/update/iter-{iteration}.log",
     benchmark:
         "benchmarks/{campaign}/update/iter-{iteration}.tsv"
-    conda:
-        "../envs/remcg.yaml"
     wildcard_constraints:
         iteration=r"(?!000)\d{3}",  # each file on its own: a job of a cluster asks for one of them
+    conda:
+        "../envs/remcg.yaml"
     params:
         settings=update_settings(),
     script:
