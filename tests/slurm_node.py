@@ -9,8 +9,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+
+from remcg.basis import SplineBasis
+from remcg.model import Model, PairTerm, VolumeTerm
+from remcg.sample import main
+from test_parallel import command, write_campaign
 
 SCRIPT = Path(__file__).with_name("slurm") / "single_node.sh"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
@@ -74,6 +80,38 @@ class Node:
 
     def pid(self, name):
         return int((self.folder / f"{name}.pid").read_text())
+
+
+class Sampler:
+    """A small run of the sampler, with the file that it writes where nothing disturbs it."""
+
+    def __init__(self, folder, steps, *kind):
+        terms = (PairTerm(("W", "W"), SplineBasis(0.2, 0.6, 12), 1), VolumeTerm(2, 1))
+        theta = 20.0 * np.exp(-np.arange(12) / 2.0)
+        model = Model(("W",), terms, 300.0, 0.05, (theta[None], np.array([[4.0, 0.5]])))
+        write_campaign(folder, model, steps=steps, replicas=2)
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("steps: 500", f"steps: {steps}"))
+        self.folder, self._kind = folder, kind
+        assert main(self._arguments("whole.h5")) == 0
+        self.whole = (folder / "whole.h5").read_bytes()
+
+    def _arguments(self, output):
+        arguments = command(self.folder, "T300", output, *self._kind)
+        if "--predict" in self._kind:
+            at = arguments.index("--iteration")
+            del arguments[at : at + 2]
+        return arguments
+
+    def program(self, output):
+        return [sys.executable, "-m", "remcg.sample", *self._arguments(output)]
+
+
+def wait_for(claim, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def processes(*words):

@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import os
 import subprocess
-import sys
 import time
 from collections import defaultdict
 
@@ -19,9 +18,8 @@ import pytest
 import test_restart as restart
 import test_slurm
 import tiny
-from remcg.sample import main
-from slurm_node import node, processes, ranks  # noqa: F401
-from test_parallel import write_campaign
+from remcg import slurm
+from slurm_node import Sampler, node, processes, ranks, wait_for  # noqa: F401
 from test_restart import LOOP, SHORT, bytes_lost, run_to_its_end, undisturbed  # noqa: F401
 
 pytestmark = pytest.mark.drill
@@ -139,7 +137,7 @@ def at_the_wall_limit(node, job, submit):  # noqa: F811
     held = ranks(job)
     for rank in held:
         rank.suspend()
-    test_slurm.wait_for(lambda: node.state(job) != "RUNNING" or is_signalled(held[0].pid))
+    wait_for(lambda: node.state(job) != "RUNNING" or is_signalled(held[0].pid))
     for rank in held:
         with contextlib.suppress(psutil.Error):
             rank.resume()
@@ -169,13 +167,13 @@ def cancelled(node, job, submit):  # noqa: F811
 
 def requeued(node, job, submit):  # noqa: F811
     subprocess.run(["scontrol", "requeue", job], check=True)
-    test_slurm.wait_for(lambda: node.restarts(job) == 1)
+    wait_for(lambda: node.restarts(job) == 1)
     return job
 
 
 def preempted(node, job, submit):  # noqa: F811
     urgent = node.submit(["sleep", "2"], "/dev/null", partition="urgent")
-    test_slurm.wait_for(lambda: node.restarts(job) == 1)
+    wait_for(lambda: node.restarts(job) == 1)
     node.wait(urgent)
     return job
 
@@ -195,9 +193,7 @@ def without_node(node, job, submit):  # noqa: F811
             process.kill()
     time.sleep(1.0)
     assert node.daemon("slurmd")[0] == 0
-    test_slurm.wait_for(
-        lambda: node.restarts(job) == 1 or node.state(job) in ("NODE_FAIL", "FAILED")
-    )
+    wait_for(lambda: node.restarts(job) == 1 or node.state(job) in ("NODE_FAIL", "FAILED"))
     return job if node.restarts(job) else submit()
 
 
@@ -212,26 +208,27 @@ FAULTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory):
+    return Sampler(tmp_path_factory.mktemp("sampler"), 40_000, "--ensemble", "NPT")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_sampler_survives_what_slurm_does_to_it(node, tmp_path, soft_model, table, fault):  # noqa: F811
-    write_campaign(tmp_path, soft_model, steps=60_000, replicas=2)
-    kind = ("--ensemble", "NPT")
-    arguments, log = test_slurm.sampling(tmp_path, kind), tmp_path / "log.txt"
-    assert main(test_slurm.arguments_to(arguments, tmp_path / "whole.h5")) == 0
-    program = [sys.executable, "-m", "remcg.sample", *arguments]
+def test_a_sampler_survives_what_slurm_does_to_it(node, tmp_path, sampler, table, fault):  # noqa: F811
+    log, output = tmp_path / "log.txt", f"{fault.replace(' ', '-')}.h5"
     limits = [{"time": 1, "signal": "TERM@10"}] if fault.startswith("wall") else [{}]
     of_attempt = itertools.chain(limits, itertools.repeat({}))
 
     def submit():
-        return node.submit(program, log, **next(of_attempt))
+        return node.submit(sampler.program(output), log, **next(of_attempt))
 
     job = submit()
-    test_slurm.wait_for(lambda: log.exists() and log.read_text().count("replicas") == 2)
+    wait_for(lambda: log.exists() and log.read_text().count("replicas") == 2)
     job = FAULTS[fault](node, job, submit)
     state = node.wait(job)
-    whole = (tmp_path / "whole.h5").read_bytes()
-    same = (tmp_path / "T300.h5").exists() and (tmp_path / "T300.h5").read_bytes() == whole
-    table[fault] += (1, same, 0 if same else len(whole))
+    path = sampler.folder / output
+    same = path.exists() and path.read_bytes() == sampler.whole
+    table[fault] += (1, same, 0 if same else len(sampler.whole))
     assert state == "COMPLETED", log.read_text()
     assert same
 
@@ -245,7 +242,7 @@ def test_a_campaign_survives_kills_of_snakemake_while_its_jobs_are_queued(
     config = tiny.write_campaign(tmp_path / "killed", n_frames=60, **SHORT)
     arguments = ("--profile", str(test_slurm.site_profile(tmp_path / "site")), *LOOP)
     process = tiny.launch(config, *arguments, start_new_session=True)
-    test_slurm.wait_for(ranks_of_any)
+    wait_for(ranks_of_any)
     restart.kill_everything(process)
     process.communicate(timeout=60)
     again = tiny.launch(config, *arguments)
@@ -258,5 +255,5 @@ def test_a_campaign_survives_kills_of_snakemake_while_its_jobs_are_queued(
 
 
 def ranks_of_any():
-    jobs = test_slurm.slurm.jobs("remcg-")
+    jobs = slurm.jobs("remcg-")
     return any(ranks(job) for job in jobs)

@@ -1,18 +1,15 @@
 """A campaign and samplers on a real SLURM of one node."""
 
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 
 import tiny
 from remcg import slurm
-from remcg.sample import checkpoint_paths, main
-from slurm_node import node, processes, ranks  # noqa: F401
-from test_parallel import command, write_campaign
+from remcg.sample import checkpoint_paths
+from slurm_node import Sampler, node, wait_for  # noqa: F401
 
 pytestmark = pytest.mark.slurm
 SHORT = {
@@ -21,7 +18,6 @@ SHORT = {
 }
 PROFILE = tiny.ROOT / "profiles" / "slurm"
 TARGET = "results/tiny/model/model.json"
-QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2")
 PREPARE = ("map=prepare", "basis=prepare", "target=prepare", "guess=prepare")
 
 
@@ -59,44 +55,17 @@ def test_a_campaign_on_slurm_ends_with_the_model_of_the_local_run(node, tmp_path
 
 
 @pytest.mark.parametrize("kind", [("--ensemble", "NPT"), ("--predict",)])
-def test_a_sampler_that_slurm_ends_saves_itself_and_goes_on(node, tmp_path, soft_model, kind):  # noqa: F811
-    write_campaign(tmp_path, soft_model, steps=40_000, replicas=2)
-    text = (tmp_path / "config.yaml").read_text()
-    (tmp_path / "config.yaml").write_text(text.replace("steps: 500", "steps: 40000"))
-    arguments, log = sampling(tmp_path, kind), tmp_path / "log.txt"
-    assert main(arguments_to(arguments, tmp_path / "whole.h5")) == 0
-    program = [sys.executable, "-m", "remcg.sample", *arguments]
-    job = node.submit(program, log)
-    wait_for(lambda: len(ranks(job)) == 2 and log.read_text().count("replicas") == 2)
+def test_a_sampler_that_slurm_ends_saves_itself_and_goes_on(node, tmp_path, kind):  # noqa: F811
+    sampler, log = Sampler(tmp_path, 20_000, *kind), tmp_path / "log.txt"
+    job = node.submit(sampler.program("a.h5"), log)
+    wait_for(lambda: log.exists() and log.read_text().count("replicas") == 2)
     subprocess.run(["scancel", "--signal=TERM", job], check=True)  # what --signal=TERM@120 sends
     assert node.wait(job) == "FAILED"
-    assert checkpoint_paths(tmp_path / "T300.h5", 2)[0].exists(), log.read_text()
+    assert all(path.exists() for path in checkpoint_paths(tmp_path / "a.h5", 2)), log.read_text()
     assert "start it again to go on" in log.read_text()
-    assert node.wait(node.submit(program, log)) == "COMPLETED", log.read_text()
-    assert "goes on from step" in log.read_text()
-    assert (tmp_path / "T300.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
-
-
-def sampling(folder, kind):
-    arguments = command(folder, "T300", "T300.h5", *kind)
-    if "--predict" in kind:
-        at = arguments.index("--iteration")
-        del arguments[at : at + 2]
-    return arguments
-
-
-def arguments_to(arguments, path):
-    """The same with another file to write."""
-    changed = list(arguments)
-    changed[changed.index("--output") + 1] = str(path)
-    return changed
-
-
-def wait_for(claim, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert node.wait(node.submit(sampler.program("a.h5"), log)) == "COMPLETED", log.read_text()
+    assert log.read_text().count("goes on from step") == 2
+    assert (tmp_path / "a.h5").read_bytes() == sampler.whole
 
 
 def test_jobs_of_an_earlier_run_are_found_by_their_mark_and_ended(node, tmp_path):  # noqa: F811
@@ -111,4 +80,3 @@ def test_jobs_of_an_earlier_run_are_found_by_their_mark_and_ended(node, tmp_path
     assert slurm.jobs(mine) == []
     assert slurm.jobs(other) == jobs[2:]
     assert slurm.cancel(other) == 1
-    assert not processes("sleep 300", str(Path(tmp_path)))
