@@ -8,6 +8,8 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 PYTHON ?=
 NAME ?=
 ARGS ?=
+PROFILE ?=
+KILLS ?= 50
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help install run report test check verify drill bench lock clean
+.PHONY: help install run report test slurm check verify drill bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */\1|/' \
@@ -26,14 +28,17 @@ help:  ## this list
 
 install: $(VENV)/.warm  ## set up .venv (every other target does this by itself)
 
-run: $(VENV)/.warm  ## run a campaign: CONFIG=config/other.yaml CORES=8 ARGS="--forcerun validate"
-	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --cores $(CORES) -- $(ARGS)
+run: $(VENV)/.warm  ## run a campaign: CONFIG=config/other.yaml CORES=8 PROFILE=profiles/slurm ARGS="--forcerun validate"
+	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --cores $(CORES) --profile "$(PROFILE)" -- $(ARGS)
 
 report: $(VENV)/.installed  ## write the report of a campaign anew: CONFIG=...
 	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --report
 
 test: $(VENV)/.warm  ## all tests, at most ten minutes: ARGS="-k engine"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+slurm: $(VENV)/.warm  ## a campaign on a SLURM of one node, which it starts (root; slurm-wlm, munge), two minutes
+	@$(BIN)/python -m pytest -m slurm -rs $(ARGS)
 
 check: $(VENV)/.installed  ## format and lint of the code, the rules and the workflow
 	@$(BIN)/ruff format --check .
@@ -44,8 +49,8 @@ check: $(VENV)/.installed  ## format and lint of the code, the rules and the wor
 verify: $(VENV)/.warm  ## the scientific checks at full length, hours
 	@$(BIN)/python -m pytest -m verify -s $(ARGS)
 
-drill: $(VENV)/.warm  ## kills and faults at full count, up to hours
-	@$(BIN)/python -m pytest -m drill $(ARGS)
+drill: $(VENV)/.warm  ## kills and faults at full count, an hour: KILLS=10
+	@KILLS=$(KILLS) $(BIN)/python -m pytest -m drill -rs $(ARGS)
 
 bench: $(VENV)/.warm  ## a benchmark: NAME=engine
 	@if [ -f "bench/$(NAME).py" ]; then $(BIN)/python "bench/$(NAME).py" $(ARGS); else \

@@ -245,7 +245,7 @@ def test_the_workflow_catalog_finds_what_it_looks_for():
 def test_continuous_integration_checks_tests_and_runs():
     script = (ROOT / ".ci" / "run").read_text()
     commands = re.findall(r"^make (\w+)", script, re.MULTILINE)
-    assert commands == ["check", "test", "run"]
+    assert commands == ["check", "test", "slurm", "run"]
     assert "check_results.py" in script
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
@@ -276,7 +276,7 @@ def test_on_slurm_the_ranks_of_a_sampler_are_tasks_under_srun(tmp_path):
     )
     said = told.stdout + told.stderr
     assert told.returncode == 0, said
-    assert "srun -n 2 true" in said
-    assert "mpi=srun, tasks=2, cpus_per_task=1" in said
+    assert "srun --mpi=pmi2 --overlap -n 2 true" in said
+    assert "mpi=srun --mpi=pmi2 --overlap, tasks=2, cpus_per_task=1" in said
     assert "threads: 2" not in said
     assert "executor: slurm" in (ROOT / "profiles" / "slurm" / "config.yaml").read_text()

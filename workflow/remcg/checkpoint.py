@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import signal
 import threading
 import time
@@ -156,14 +157,14 @@ class StopRequest:
     """Becomes true in its block on SIGTERM or SIGINT, or when the parent or a watched process ends.
 
     The process named by REMCG_WATCH_PID stands for who wanted the run: mpiexec lives on when a
-    workflow manager is killed. A process that does not stop by itself is ended after a grace time.
+    workflow manager is killed. It counts on the machine REMCG_WATCH_HOST only: a job of a cluster
+    runs elsewhere. A process that does not stop by itself is ended after a grace time.
     """
 
     def __init__(self):
         self._event, self._is_over = threading.Event(), threading.Event()
         self._parent = os.getppid()
-        watched = os.environ.get("REMCG_WATCH_PID", "")
-        self._watched = int(watched) if watched.isdigit() else None
+        self._watched = _watched_process()
 
     def __enter__(self):
         self._earlier = {
@@ -190,6 +191,13 @@ class StopRequest:
         self._event.set()
         if not self._is_over.wait(GRACE):
             os._exit(128 + signal.SIGTERM)
+
+
+def _watched_process():
+    """Id of the process to watch, or None if there is none or it is on another machine."""
+    watched = os.environ.get("REMCG_WATCH_PID", "")
+    is_here = os.environ.get("REMCG_WATCH_HOST", platform.node()) == platform.node()
+    return int(watched) if watched.isdigit() and is_here else None
 
 
 def signal_at_death_of_parent(number):

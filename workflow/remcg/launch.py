@@ -25,9 +25,12 @@ import time
 from pathlib import Path
 
 import psutil
+import yaml
 
+from remcg import slurm
 from remcg.config import ROOT
 from remcg.errors import InputError
+from remcg.io import refusals_explained
 from remcg.progress import Progress, last_words
 from remcg.terminal import cut, has_colour, paint, verdict_lines
 
@@ -36,6 +39,7 @@ WIDTH = 100  # columns of a warning
 DRY = {"-n", "--dry-run", "--dryrun"}  # of Snakemake
 QUIET = 60.0  # seconds between lines about running jobs where there is no terminal
 GRACE = 5.0  # seconds between asking a process to end and ending it
+LEAST_ROOM = 1_000_000  # bytes that the disk of the results must take for a run to begin
 
 
 class Claim:
@@ -43,8 +47,9 @@ class Claim:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+")
+        with refusals_explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a+")
 
     def take(self, record):
         """Write ``record`` unless another live process holds the campaign."""
@@ -59,7 +64,8 @@ class Claim:
 
     def release(self):
         """Give the campaign free for others."""
-        self._write({})
+        with contextlib.suppress(OSError):
+            self._write({})
         self._file.close()
 
     def _lock(self):
@@ -79,10 +85,11 @@ class Claim:
             return {}
 
     def _write(self, record):
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(json.dumps(record, indent=1) + "\n")
-        self._file.flush()
+        with refusals_explained(self.path):
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(json.dumps(record, indent=1) + "\n")
+            self._file.flush()
 
 
 def _this_process(cores, started):
@@ -190,17 +197,18 @@ def environment(run, cores, started):
         "REMCG_RUN_STARTED": f"{started:.3f}",
         "REMCG_RUN_CORES": str(cores),
         "REMCG_WATCH_PID": str(os.getpid()),
+        "REMCG_WATCH_HOST": platform.node(),
     }
 
 
-def _snakemake(configfile, cores, *more):
+def _snakemake(configfile, cores, *more, profile=None):
     program = [sys.executable, "-m", "snakemake", "--configfile", str(configfile)]
     home = Path() if Path("Snakefile").exists() else ROOT
     program += ["--snakefile", str(home / "Snakefile")]
     default = home / "profiles" / "default"
     if not default.exists():  # a Snakefile that imports remcg
         default = ROOT / "profiles" / "default"
-    program += ["--workflow-profile", str(default)]
+    program += ["--workflow-profile", str(profile or default)]
     return [*program, "--nolock", "--cores", str(cores), *more]
 
 
@@ -305,24 +313,63 @@ class Display:
 def follow(child, display, record):
     """Show the progress of Snakemake until it ends; everything it says goes to ``record``."""
     progress = Progress()
-    with open(record, "w") as file:
+    with _Record(record, display) as file:
         for line in child.lines():
             for message in progress.feed(line) if line else []:
                 display.say(message)
             if line:
                 file.write(line)
-                file.flush()
             display.status(progress.status())
     return progress
 
 
-def explain(progress, display, record):
-    """Say what failed: the end of each failed job's log, or of Snakemake's output."""
+class _Record:
+    """A text file; a disk that refuses it is told once and does not end the run."""
+
+    def __init__(self, path, display):
+        self._path, self._display, self._file = path, display, None
+
+    def __enter__(self):
+        self._try(lambda: open(self._path, "w"))
+        return self
+
+    def __exit__(self, *_):
+        if self._file:
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def write(self, line):
+        if self._file:
+            self._try(lambda: self._put(line))
+
+    def _put(self, line):
+        self._file.write(line)
+        self._file.flush()
+        return self._file
+
+    def _try(self, act):
+        try:
+            with refusals_explained(self._path):
+                self._file = act()
+        except InputError as error:
+            self._display.say(f"warning: {error}")
+            self._file = None
+
+
+def explain(progress, display, record, results):
+    """Say what failed: the end of each failed job's log, or of Snakemake's output.
+
+    A full disk cannot take a log; therefore it is looked for.
+    """
     for job in progress.failures:
         log = Path(job.log)
         words = last_words(log.read_text(errors="replace")) if job.log and log.is_file() else ""
         display.say(f"\n{job.name} failed. Its log ends with:\n\n{words or '(nothing)'}\n")
         display.say(f"The whole log: {job.log or record}")
+    try:
+        check_writable(results)
+    except InputError as error:
+        display.say(f"\n{error}")
     if not progress.failures:
         display.say(f"\nSnakemake stopped:\n\n{last_words(Path(record).read_text())}\n")
         display.say(f"The whole log: {record}")
@@ -398,7 +445,7 @@ def tell_warnings(results, states, display):
         display.say("\n" + textwrap.fill(f"warning: {warning}", WIDTH))
 
 
-def run(campaign, configfile, cores, more=(), display=None):
+def run(campaign, configfile, cores, more=(), display=None, profile=None):
     """Run the campaign; return the exit code.
 
     Parameters
@@ -411,17 +458,21 @@ def run(campaign, configfile, cores, more=(), display=None):
         Cores that all jobs together may use.
     more : sequence of str
         Further arguments for Snakemake.
+    profile : path, optional
+        Folder of the workflow profile; default: the one for this machine.
     """
     display = display or Display()
     results, logs = Path("results", campaign), Path("logs", campaign)
     started = time.time()
+    check_writable(results)
     claim = Claim(logs / "run.json")
     claim.take(_this_process(cores, started))
     try:
         name = str(results.absolute())
         _clear_away(name, campaign, display)
+        more = [*clear_queue(profile, name, campaign, display), *more]
         variables = environment(name, cores, started)
-        command = _snakemake(configfile, cores, *more)
+        command = _snakemake(configfile, cores, *more, profile=profile)
         code, progress = _run_snakemake(command, variables, name, logs, display)
         if code == 0 and DRY.intersection(more):
             tell_plan(logs / "snakemake.log", display)
@@ -433,6 +484,39 @@ def run(campaign, configfile, cores, more=(), display=None):
         return code
     finally:
         claim.release()
+
+
+def check_writable(folder):
+    """Refuse a folder that takes no file, before anything is started."""
+    probe = folder / ".probe"
+    with refusals_explained(probe):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(LEAST_ROOM))
+    probe.unlink()
+
+
+def clear_queue(profile, run, campaign, display):
+    """End SLURM jobs of an earlier run; the arguments that mark the jobs of this one.
+
+    Jobs live on when Snakemake is killed, and would write the same files as the new ones. The names
+    of a campaign's jobs begin with a mark of its own.
+    """
+    if not profile or _executor(profile) != "slurm":
+        return []
+    mark = slurm.mark(run, campaign)
+    if found := slurm.cancel(mark):
+        display.say(f"cancelled {found} SLURM jobs of an earlier run that was killed")
+    return ["--slurm-jobname-prefix", mark]
+
+
+def _executor(profile):
+    path = Path(profile) / "config.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"--profile: {path} does not exist; give a folder with a config.yaml, such as"
+            " profiles/slurm"
+        )
+    return yaml.safe_load(path.read_text()).get("executor", "local")
 
 
 def report(campaign, configfile, display=None):
@@ -482,7 +566,7 @@ def _run_snakemake(command, variables, run, logs, display):
         display.say(f"Snakemake was killed ({reason}). The same command goes on from here.")
         return 128 - code, progress
     if code:
-        explain(progress, display, record)
+        explain(progress, display, record, Path(run))
     return code, progress
 
 
@@ -521,6 +605,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="remcg.launch", description=__doc__.split("\n")[0])
     parser.add_argument("--configfile", default="config/spce-water.yaml", help="the campaign")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores for all jobs")
+    parser.add_argument("--profile", help="folder of a workflow profile, such as profiles/slurm")
     parser.add_argument("--report", action="store_true", help="only write the report anew")
     parser.add_argument("snakemake", nargs="*", help="after --: more arguments for Snakemake")
     given = parser.parse_args(arguments)
@@ -539,7 +624,8 @@ def main(arguments=None):
             return report(campaign.campaign, given.configfile)
         if not given.snakemake:
             check_new_inputs(campaign)
-        return run(campaign.campaign, given.configfile, given.cores, given.snakemake)
+        more = {"more": given.snakemake, "profile": given.profile}
+        return run(campaign.campaign, given.configfile, given.cores, **more)
     except InputError as error:
         print(f"remcg: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """The ranks of this run: MPI under a launcher, one process otherwise."""
 
 import os
+import time
 
 from remcg.errors import InputError
 
@@ -24,6 +25,9 @@ class Serial:
     def barrier(self):
         """Nothing to wait for."""
         pass
+
+    def all_arrive(self, seconds):
+        return True
 
     def abort(self, code):
         """End this process; does not return."""
@@ -49,6 +53,16 @@ class Ranks:
     def barrier(self):
         """Wait for all ranks."""
         self._communicator.Barrier()
+
+    def all_arrive(self, seconds):
+        """Whether all ranks call this within some seconds of this rank's call."""
+        request = self._communicator.Ibarrier()
+        deadline = time.monotonic() + seconds
+        while not request.Test():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def abort(self, code):
         """End all ranks; does not return."""

@@ -31,7 +31,8 @@ from remcg.model import Model
 from remcg.pairs import rdf_edges
 from remcg.topology import Topology
 
-TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
+TIME_TO_SAVE = 8.0  # s that a stopped rank leaves to the others
+STOPPED = 143  # exit code, 128 + SIGTERM: not done, saved
 TIME_TO_SAY = 0.5  # s that mpiexec has to pass on the last words of a rank
 BONDED = ("molecule", "bonds", "angles", "dihedrals")
 LEAST_KEPT, BONDED_KEPT = 50, 250  # configurations of a predicted replica; with bonded terms
@@ -540,9 +541,9 @@ def main(argv=None):
         return _end(ranks, 1)
     except checkpoint.StopError as stopped:
         print(f"remcg sample: {stopped}; start it again to go on", file=sys.stderr, flush=True)
-        if ranks.size > 1:
-            time.sleep(TIME_TO_SAVE)
-        return _end(ranks, 143)
+        if ranks.all_arrive(TIME_TO_SAVE):
+            return STOPPED
+        return _end(ranks, STOPPED)
 
 
 def _end(ranks, code):

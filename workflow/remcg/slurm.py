@@ -1,0 +1,66 @@
+"""What a restart must know of SLURM: which jobs in the queue an earlier run left, and their end."""
+
+import getpass
+import hashlib
+import re
+import subprocess
+import time
+
+from remcg.errors import InputError
+
+PATIENCE = 90.0  # s for cancelled jobs to leave their nodes
+LONGEST = 50  # characters that the plugin allows in a prefix
+
+
+def mark(run, campaign):
+    """Beginning of the names of a campaign's jobs: its own name, and a hash of its place."""
+    place = hashlib.sha256(run.encode()).hexdigest()[:10]
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", campaign)[: LONGEST - len(place) - 7]
+    return f"remcg-{name}-{place}"
+
+
+def jobs(mark):
+    """Ids of this user's waiting and running jobs whose names begin with ``mark``."""
+    told = _call("squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i %j")
+    named = [line.split(maxsplit=1) for line in told.splitlines()]
+    return [number for number, name in named if name.strip().startswith(mark)]
+
+
+def cancel(mark, patience=PATIENCE):
+    """Cancel the jobs whose names begin with ``mark`` and wait for their end; how many there were.
+
+    They are asked first: a sampler saves itself on SIGTERM.
+    """
+    found = left = jobs(mark)
+    if found:
+        _call("scancel", *found)
+    deadline = time.monotonic() + patience
+    while left and time.monotonic() < deadline:
+        time.sleep(0.5)
+        left = jobs(mark)
+    if left:
+        raise InputError(
+            f"SLURM jobs {', '.join(left)} of an earlier run do not end within {patience:.0f} s of"
+            " scancel. Wait until squeue shows them no more, then run again."
+        )
+    return len(found)
+
+
+def _call(*command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        raise InputError(
+            f"{command[0]} was not found, but the profile runs jobs with SLURM; run on a machine"
+            " that submits jobs (a login node), or load the module of SLURM"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"{command[0]} did not answer within 60 s; try again when SLURM answers"
+        ) from None
+    if done.returncode:
+        raise InputError(
+            f"{command[0]} failed: {done.stderr.strip() or done.returncode}; try again when SLURM"
+            " answers (sinfo)"
+        )
+    return done.stdout
