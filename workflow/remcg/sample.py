@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from remcg import boxes, checkpoint, equilibration, exchange, parallel
@@ -23,7 +22,7 @@ from remcg.engine.kernels import type_pairs
 from remcg.engine.replica import Replica, Start
 from remcg.engine.threads import launch_at_most
 from remcg.errors import InputError, SamplingError
-from remcg.io import read_json, write_h5
+from remcg.io import open_h5, read_json, write_h5
 from remcg.model import Model
 from remcg.pairs import rdf_edges
 from remcg.topology import Topology
@@ -111,7 +110,7 @@ class Source(NamedTuple):
 
 def read_source(path, n_replicas):
     """Starts from a map file (frames spread over it) or a sample file (replica i mod n)."""
-    with h5py.File(path, "r") as file:
+    with open_h5(path) as file:
         is_reference = "velocities" not in file
         n_frames = len(file["positions"])
         if is_reference:
