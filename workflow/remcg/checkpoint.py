@@ -77,7 +77,7 @@ def load(path, key, log=print):
         arrays, attributes = read_h5(path)
         text, is_whole = attributes["attributes"], True
         is_whole = attributes["content"] == digest(arrays, text)
-    except (OSError, KeyError, RuntimeError, ValueError):
+    except (InputError, OSError, KeyError, RuntimeError, ValueError):
         is_whole = False
     if not is_whole:
         log(f"checkpoint {path} is damaged: ignored, the run starts anew")

@@ -362,12 +362,18 @@ class Model:
 
     def write(self, path):
         """Write ``model.json``."""
-        write_json(path, self.to_dict())
+        write_json(path, self.to_dict(), sealed=True)
 
     @staticmethod
     def read(path):
         """Read ``model.json``."""
-        return Model.from_dict(read_json(path))
+        content = read_json(path)
+        try:
+            return Model.from_dict(content)
+        except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
+            raise InputError(
+                f"{path}: is not a model.json of remcg ({type(error).__name__}: {error}); give one"
+            ) from error
 
 
 def _slices(sizes):

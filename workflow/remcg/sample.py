@@ -26,7 +26,7 @@ from remcg.engine.kernels import type_pairs
 from remcg.engine.replica import Replica, Start
 from remcg.engine.threads import launch_at_most
 from remcg.errors import InputError, SamplingError
-from remcg.io import member, opened_h5, read_json, write_h5, write_members
+from remcg.io import member, open_h5, read_json, write_h5, write_members
 from remcg.model import Model
 from remcg.pairs import rdf_edges
 from remcg.topology import Topology
@@ -122,7 +122,7 @@ class Source(NamedTuple):
 
 def read_source(path, n_replicas):
     """Starts from a map file (frames spread over it) or a sample file (replica i mod n)."""
-    with opened_h5(path) as file:
+    with open_h5(path) as file:
         is_reference = "velocities" not in file
         n_frames = len(file["positions"])
         if is_reference:

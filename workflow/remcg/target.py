@@ -2,13 +2,13 @@
 
 import json
 
-import h5py
 import numpy as np
 
 from remcg.bonded import Histograms, site_sums
 from remcg.boxes import many, volume
 from remcg.errors import InputError
 from remcg.forces import normal_equations
+from remcg.io import open_h5
 from remcg.pairs import rdf, rdf_edges
 from remcg.sample import read_topology
 from remcg.statistics import inefficiency
@@ -42,7 +42,7 @@ def compute(map_file, terms, log=None, forces=False, exclude=()):
     arrays, attributes : dict
         Content of ``target/<state>.h5``.
     """
-    with h5py.File(map_file, "r") as file:
+    with open_h5(map_file) as file:
         names = json.loads(file.attrs["site_names"])
         state = str(file.attrs["state"])
         boxes, topology = file["box"][()], read_topology(file)

@@ -6,7 +6,6 @@ Both are found once per campaign, from the mapped training references; later sta
 import json
 from dataclasses import replace
 
-import h5py
 import numpy as np
 
 from remcg import entropy, optimize
@@ -17,7 +16,7 @@ from remcg.boxes import many, volume
 from remcg.config import LARGEST_BASIS, SMALLEST_BASIS, n_basis_of
 from remcg.errors import InputError
 from remcg.forms import HarmonicBasis
-from remcg.io import read_json, write_json
+from remcg.io import open_h5, read_json, write_json
 from remcg.model import FORMS, TERMS, Model, PairTerm, VolumeTerm, canonical
 from remcg.pairs import rdf
 from remcg.sample import read_topology
@@ -218,7 +217,8 @@ def candidates(basis):
 
 def write(path, site_names, terms):
     """Write ``basis/terms.json``."""
-    write_json(path, {"site_names": site_names, "terms": [term.to_dict() for term in terms]})
+    content = {"site_names": site_names, "terms": [term.to_dict() for term in terms]}
+    write_json(path, content, sealed=True)
 
 
 def read(path):
@@ -306,7 +306,7 @@ def _decorrelated_frames(reference):
 
 def _reference_state(map_file, model, index, weight, temperature, has_pair):
     """What one mapped trajectory says about the size of the term ``index``, streamed."""
-    with h5py.File(map_file, "r") as file:
+    with open_h5(map_file) as file:
         n_molecules, boxes = int(file.attrs["n_molecules"]), file["box"][()]
         sums, edges, blocks, ideal = _streamed(file, boxes, model, model.terms[index])
     volumes = volume(many(boxes))

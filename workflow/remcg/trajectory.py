@@ -11,6 +11,7 @@ import numpy as np
 
 from remcg.errors import InputError
 from remcg.formats import open_frames
+from remcg.sums import check_sum
 
 CHUNK = 50  # frames
 CHUNK_ATOMS = 2_000_000  # in the frames of a chunk, which is shorter for large systems
@@ -23,7 +24,9 @@ SAME_TIME = 1e-6  # relative, between a time of the config and one of a frame
 TIMELESS = ("dcd", "gsd", "lammpstrj", "pdb", "xyz")  # formats whose frames have no time
 _XTC_MAGIC = (1995, 2023)
 _XTC_HEADER = struct.Struct(">3i10fi")  # magic, atoms, step, time, box, atoms
-_XTC_BOUNDS = 32  # bytes: precision, bounds, smallest index
+_XTC_BOUNDS = struct.Struct(">f3i3ii")  # precision, bounds, smallest index
+_XTC_INDICES = range(9, 73)  # of the table of sizes that compressed coordinates refer to
+_XTC_LARGEST = 16  # bytes of one atom
 _XTC_COUNTS = {1995: struct.Struct(">i"), 2023: struct.Struct(">q")}  # bytes of coordinates
 _XTC_UNCOMPRESSED = 9  # atoms, up to which coordinates are stored as floats
 
@@ -109,6 +112,7 @@ def load_topology(path):
     """Topology of any file that mdtraj reads, with its bonds."""
     import mdtraj
 
+    check_sum(path)
     try:
         return mdtraj.load_topology(str(path))
     except Exception as error:  # mdtraj's readers raise almost anything
@@ -272,6 +276,7 @@ def _inspect(path, state):
         raise InputError(f"{state}: the trajectory {path} is missing; correct the path")
     if os.path.getsize(path) == 0:
         raise InputError(f"{state}: {path} is empty; copy it again")
+    check_sum(path, state)
     suffix = _suffix(path)
     if suffix == "xtc":
         return walk_xtc(path, state)
@@ -338,11 +343,14 @@ def _xtc_header(content, at, size):
     if atoms <= _XTC_UNCOMPRESSED:
         return after + 12 * atoms, magic, atoms, box
     count = _XTC_COUNTS[magic]
-    after += _XTC_BOUNDS
-    if after + count.size > size:
+    if after + _XTC_BOUNDS.size + count.size > size:
         return None
+    precision, *bounds, index = _XTC_BOUNDS.unpack_from(content, after)
+    after += _XTC_BOUNDS.size
     (n_bytes,) = count.unpack_from(content, after)
-    if n_bytes < 0:
+    is_sound = 0.0 < precision < np.inf and index in _XTC_INDICES  # else a reader may crash
+    is_sound &= all(low <= high for low, high in zip(bounds[:3], bounds[3:]))
+    if not (is_sound and 0 < n_bytes <= _XTC_LARGEST * atoms):
         return at, -1, atoms, box
     return after + count.size + (n_bytes + 3) // 4 * 4, magic, atoms, box
 
@@ -413,10 +421,11 @@ def read_log(path, state):
     The columns that have a meaning are ``time_ps``, ``potential_energy_kJ_mol``, ``volume_nm3`` and
     ``temperature_K``; each may be missing, others are passed over.
     """
+    check_sum(path, state)
     try:
         with open(path, newline="", encoding="utf-8") as stream:
             rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{state}: the log {path} cannot be read ({_one_line(error)})") from error
     names = [name.strip().lstrip("#").strip() for name in rows[0]] if rows else []
     known = [name for name in names if name in LOG_COLUMNS]

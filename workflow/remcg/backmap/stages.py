@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from remcg import backmap
 from remcg.backmap import validation
 from remcg.backmap.frames import evenly_spaced, read_reference
 from remcg.boxes import many
-from remcg.io import read_h5, write_json
+from remcg.io import open_h5, read_h5, write_json
 from remcg.mapping import sites_of
 from remcg.streams import derived_seed
 from remcg.trajectory import Selection
@@ -163,7 +162,7 @@ def frames_folder(atoms):
 
 
 def _length(map_file):
-    with h5py.File(map_file, "r") as file:
+    with open_h5(map_file) as file:
         return len(file["box"])
 
 

@@ -8,13 +8,13 @@ A curve is an array (3, n) of x, y and the standard error of y, by (kind, name, 
 import json
 from dataclasses import replace
 
-import h5py
 import numpy as np
 
 from remcg.boxes import heights, many, volume
 from remcg.consistency import divergence, dynamics, memory, structure, symmetry, vamp
 from remcg.engine.replica import Replica, Start
 from remcg.errors import InputError
+from remcg.io import open_h5
 from remcg.pairs import rdf, rdf_edges
 from remcg.sample import read_topology
 from remcg.units import KB
@@ -50,7 +50,7 @@ def read_reference(path):
 
     Of a trajectory too long for the memory, evenly spaced frames.
     """
-    with h5py.File(path, "r") as file:
+    with open_h5(path) as file:
         n_frames, n_sites = file["positions"].shape[:2]
         every = slice(None, None, -(-n_frames * n_sites // MOST_SITE_FRAMES))
         times = file["time"][every] if "time" in file else None

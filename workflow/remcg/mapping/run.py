@@ -2,12 +2,11 @@
 
 import json
 
-import h5py
 import numpy as np
 
 from remcg.bonded import coordinates, groups_of
 from remcg.boxes import volume
-from remcg.io import replacing, write_json
+from remcg.io import new_h5, write_json
 from remcg.mapping.coverage import (
     check_cutoff,
     check_residues,
@@ -53,19 +52,18 @@ def map_trajectory(campaign, state, sites_path, facts_path):
     log = read_log(state.log, state.id) if state.log else {}
     selection = Selection.of(state)
     stream = _Stream(campaign, state, topology, sites, selection)
-    with replacing(sites_path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            _describe(file, sites, state.id)
-            frames = read_frames(state.trajectory, topology, state.id, source, selection=selection)
-            for chunk in frames:
-                _append(file, stream(chunk))
-            boxes, time = file["box"][()], file["time"][()]
-            log = log_of_frames(log, file)
+    with new_h5(sites_path) as file:
+        _describe(file, sites, state.id)
+        frames = read_frames(state.trajectory, topology, state.id, source, selection=selection)
+        for chunk in frames:
+            _append(file, stream(chunk))
+        boxes, time = file["box"][()], file["time"][()]
+        log = log_of_frames(log, file)
     volumes = volume(boxes) if boxes.ndim == 3 else boxes.prod(axis=1)
     facts = _facts(sites, stream, volumes)
     facts["warnings"] = pairs_without_term(campaign, sites, stream.excluded) + stream.warnings()
     facts["warnings"] += find_warnings(campaign, state, volumes, time, log)
-    write_json(facts_path, facts)
+    write_json(facts_path, facts, sealed=True)
     for warning in facts["warnings"]:
         print(f"warning: {warning}")
     return facts

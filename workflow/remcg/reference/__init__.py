@@ -10,6 +10,7 @@ from remcg.errors import InputError
 from remcg.io import write_json
 from remcg.reference.openmm import simulate
 from remcg.streams import derived_seed
+from remcg.sums import sum_path, write_sum
 
 __all__ = ["make_reference", "simulate"]
 
@@ -45,6 +46,8 @@ def make_reference(campaign, state, trajectory, log, topology, threads=1, progre
     run.update(cutoff=settings.cutoff, threads=threads, progress=progress)
     run["work"] = work / settings.engine
     files = Path(trajectory), Path(log)
+    for path in (*files, topology):
+        sum_path(path).unlink(missing_ok=True)
     if settings.engine == "gromacs":
         from remcg.reference import gromacs
 
@@ -54,6 +57,8 @@ def make_reference(campaign, state, trajectory, log, topology, threads=1, progre
         field = campaign.system.force_field
         simulate(start, field, state.temperature, state.pressure, *files, seed, **run)
     shutil.copyfile(start, topology)
+    for path in (*files, topology):
+        write_sum(path)
     shutil.rmtree(work)
 
 
