@@ -16,7 +16,8 @@ from remcg.reweight import Ensemble, Mixture, covariance_of
 from remcg.statistics import covariance_of_mean
 
 SHARED = 0.02  # effective fraction of one state's samples in the next: both go into one mixture
-MOST_STATES = 8  # that share one mixture
+MOST_STATES = 8  # that share one mixture, whose cost grows with the square of its ensembles
+MANY_STATES, MOST_OF_MANY = 32, 2  # with more training states than that, so many share one
 MOST_ITERATIONS = 24  # whose samples are used, the last ones
 LEAST_OVERLAP = 0.03  # of neighbours, for free energy differences with reliable errors
 
@@ -194,12 +195,13 @@ def _batches(observation, s):
 def _groups(data, coefficients, last, stage):
     """Indices of the states that share a mixture: neighbours in (T, P) whose samples overlap."""
     order = sorted(range(len(data)), key=lambda s: (_space(data[s], stage), data[s].temperature))
+    most = MOST_STATES if len(data) <= MANY_STATES else MOST_OF_MANY
     groups = [[order[0]]]
     for before, s in pairwise(order):
         same = _space(data[before], stage) == _space(data[s], stage)
         if (
             same
-            and len(groups[-1]) < MOST_STATES
+            and len(groups[-1]) < most
             and SHARED
             <= min(
                 _shared(_features(last, before), coefficients[s] - coefficients[before]),

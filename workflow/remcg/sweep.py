@@ -233,35 +233,48 @@ def shared_files(variants):
     return found
 
 
-def run(campaign, cores, more=()):
+def run(campaign, cores, more=(), options=()):
     """Run all variants of a sweep and compare them; the exit code.
 
     Maps and targets that variants share are made first; then variants run side by side, as many as
     there are cores, each with its share of them. The same command goes on where it was stopped.
+
+    Parameters
+    ----------
+    campaign : remcg.config.Campaign
+        With a sweep.
+    cores : int
+    more : sequence of str
+        Further arguments for Snakemake.
+    options : sequence of str
+        Further arguments for the launcher of each variant; jobs may then run elsewhere, and all
+        variants run side by side.
     """
     variants = prepare(campaign)
     paths = {each.campaign: each.source for each in variants.values()}
     for name, files in shared_files(variants).items():
         print(f"\n{name}: what variants share", flush=True)
-        code = launch.main(["--configfile", str(paths[name]), "--cores", str(cores), "--", *files])
+        given = ["--configfile", str(paths[name]), "--cores", str(cores), *options]
+        code = launch.main([*given, "--", *files])
         if code:
             return code
-    codes = run_side_by_side(variants, cores, more)
+    codes = run_side_by_side(variants, cores, more, options)
     from remcg.sweep_table import conclude
 
     conclude(campaign, variants)
     return max(codes.values(), default=0)
 
 
-def run_side_by_side(variants, cores, more=()):
+def run_side_by_side(variants, cores, more=(), options=()):
     """Variant to the exit code of its launcher; a signal to this process goes to all of them."""
     waiting, running, codes = dict(variants), {}, {}
-    n_beside = min(len(variants), cores)
+    n_beside = len(variants) if options else min(len(variants), cores)
     with _handing_on(running):
         while waiting or running:
             while waiting and len(running) < n_beside:
                 name = next(iter(waiting))
-                running[name] = _start(name, waiting.pop(name), max(cores // n_beside, 1), more)
+                share = ["--cores", str(max(cores // n_beside, 1)), *options]
+                running[name] = _start(name, waiting.pop(name), share, more)
             for name, (process, reader) in list(running.items()):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     codes[name] = process.wait(0.2)
@@ -272,9 +285,9 @@ def run_side_by_side(variants, cores, more=()):
     return codes
 
 
-def _start(name, variant, cores, more):
+def _start(name, variant, options, more):
     command = [sys.executable, "-m", "remcg.launch", "--configfile", str(variant.source)]
-    command += ["--cores", str(cores), *(["--", *more] if more else [])]
+    command += [*options, *(["--", *more] if more else [])]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
