@@ -65,6 +65,15 @@ def test_a_download_holds_the_table_itself(tmp_path):
     assert 'alt="Title"' in text and "<code>g(r)</code>" in text
 
 
+def test_a_caption_is_told_once_for_all_states(tmp_path):
+    names = ("backmap_T280", "backmap_T300", "backmap_picture")
+    figures = [a_figure(tmp_path, name) for name in names]
+    _, text = page.sections(figures, {"Dynamics": "<p>note</p>"})
+    assert text.count("What to see") == 1 and text.count("As above, for another state.") == 2
+    assert text.index('id="dynamics"') < text.index("<p>note</p>") < text.index('id="backmapping"')
+    assert 'id="structure"' not in text  # nothing in it
+
+
 def test_names_of_a_campaign_are_never_taken_for_html_or_for_a_place_of_the_page():
     text = page.page("<b>@BODY@", "<p>@STYLE@</p>")
     assert "<title>&lt;b&gt;@BODY@: remcg</title>" in text

@@ -5,7 +5,7 @@ import csv
 import html
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TABLE = "text/tab-separated-values"
@@ -86,6 +86,7 @@ def tables_of(png):
     path = folder / f"{stem}.tsv"
     if path.is_file():
         ending = "_states" if found else ""
+        name = name if name == path.stem or name in NUMBERS else path.stem
         found.append((f"{name}{ending}.tsv", path.read_text()))
     return tuple(found)
 
@@ -177,8 +178,11 @@ def sections(figures, before=None):
     before = before or {}
     place = {name: title for title, names in SECTIONS.items() for name in names}
     found = {title: [] for title in (*SECTIONS, REST)}
+    told = set()
     for item in figures:
-        found[place.get(item.name, REST)].append(figure(item))
+        short = replace(item, caption=_title(item.caption)) if item.caption in told else item
+        told.add(item.caption)
+        found[place.get(item.name, REST)].append(figure(short))
     shown = {title: [before.get(title, ""), *rows] for title, rows in found.items()}
     shown = {title: rows for title, rows in shown.items() if any(rows)}
     links = " ".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in shown)
@@ -189,6 +193,12 @@ def sections(figures, before=None):
         for title, rows in shown.items()
     ]
     return (f"<nav>{links}</nav>" if len(shown) > 1 else ""), "\n".join(parts)
+
+
+def _title(caption):
+    """The first words of a caption that was already read below a figure of its kind."""
+    found = re.match(r"\s*\*\*.+?\*\*", caption, re.S)
+    return f"{found.group(0)} As above, for another state." if found else caption
 
 
 def _anchor(title):
@@ -218,7 +228,7 @@ STYLE = """
   --good: #0072b2; --good-ground: #eaf4fb; --bad: #d55e00; --bad-ground: #fcefe6;
   --noise: #8a6d00; --noise-ground: #fdf6dd; }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --paper: #17191c; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
+  :root { --paper: #171717; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
     --good: #6cbcf0; --good-ground: #14293a; --bad: #ff9a52; --bad-ground: #3a2215;
     --noise: #e6c34a; --noise-ground: #332c12; }
   figure:not(.photo) > img { filter: invert(.91) hue-rotate(180deg); }

@@ -129,7 +129,7 @@ def _legend(figure):
     handles = [
         Line2D([], [], color=REFERENCE_COLOR, lw=3.0, alpha=0.3, label="reference"),
         Line2D([], [], color=GUESS, marker="v", label="Boltzmann inversion"),
-        Line2D([], [], color=MODEL, marker="o", label="relative entropy (bars, bands: 2 SE)"),
+        Line2D([], [], color=MODEL, marker="o", label="final model (bars, bands: 2 SE)"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
 
