@@ -19,7 +19,7 @@ CASES = {
     "water NPT": ("spce-water", "T295", 1.0, dict(friction=30.0, sample_interval=10)),
     "hexane NPT": ("hexane", "T300", 1.0, dict(friction=5.0, sample_interval=20)),
 }
-STEPS = {"n_steps": 60_000, "n_equilibration": 6_000, "timestep": 0.004}
+STEPS = {"n_steps": 40_000, "n_equilibration": 5_000, "timestep": 0.004}
 
 
 def both(case, folder):

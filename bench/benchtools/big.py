@@ -24,7 +24,7 @@ from remcg.lammps.replica import LammpsReplica
 from remcg.pairs import rdf_edges
 from remcg.topology import Topology
 
-COPIES = {100_000: (4, 5, 5), 1_000_000: (10, 10, 10), 8_000: (2, 2, 2)}  # of 1000 waters
+COPIES = {100_000: (4, 5, 5), 1_000_000: (10, 10, 10)}  # of 1000 waters
 R_CUT = 0.9  # nm
 MIB = 1024.0  # per KiB, the unit of ru_maxrss
 

@@ -128,7 +128,7 @@ class LammpsReplica(Replica):
         self.model, self.program, self.folder = model, program, Path(folder)
         self.pressure_bar, self.barostat_time = pressure_bar, float(barostat_time)
         self.seed_key = settings.get("seed_key", (0,))
-        self.key = digest("lammps", self.key, self.program.command, self.barostat_time)
+        self.key = digest("lammps", self.key, self.barostat_time)
         self.restart_file = np.zeros(0, np.uint8)
         self.first_volume = start.volume
         self.stop = False
