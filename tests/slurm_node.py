@@ -59,7 +59,7 @@ class Node:
         """Submit ``srun`` of a command with two tasks; the id of the job."""
         options = {"ntasks": 2, "time": 30, "output": log, "open-mode": "append", **options}
         flags = [f"--{key}={value}" for key, value in options.items()]
-        words = " ".join(map(str, ["srun", "--mpi=pmi2", "--export=ALL", *command]))
+        words = " ".join(map(str, ["srun", "--mpi=pmi2", "--kill-on-bad-exit", *command]))
         return ask("sbatch", "--parsable", "--requeue", *flags, "--wrap", f"exec {words}")
 
     def state(self, job):

@@ -71,10 +71,6 @@ class Disk:
         words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(self.folder)]
         return subprocess.run(words, capture_output=True).returncode == 0
 
-    def room(self):
-        state = os.statvfs(self.folder)
-        return state.f_bavail * state.f_frsize
-
     def used(self):
         state = os.statvfs(self.folder)
         return (state.f_blocks - state.f_bfree) * state.f_frsize

@@ -276,7 +276,7 @@ def test_on_slurm_the_ranks_of_a_sampler_are_tasks_under_srun(tmp_path):
     )
     said = told.stdout + told.stderr
     assert told.returncode == 0, said
-    assert "srun --mpi=pmi2 --overlap -n 2 true" in said
-    assert "mpi=srun --mpi=pmi2 --overlap, tasks=2, cpus_per_task=1" in said
+    assert "srun --mpi=pmi2 --overlap --kill-on-bad-exit -n 2 true" in said
+    assert "mpi=srun --mpi=pmi2 --overlap --kill-on-bad-exit, tasks=2, cpus_per_task=1" in said
     assert "threads: 2" not in said
     assert "executor: slurm" in (ROOT / "profiles" / "slurm" / "config.yaml").read_text()

@@ -362,17 +362,22 @@ def explain(progress, display, record, results):
     A full disk cannot take a log; therefore it is looked for.
     """
     for job in progress.failures:
-        log = Path(job.log)
-        words = last_words(log.read_text(errors="replace")) if job.log and log.is_file() else ""
-        display.say(f"\n{job.name} failed. Its log ends with:\n\n{words or '(nothing)'}\n")
+        display.say(f"\n{job.name} failed. Its log ends with:\n\n{_end_of(job.log)}\n")
         display.say(f"The whole log: {job.log or record}")
+    if not progress.failures:
+        display.say(f"\nSnakemake stopped:\n\n{_end_of(record)}\n")
+        display.say(f"The whole log: {record}")
     try:
         check_writable(results)
     except InputError as error:
         display.say(f"\n{error}")
-    if not progress.failures:
-        display.say(f"\nSnakemake stopped:\n\n{last_words(Path(record).read_text())}\n")
-        display.say(f"The whole log: {record}")
+
+
+def _end_of(log):
+    """Last words of a log; a disk may have refused it."""
+    is_there = log and Path(log).is_file()
+    words = last_words(Path(log).read_text(errors="replace")) if is_there else ""
+    return words or "(nothing)"
 
 
 def tell_plan(record, display):

@@ -8,6 +8,7 @@ import time
 
 from remcg.errors import InputError
 
+GRACE = 20.0  # s for samplers to save themselves
 PATIENCE = 90.0  # s for cancelled jobs to leave their nodes
 LONGEST = 50  # characters that the plugin allows in a prefix
 
@@ -29,21 +30,30 @@ def jobs(mark):
 def cancel(mark, patience=PATIENCE):
     """Cancel the jobs whose names begin with ``mark`` and wait for their end; how many there were.
 
-    They are asked first: a sampler saves itself on SIGTERM.
+    They are asked first, and only the ranks: a sampler saves itself on SIGTERM, but ``srun``, which
+    scancel signals as well, would kill it at once.
     """
-    found = left = jobs(mark)
-    if found:
-        _call("scancel", *found)
-    deadline = time.monotonic() + patience
-    while left and time.monotonic() < deadline:
-        time.sleep(0.5)
-        left = jobs(mark)
-    if left:
+    found = jobs(mark)
+    if not found:
+        return 0
+    _call("scancel", "--state=PENDING", *found)
+    _call("scancel", "--state=RUNNING", "--signal=TERM", *found)
+    if left := _wait(mark, min(GRACE, patience)):
+        _call("scancel", *left)
+    if left := _wait(mark, patience):
         raise InputError(
             f"SLURM jobs {', '.join(left)} of an earlier run do not end within {patience:.0f} s of"
             " scancel. Wait until squeue shows them no more, then run again."
         )
     return len(found)
+
+
+def _wait(mark, seconds):
+    """Jobs that are left when all have ended or the time is over."""
+    deadline = time.monotonic() + seconds
+    while (left := jobs(mark)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return left
 
 
 def _call(*command):
