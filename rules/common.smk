@@ -5,6 +5,7 @@ from remcg.config import load
 from remcg.io import read_json
 
 CONFIG = os.path.relpath((workflow.overwrite_configfiles or workflow.configfiles)[-1])
+CONFIG = os.path.join(".", CONFIG) if CONFIG.startswith("-") else CONFIG
 config["config_file"] = CONFIG
 CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
@@ -47,6 +48,11 @@ def state_settings(wildcards):
 def settings_of(name):
     state = next(item for item in SETTINGS["states"] if item["id"] == name)
     return {key: value for key, value in state.items() if key not in ("use", "weight")}
+
+
+def config_file(wildcards):
+    """A function, as braces in a name are not wildcards."""
+    return CONFIG
 
 
 def trajectories(wildcards):

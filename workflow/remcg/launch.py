@@ -471,6 +471,15 @@ def check_new_inputs(campaign):
         check_campaign(campaign)
 
 
+def check_names(campaign):
+    """Names of files as Snakemake gets them: from the working directory."""
+    from remcg.config import check_name
+    from remcg.provenance import campaign_files
+
+    for name, path in campaign_files(campaign).items():
+        check_name(os.path.relpath(path), name)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="remcg.launch", description=__doc__.split("\n")[0])
     parser.add_argument("--configfile", default="config/spce-water.yaml", help="the campaign")
@@ -485,6 +494,7 @@ def main(arguments=None):
 
         # Further arguments may ask for the reference trajectories themselves.
         campaign = load(given.configfile, check_files=not given.snakemake)
+        check_names(campaign)
         if given.report:
             return report(campaign.campaign, given.configfile)
         if not given.snakemake:

@@ -25,6 +25,7 @@ from remcg.errors import InputError, SamplingError
 from remcg.io import open_h5, read_json, write_h5
 from remcg.model import Model
 from remcg.pairs import rdf_edges
+from remcg.provenance import machine_line
 from remcg.topology import Topology
 
 TIME_TO_SAVE = 2.0  # s that a stopped rank leaves to the others
@@ -236,6 +237,7 @@ def run_states(arguments, campaign, ranks, stop):
     n_replicas = _settings(campaign, arguments.predict)[2]
     tasks = read_tasks(arguments, campaign, n_replicas)
     model = Model.read(arguments.model)
+    _log(machine_line())
     for task in tasks:
         place = f"rank {ranks.rank} of {ranks.size}"
         _log(f"{task.state.id}: {task.ensemble}, {place}, {n_replicas} replicas")
