@@ -140,7 +140,7 @@ def documents():
         "temperature": [280, 300],
         "pressure": [1, 100],
         "trajectory": "T{temperature}_P{pressure}.xtc",
-        "test_temperature": [300],
+        "test_temperature": [],
     }
     full = waters.content()
     campaign = config.load(ROOT / "config" / "spce-water.yaml", check_files=False)
