@@ -15,6 +15,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py workflow/remcg/mapping/whole.py)
 
+# Recipes read the name of the config from the environment: neither make nor a shell interprets it.
+export CONFIG_FILE := $(value CONFIG)
+unexport CONFIG
+
 # The programs of the environment come first, also for what a test or a rule starts.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -29,10 +33,10 @@ help:  ## this list
 install: $(VENV)/.warm  ## set up .venv (every other target does this by itself)
 
 run: $(VENV)/.warm  ## run a campaign: CONFIG=config/other.yaml CORES=8 PROFILE=profiles/slurm ARGS="--forcerun validate"
-	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --cores $(CORES) --profile "$(PROFILE)" -- $(ARGS)
+	@$(BIN)/python -m remcg.launch --configfile "$$CONFIG_FILE" --cores $(CORES) --profile "$(PROFILE)" -- $(ARGS)
 
 report: $(VENV)/.installed  ## write the report of a campaign anew: CONFIG=...
-	@$(BIN)/python -m remcg.launch --configfile "$(CONFIG)" --report
+	@$(BIN)/python -m remcg.launch --configfile "$$CONFIG_FILE" --report
 
 test: $(VENV)/.warm  ## all tests, at most ten minutes: ARGS="-k engine"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -44,7 +48,7 @@ check: $(VENV)/.installed  ## format and lint of the code, the rules and the wor
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/snakefmt --check Snakefile rules
-	@$(BIN)/snakemake --lint --configfile "$(CONFIG)"
+	@$(BIN)/snakemake --lint --configfile "$$CONFIG_FILE"
 
 verify: $(VENV)/.warm  ## the scientific checks at full length, hours
 	@$(BIN)/python -m pytest -m verify -s $(ARGS)

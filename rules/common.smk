@@ -14,6 +14,7 @@ if not any(given):
         " configfile to the workflow that imports it"
     )
 CONFIG = os.path.relpath(given[0] or (workflow.overwrite_configfiles or workflow.configfiles)[-1])
+CONFIG = os.path.join(".", CONFIG) if CONFIG.startswith("-") else CONFIG
 config["config_file"] = CONFIG
 CAMPAIGN = load(CONFIG, check_files=False)
 STATES = {state.id: state for state in CAMPAIGN.states}
@@ -79,6 +80,11 @@ def state_settings(wildcards):
 def settings_of(name):
     state = STATE_SETTINGS[name].items()
     return {key: value for key, value in state if key not in ("use", "weight")}
+
+
+def config_file(wildcards):
+    """A function, as braces in a name are not wildcards."""
+    return CONFIG
 
 
 def trajectories(wildcards):

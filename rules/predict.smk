@@ -17,12 +17,12 @@ rule predict:
         tasks=CAMPAIGN.sample.ranks,
         runtime=240,
     params:
-        config_file=CONFIG,
+        config_file=config_file,
         settings=settings("predict", "sample", "seed"),
         state=state_settings,
         frames=CAMPAIGN.backmap.frames,
     shell:
         "launcher='{resources.mpi} -n {resources.tasks}'; {PREDICTOR} --predict"
-        " --config {params.config_file:q} --state {wildcards.state}"
+        " --config {params.config_file:q} --state {wildcards.state:q}"
         " --model {input.model:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --output {output:q} > {log:q} 2>&1"

@@ -18,14 +18,14 @@ rule sample:
         tasks=CAMPAIGN.sample.ranks,
         runtime=60,
     params:
-        config_file=CONFIG,
+        config_file=config_file,
         settings=settings("sample", "seed"),
         state=state_settings,
     shell:
         "launcher='{resources.mpi} -n {resources.tasks}'; {SAMPLER}"
-        " --config {params.config_file:q} --state {wildcards.state}"
+        " --config {params.config_file:q} --state {wildcards.state:q}"
         " --model {input.model:q} --plan {input.plan:q} --start {input.start:q}"
-        " --volume-from {input.reference:q} --iteration {wildcards.iteration}"
+        " --volume-from {input.reference:q} --iteration {wildcards.iteration:q}"
         " --output {output:q} > {log:q} 2>&1"
 
 
@@ -52,16 +52,16 @@ rule sample_exchange:
         tasks=CAMPAIGN.sample.ranks,
         runtime=240,
     params:
-        config_file=CONFIG,
+        config_file=config_file,
         names=TRAINING,
         settings=settings("sample", "seed"),
         states=[settings_of(state) for state in TRAINING],
         exchange_interval=CAMPAIGN.sample.exchange_interval,
     shell:
         "{resources.mpi} -n {resources.tasks} python -m remcg.sample"
-        " --config {params.config_file:q} --state {params.names}"
+        " --config {params.config_file:q} --state {params.names:q}"
         " --model {input.model:q} --plan {input.plan:q} --start {input.starts:q}"
-        " --volume-from {input.references:q} --iteration {wildcards.iteration}"
+        " --volume-from {input.references:q} --iteration {wildcards.iteration:q}"
         " --output {output:q} > {log:q} 2>&1"
 
 
@@ -91,9 +91,9 @@ rule sample_batch:
         states=batch_settings,
     shell:
         "{resources.mpi} -n {resources.tasks} python -m remcg.sample --batch"
-        " --config {params.config_file:q} --state {params.names}"
+        " --config {params.config_file:q} --state {params.names:q}"
         " --model {input.model:q} --plan {input.plan:q} --start {input.starts:q}"
-        " --volume-from {input.references:q} --iteration {wildcards.iteration}"
+        " --volume-from {input.references:q} --iteration {wildcards.iteration:q}"
         " --output {output:q} > {log:q} 2>&1"
 
 

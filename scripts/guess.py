@@ -24,4 +24,4 @@ with stage(snakemake.log[0]):
         sums = methods.read_force_sums(snakemake.input.targets, campaign.training)
         model, plan["forces"] = methods.force_matched(model, states, sums, campaign.rem.ridge)
     model.write(snakemake.output.model)
-    write_json(snakemake.output.plan, plan)
+    write_json(snakemake.output.plan, plan, sealed=True)

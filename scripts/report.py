@@ -38,7 +38,6 @@ with stage(snakemake.log[0]):
         orchestration,
     )
     write_json(snakemake.output.summary, summary)
-    write_json(snakemake.output.provenance, provenance(campaign))
     captions = Path(__file__).parents[1] / "workflow" / "report"
     report.write_front_page(
         snakemake.output.page,
@@ -51,3 +50,6 @@ with stage(snakemake.log[0]):
         [snakemake.input.model, snakemake.input.lammps, snakemake.input.openmm],
         viewer.read(snakemake.input.shown, campaign),
     )
+    results = Path(snakemake.output.summary).parent
+    config_file = snakemake.config["config_file"]
+    write_json(snakemake.output.provenance, provenance(campaign, results, wall_s, config_file))

@@ -38,4 +38,4 @@ with stage(snakemake.log[0]):
     diagnostics["phase"] = "NPT" if is_local and has_pressure else "NVT"
     ensembles.write_observation(snakemake.output.record, observation)
     following.write(snakemake.output.model)
-    write_json(snakemake.output.plan, diagnostics)
+    write_json(snakemake.output.plan, diagnostics, sealed=True)

@@ -242,7 +242,7 @@ def results(tmp_path):
 def test_verify_finds_nothing_when_nothing_changed(results, capsys):
     folder, path = results
     assert cli.main(["verify", str(folder), "--config", str(path)]) == 0
-    assert "inputs and version are unchanged" in capsys.readouterr().out
+    assert "inputs, settings, results and version are unchanged" in capsys.readouterr().out
 
 
 def test_verify_names_what_changed(results, capsys):

@@ -70,6 +70,7 @@ def test_a_model_file_names_no_host_path_or_time(model, tmp_path):
         "v0",
         "terms",
         "iterations",
+        "sha256",
     }
 
 

@@ -21,6 +21,11 @@ MASS = 39.948  # argon, the atom that the topology names
 TEMPERATURES = {"cold": 280.0, "warm": 300.0, "hot": 320.0}
 BASIS = SplineBasis(0.25, 0.6, 10)
 V0 = 0.06
+SHORTEST = {  # sections of a campaign that runs through all stages, and learns little
+    "sample": {"steps": 1000, "equilibration": 100, "replicas": 2, "ranks": 2},
+    "rem": {"max_iterations": 1},
+    "predict": {"steps": 1000, "equilibration": 100},
+}
 
 
 def true_model():

@@ -34,11 +34,29 @@ def _parser():
     schema.set_defaults(run=_schema)
 
     verify = commands.add_parser(
-        "verify", help="say whether inputs or version changed since results were made"
+        "verify",
+        help="say what changed since results were made, and whether a rerun gives the same bits",
     )
     verify.add_argument("results", help="results/<campaign>")
-    verify.add_argument("--config", help="default: the file in config/ with this campaign's name")
+    verify.add_argument("--config", help="default: the file that the campaign was run with")
+    verify.add_argument(
+        "--original", metavar="FOLDER", help="compare a rerun with the results of an archive"
+    )
     verify.set_defaults(run=_verify)
+
+    archive = commands.add_parser(
+        "archive", help="write a campaign with its code and inputs as one file, to run elsewhere"
+    )
+    archive.add_argument("results", help="results/<campaign>")
+    archive.add_argument("-o", "--output", required=True, help=".tar.gz or .zip")
+    archive.add_argument("--config", help="default: the file that the campaign was run with")
+    archive.add_argument(
+        "--without-references", action="store_true", help="hashes instead of trajectories and logs"
+    )
+    archive.add_argument(
+        "--dirty", action="store_true", help="allow code that is not committed; it is marked"
+    )
+    archive.set_defaults(run=_archive)
 
     compare = commands.add_parser(
         "compare",
@@ -88,11 +106,29 @@ def _schema(options):
 
 
 def _verify(options):
-    from remcg.compare import changes
+    from remcg.verify import compare_with_original, verify
 
-    found = changes(options.results, options.config)
-    print("\n".join(found) if found else f"{options.results}: inputs and version are unchanged")
-    return 1 if found else 0
+    holds, text = verify(options.results, options.config)
+    print(text)
+    if options.original:
+        agrees, text = compare_with_original(options.results, options.original)
+        print(f"\n{text}")
+        holds = holds and agrees
+    return 0 if holds else 1
+
+
+def _archive(options):
+    from remcg.archive import archive
+
+    names = archive(
+        options.results,
+        options.output,
+        options.config,
+        not options.without_references,
+        options.dirty,
+    )
+    print(f"{options.output}: {len(names)} files; its README.md says how to run it again")
+    return 0
 
 
 def _compare(options):

@@ -1,15 +1,12 @@
-"""Whether results can be trusted to be the same: of two models, or of inputs then and now."""
+"""Whether two models are the same, to the last bit or within error bars."""
 
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from remcg import __version__, config, strict_yaml
 from remcg.errors import InputError
-from remcg.io import read_json
 from remcg.model import Model
-from remcg.provenance import input_hashes
 
 ALARM = 1e-4  # probability that equal models are called different
 RANK = 1e-10  # eigenvalues of a covariance below this fraction of the largest are not directions
@@ -74,47 +71,3 @@ def _distance(difference, first, second):
         return 0.0, np.inf, int(known.sum())
     chi2 = float((along[known] ** 2 / values[known]).sum())
     return float(stats.chi2.sf(chi2, known.sum())), chi2, int(known.sum())
-
-
-def changes(results, config_path=None):
-    """What is different now from when ``results/<campaign>`` was made, one line per difference."""
-    results = Path(results)
-    model = _read_model(results / "model" / "model.json")
-    recorded = model.extra.get("inputs")
-    if not recorded:
-        raise InputError(f"{results}: its model.json records no inputs; run the campaign again")
-    current = input_hashes(config.load(config_path or _config_of(results.name)))
-    found = [
-        f"{name}: {_change(name, recorded, current)}"
-        for name in sorted(recorded.keys() | current.keys())
-        if recorded.get(name) != current.get(name)
-    ]
-    return found + _version_change(results)
-
-
-def _change(name, recorded, current):
-    if name not in recorded:
-        return "is an input now but was not when the model was made"
-    return "has changed" if name in current else "was an input but is not one now"
-
-
-def _version_change(results):
-    record = results / "provenance.json"
-    if not record.is_file():
-        return []
-    content = read_json(record)
-    version = content.get("version", content.get("remcg"))
-    if version in (None, __version__):
-        return []
-    return [f"remcg: was {version}, is {__version__}"]
-
-
-def _config_of(campaign):
-    """The config file in the repository with this campaign's name."""
-    for path in sorted((config.ROOT / "config").glob("*.yaml")):
-        content = strict_yaml.read(path)
-        if isinstance(content, dict) and content.get("campaign") == campaign:
-            return path
-    raise InputError(
-        f"no file in {config.ROOT / 'config'} has campaign: {campaign}; name it with --config"
-    )

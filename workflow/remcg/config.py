@@ -26,6 +26,7 @@ from remcg.typed import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the Snakefile
+LONGEST_NAME = 255  # bytes of the name of a file
 COLDEST = 50  # K; below, molecules are not classical, and it catches degrees Celsius
 TEMPERATURE_ORDERS = {
     "constant": 1,
@@ -42,7 +43,8 @@ LEAST_SAMPLES = 10  # per run; error bars come from as many blocks
 EXCLUSIONS = {"bond": "1-2", "angle": "1-3", "dihedral": "1-4"}  # as in remcg.topology
 BONDED_BASIS = {"spline": 16, "harmonic": 2, "cosine": 4}  # functions unless the config says
 MOST_COSINES = 12
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PATHVAR = re.compile(r"<[a-z][a-z0-9_]*>|[{}]")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def n_basis_of(r_min, r_cut, spacing=USUAL_SPACING):
@@ -1055,13 +1057,26 @@ def _name(name, where="campaign"):
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{where}: '{name}' cannot name a file; use letters, digits, '_', '.' and '-', "
-            "beginning with a letter or digit"
+            "beginning with a letter or digit, at most 100"
         )
     return name
 
 
+def check_name(name, where):
+    """Refuse names of files in which Snakemake would replace something."""
+    found = _PATHVAR.search(name)
+    if found:
+        raise InputError(
+            f"{where}: the name {name} has {found[0]}, which Snakemake takes for a variable; "
+            "rename the file or folder"
+        )
+    if any(len(part.encode()) > LONGEST_NAME for part in Path(name).parts):
+        raise InputError(f"{where}: the name {name[:40]}... is too long for a file; correct it")
+
+
 def find_file(name, where, config, must_exist=True):
     """The file beside the config file or in the repository root; the error names both."""
+    check_name(Path(name).name if os.path.isabs(name) else str(name), where)
     given = Path(name).expanduser()
     candidates = [given] if given.is_absolute() else [config.parent / given, ROOT / given]
     candidates = [Path(os.path.normpath(candidate)) for candidate in candidates]
@@ -1210,7 +1225,7 @@ _KINDS = {
 def _term(content, where):
     if not isinstance(content, dict) or "kind" not in content:
         raise InputError(f"{where}: has no kind; allowed are {', '.join(_KINDS)}")
-    if content["kind"] not in _KINDS:
+    if not isinstance(content["kind"], str) or content["kind"] not in _KINDS:
         raise InputError(
             f"{where}.kind: found '{content['kind']}'; this version knows {', '.join(_KINDS)} "
             "terms; leave it out"

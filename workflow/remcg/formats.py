@@ -1,5 +1,8 @@
 """Raw frames of a trajectory file, in chunks: mdtraj's readers, and own ones for HDF5 and GSD."""
 
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -38,16 +41,33 @@ def open_frames(path, topology, chunk):
         return _gsd(path, chunk)
     if suffix == "xtc":
         return _xtc(path, chunk)
+    return _of_mdtraj(path, topology, chunk)
+
+
+@contextmanager
+def plain_path(path):
+    """The path, or a link to it of ASCII characters, which are all that mdtraj's C readers take."""
+    if str(path).isascii():
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"trajectory{Path(path).suffix}")
+        link.symlink_to(Path(path).absolute())
+        yield str(link)
+
+
+def _of_mdtraj(path, topology, chunk):
     import mdtraj
 
-    return mdtraj.iterload(str(path), top=topology, chunk=chunk)
+    with plain_path(path) as plain:
+        yield from mdtraj.iterload(plain, top=topology, chunk=chunk)
 
 
 def _xtc(path, chunk):
     """What mdtraj decodes, without its Trajectory."""
     from mdtraj.formats import XTCTrajectoryFile
 
-    with XTCTrajectoryFile(str(path)) as file:
+    with plain_path(path) as plain, XTCTrajectoryFile(plain) as file:
         while True:
             xyz, time, _, vectors = file.read(chunk)
             if len(xyz) == 0:

@@ -325,6 +325,8 @@ def _site_type(name, item):
         raise InputError(
             f"site-types.{name}.x-weight: found {weights!r} for {len(index)} atoms; give as many"
         )
+    if not all(isinstance(weight, int | float) for weight in weights):
+        raise InputError(f"site-types.{name}.x-weight: found {weights!r}; give numbers")
     return index, [float(weight) for weight in weights]
 
 
@@ -339,6 +341,9 @@ def _unfolded(groups, root, kinds):
             raise InputError(
                 f"{where}: anchor, repeat and offset are {numbers}; give whole numbers"
             )
+        for key in ("sites", "groups"):
+            if not isinstance(group.get(key) or [], list):
+                raise InputError(f"{where}.{key}: found {group[key]!r}; give a list")
         anchor, repeat, offset = numbers
         for n in range(repeat):
             first = root + anchor + n * offset

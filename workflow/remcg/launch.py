@@ -605,6 +605,15 @@ def check_new_inputs(campaign):
         check_campaign(campaign)
 
 
+def check_names(campaign):
+    """Names of files as Snakemake gets them: from the working directory."""
+    from remcg.config import check_name
+    from remcg.provenance import campaign_files
+
+    for name, path in campaign_files(campaign).items():
+        check_name(os.path.relpath(path), name)
+
+
 def main(arguments=None):
     """Run what the command line asks for; return the exit code."""
     parser = argparse.ArgumentParser(prog="remcg.launch", description=__doc__.split("\n")[0])
@@ -621,6 +630,7 @@ def main(arguments=None):
 
         # Further arguments may ask for the reference trajectories themselves.
         campaign = load(given.configfile, check_files=not given.snakemake)
+        check_names(campaign)
         if campaign.sweep and not given.report:
             from remcg import sweep
 

@@ -83,6 +83,19 @@ def world():
     return Ranks(MPI.COMM_WORLD)
 
 
+def library():
+    """Name and version of the MPI library, or "" where it cannot be loaded; MPI is not started."""
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return ""
+    lines = MPI.Get_library_version().strip("\0 \n").splitlines()
+    return " ".join(lines[0].split()) if lines else ""
+
+
 def share(n_items, ranks):
     """Indices of the items that this rank works on: every size-th, beginning at its rank."""
     return range(ranks.rank, n_items, ranks.size)

@@ -679,7 +679,7 @@ def _state_row(state, summary, checks):
     residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
     cells = [
         (html.escape(state["id"]), None),
-        (state["use"], None),
+        (html.escape(state["use"]), None),
         (f"{state['temperature_K']:g}", None),
         *_rdf_cells(state.get("rdf", {})),
         *([(_bonded_cell(state.get("bonded", {})), "bonded JS")] if _has_bonded(summary) else []),
@@ -728,7 +728,7 @@ def _thermodynamic_cells(state):
 
 
 def _lines(texts):
-    return "<br>".join(map(str, texts))
+    return "<br>".join(html.escape(str(text)) for text in texts)
 
 
 def _side(entry, side, scale=1.0):

@@ -29,6 +29,7 @@ from remcg.errors import InputError, SamplingError
 from remcg.io import member, open_h5, read_json, write_h5, write_members
 from remcg.model import Model
 from remcg.pairs import rdf_edges
+from remcg.provenance import machine_line
 from remcg.topology import Topology
 
 TIME_TO_SAVE = 8.0  # s that a stopped rank leaves to the others
@@ -251,6 +252,7 @@ def run_states(arguments, campaign, ranks, stop):
     n_replicas = _settings(campaign, arguments.predict)[2]
     tasks = read_tasks(arguments, campaign, n_replicas)
     model = Model.read(arguments.model)
+    _log(machine_line())
     for task in tasks:
         place = f"rank {ranks.rank} of {ranks.size}"
         _log(f"{task.state.id}: {task.ensemble}, {place}, {n_replicas} replicas")

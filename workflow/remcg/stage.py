@@ -6,6 +6,7 @@ import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from remcg.errors import InputError, SamplingError
+from remcg.provenance import machine_line
 
 
 @contextmanager
@@ -16,6 +17,7 @@ def stage(log):
     """
     with open(log, "w", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
         start = time.perf_counter()
+        print(machine_line())
         try:
             yield
         except (InputError, SamplingError) as error:

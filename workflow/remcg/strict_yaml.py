@@ -7,6 +7,8 @@ import yaml
 
 from remcg.errors import InputError
 
+MOST_VALUES = 1_000_000
+LONGEST_INTEGER = 18  # digits
 _TRUTH = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
 _INTEGER = re.compile(r"^[-+]?[0-9]+$")
@@ -35,7 +37,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_integer(self, node):
-        return int(self.construct_scalar(node))
+        text = self.construct_scalar(node)
+        if len(text) > LONGEST_INTEGER:
+            raise InputError(
+                f"the number {text[:LONGEST_INTEGER]}... in line {node.start_mark.line + 1} has "
+                f"more than {LONGEST_INTEGER} digits; write it as 1e20 or alike"
+            )
+        return int(text)
 
     def construct_float(self, node):
         text = self.construct_scalar(node)
@@ -57,10 +65,38 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
 def value(text, where):
     """A value such as one of the YAML file has: a number, a word, a list."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _loaded(text)
     except (yaml.YAMLError, ValueError) as error:
         found = " ".join(str(error).split())
         raise InputError(f"{where}: '{text}' is not a value ({found}); correct it") from error
+
+
+def _loaded(text):
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {}, set())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _count(node, known, above):
+    """Values below a node with its aliases written out; too many, or a circle, are refused."""
+    if id(node) in above:
+        raise InputError("an alias (*) stands within what it is an alias of; write it out")
+    if id(node) not in known:
+        children = node.value if isinstance(node.value, list) else []
+        parts = [part for child in children
+                 for part in (child if isinstance(child, tuple) else (child,))]  # fmt: skip
+        known[id(node)] = 1 + sum(_count(part, known, above | {id(node)}) for part in parts)
+    if known[id(node)] > MOST_VALUES:
+        raise InputError(
+            f"has more than {MOST_VALUES} values when aliases (*) are written out; use fewer"
+        )
+    return known[id(node)]
 
 
 def read(path):
@@ -72,8 +108,10 @@ def read(path):
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not a text file in UTF-8; save it as UTF-8") from error
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _loaded(text)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: is nested too deeply; write it flatter") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error

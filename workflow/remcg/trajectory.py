@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from remcg.errors import InputError
-from remcg.formats import open_frames
+from remcg.formats import open_frames, plain_path
 from remcg.sums import check_sum
 
 CHUNK = 50  # frames
@@ -225,7 +225,7 @@ def has_forces(path):
         return False
     from mdtraj.formats import TRRTrajectoryFile
 
-    with TRRTrajectoryFile(str(path)) as file:
+    with plain_path(path) as plain, TRRTrajectoryFile(plain) as file:
         return file._check_has_velocities_forces()[1] > 0
 
 
@@ -238,7 +238,7 @@ def read_forces(paths, topology, state, chunk=None, selection=None):
 
     chosen, chunk = (selection or Selection()).filter(), chunk or _frames_at_once(topology)
     for path in paths:
-        with TRRTrajectoryFile(str(path)) as file:
+        with plain_path(path) as plain, TRRTrajectoryFile(plain) as file:
             while True:
                 try:  # mdtraj has no public way to forces
                     read = file._read(chunk, None, get_velocities=False, get_forces=True)

@@ -191,6 +191,7 @@ def _cast(value, rules, where):
     if kind == "integer" and is_number and float(value).is_integer():
         return int(value)
     if kind in ("text", "path") and isinstance(value, str) and value.strip():
+        _refuse_control_characters(value, where)
         return value
     if kind == "text" and is_number:
         return str(value)
@@ -199,6 +200,15 @@ def _cast(value, rules, where):
     if kind == "mapping" and isinstance(value, dict):
         return value
     raise InputError(f"{where}: found {value!r}, expected {_spoken_kind(rules)}")
+
+
+def _refuse_control_characters(text, where):
+    """Line breaks and the like are no part of a name; nor are characters that cannot be encoded."""
+    for character in text:
+        if not character.isprintable():
+            raise InputError(
+                f"{where}: found {text!r} with the character {character!r}; use printable ones only"
+            )
 
 
 def _spoken_kind(rules):

@@ -1,5 +1,6 @@
 """Mapping files: what the sites of each residue are, and how they are bonded."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from remcg.typed import correction, refuse_unknown_keys
 
 GROUPS = {"bonds": 2, "angles": 3, "dihedrals": 4}
 _RESIDUE_KEYS = ("sites", "types", "masses", "ignore", *GROUPS)
+_LABEL = re.compile(r"[A-Za-z0-9_]{1,32}")
 _SITE_KEYS = ("atoms", "select", "weights")
 
 
@@ -129,8 +131,12 @@ def _is_ignored(name, item):
 def _site(where, name, kind, rules):
     refuse_unknown_keys(rules, _SITE_KEYS, where)
     says_type, kind = kind is not None, kind or name
-    if not kind.replace("_", "").isalnum():
-        raise InputError(f"{where}: '{kind}' cannot name a site; use letters, digits and '_'")
+    for label in (name, kind):
+        if not _LABEL.fullmatch(label):
+            raise InputError(
+                f"{where}: '{label}' cannot name a site; use letters (A to Z), digits and '_', at "
+                "most 32: input files of other programs have these names"
+            )
     atoms, select = rules.get("atoms"), rules.get("select")
     if atoms is not None and select is not None:
         raise InputError(f"{where}: has atoms and select; keep one of the two")
