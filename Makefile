@@ -11,7 +11,8 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py workflow/remcg/mapping/whole.py)
+KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py workflow/remcg/mapping/whole.py \
+  workflow/remcg/backmap/constraints.py workflow/remcg/backmap/turns.py)
 
 # The programs of the environment come first, also for what a test or a rule starts.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
