@@ -1,19 +1,16 @@
 """Atomistic configurations for a few frames of one prediction."""
 
-from remcg.backmap import remove_frames, stages
+from remcg.backmap import stages
 from remcg.config import load
 from remcg.stage import stage
 
 with stage(snakemake.log[0]):
-    state = stages.State(
+    given, output = snakemake.input, snakemake.output
+    stages.carry_out(
+        "predicted",
         load(snakemake.config["config_file"], check_files=False),
-        snakemake.wildcards.state,
-        snakemake.params.template_state,
-        snakemake.input.template_map,
-        snakemake.input.reference_map,
+        (snakemake.wildcards.state, snakemake.params.template_state),
+        (given.template_map, given.reference_map),
+        (output.atoms, output.comparison, output.numbers),
+        given.sites,
     )
-    folder = stages.frames_folder(snakemake.output.atoms)
-    found = stages.predicted(state, snakemake.input.sites, folder)
-    output = snakemake.output
-    stages.write(*found, state, output.atoms, output.comparison, output.numbers)
-    remove_frames(folder)

@@ -128,13 +128,48 @@ def test_molecules_in_vacuum_need_no_box():
     assert_rigid(result.arrays["positions"])
 
 
+NBFIX = """<ForceField>
+ <AtomTypes><Type name="OW" class="OW" element="O" mass="15.99943"/>
+  <Type name="HW" class="HW" element="H" mass="1.007947"/></AtomTypes>
+ <Residues><Residue name="HOH">
+  <Atom name="O" type="OW"/><Atom name="H1" type="HW"/><Atom name="H2" type="HW"/>
+  <Bond from="0" to="1"/><Bond from="0" to="2"/>
+ </Residue></Residues>
+ <HarmonicBondForce><Bond class1="OW" class2="HW" length="0.1" k="1e5"/></HarmonicBondForce>
+ <HarmonicAngleForce>
+  <Angle class1="HW" class2="OW" class3="HW" angle="1.91061193216" k="800"/>
+ </HarmonicAngleForce>
+ <NonbondedForce coulomb14scale="1" lj14scale="1">
+  <Atom type="OW" charge="-0.8476" sigma="1" epsilon="0"/>
+  <Atom type="HW" charge="0.4238" sigma="1" epsilon="0"/>
+ </NonbondedForce>
+ <LennardJonesForce lj14scale="1">
+  <Atom type="OW" sigma="0.3166" epsilon="0.65"/><Atom type="HW" sigma="1" epsilon="0"/>
+  <NBFixPair type1="OW" type2="HW" sigma="0.1" epsilon="0.01"/>
+ </LennardJonesForce>
+</ForceField>"""
+
+
+def test_molecules_whose_pairs_follow_no_rule_are_sampled_by_dynamics_and_that_is_said(tmp_path):
+    (tmp_path / "nbfix.xml").write_text(NBFIX)
+    given = case(n=8, settings=replace(SETTINGS, cutoff=None), force_field=[tmp_path / "nbfix.xml"])
+    given["templates"] = backmap.Frames(given["templates"].positions, None)
+    lines = []
+    result = backmap.backmap(**{**given, "boxes": None}, progress=lines.append)
+    assert "8 molecules of one site do not turn" in lines[0] and "NBFIX" in lines[0]
+    assert backmap.summarise(result)["unturned_molecules"] == 8
+    assert result.arrays["residual"].max() < 1e-9
+    assert_rigid(result.arrays["positions"])
+
+
 def test_the_linear_inverse_needs_no_force_field_and_puts_atoms_at_their_site(water):
     linear = replace(SETTINGS, method="pseudoinverse")
     result = backmap.backmap(**{**water, "settings": linear, "force_field": []})
     x = result.arrays["positions"].reshape(2, -1, 3, 3)
     assert np.abs(x - result.arrays["sites"][:, :, None]).max() < 1e-12
     assert result.arrays["residual"].max() < 1e-12
-    assert backmap.summarise(result).keys() & {"clashes", "inversions"} == set()
+    numbers = backmap.summarise(result)
+    assert numbers.keys() & {"clashes", "inversions", "unturned_molecules"} == set()
 
 
 def test_map_keeps_the_best_of_several_tries(water):
@@ -222,7 +257,7 @@ def test_defects_are_listed_with_their_frame(water, found):
     checker = backmap.checks.Checker(
         water["topology"], water["mapped"].atoms, water["templates"].positions, water["boxes"][:1]
     )
-    workshop = type("W", (), {"checker": checker, "state": lambda self, *_: None})()
+    workshop = type("W", (), {"checker": checker, "unturned": 0, "state": lambda self, *_: None})()
     arrays = {**found.arrays, "positions": found.arrays["positions"].copy()}
     arrays["positions"][2, 3:6] = arrays["positions"][2, :3] + 0.02
     result = backmap._checked(arrays, [], workshop, 1)
@@ -245,6 +280,19 @@ def test_the_written_files_can_be_read_again(water, found, tmp_path):
     ensemble = mdtraj.load(str(tmp_path / "T300.xtc"), top=str(tmp_path / "T300.pdb"))
     assert np.abs(ensemble.xyz - x).max() < 1e-3
     assert ensemble.unitcell_lengths == pytest.approx(EDGE)
+
+
+def test_mdanalysis_reads_what_was_written(water, found, tmp_path):
+    """Positions and boxes of the ensemble, in Angstrom."""
+    universe = pytest.importorskip("MDAnalysis").Universe
+    output.write_backmapped(tmp_path / "T300.h5", found.arrays, water["topology"], "T300")
+    read = universe(str(tmp_path / "T300.pdb"), str(tmp_path / "T300.xtc"))
+    x = found.arrays["positions"]
+    assert len(read.trajectory) == len(x) and read.atoms.n_atoms == x.shape[1]
+    assert read.residues.resnames.tolist() == [r.name for r in water["topology"].residues]
+    for frame, expected in zip(read.trajectory, x):
+        assert np.abs(frame.positions / 10 - expected).max() < 1e-3
+        np.testing.assert_allclose(frame.dimensions, [10 * EDGE] * 3 + [90] * 3, rtol=1e-5)
 
 
 def test_a_peptide_in_vacuum_keeps_its_centres_and_amides():

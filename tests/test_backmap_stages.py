@@ -1,6 +1,5 @@
 """Backmapping of a state of a campaign: prediction and mapped reference, compared and drawn."""
 
-import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -144,16 +143,16 @@ def test_a_comparison_comes_back_from_its_file(done, folder):
 @pytest.mark.parametrize("method", ["pseudoinverse", "map"])
 def test_other_methods_have_structures_and_no_comparison(folder, state, method, tmp_path):
     chosen = replace(state.campaign.backmap, method=method, frames=1)
-    other = copy.copy(state)
-    other.campaign = replace(state.campaign, backmap=chosen)
-    result, comparison = stages.predicted(other, folder / "predict.h5", None, print)
-    assert comparison.numbers == {}
-    names = [tmp_path / name for name in ("warm.h5", "comparison.h5", "warm.json")]
-    stages.write(result, comparison, other, *names)
+    campaign = replace(state.campaign, backmap=chosen)
+    outputs = [tmp_path / name for name in ("warm.h5", "comparison.h5", "warm.json")]
+    given = campaign, ("warm", "cold"), (folder / "map.h5",) * 2, outputs
+    stages.carry_out("predicted", *given, prediction=folder / "predict.h5")
     numbers = read_json(tmp_path / "warm.json")
     assert numbers["max_residual_nm"] < 1e-9 and numbers["n_structures"] == 1
     assert ("clashes" in numbers) == (method == "map") == (tmp_path / "warm.openmm.xml").exists()
-    assert validation.read_comparison(tmp_path / "comparison.h5").distributions == {}
+    comparison = validation.read_comparison(tmp_path / "comparison.h5")
+    assert comparison.numbers == {} == comparison.distributions
+    assert not stages.frames_folder(outputs[0]).exists()
 
 
 def test_the_table_has_all_numbers(done, folder):

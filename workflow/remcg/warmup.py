@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 
 import numpy as np
-from scipy.sparse import identity
+from scipy.sparse import block_diag, csr_matrix, identity
 
 from remcg import pairs
+from remcg.backmap.constraints import Constraints
+from remcg.backmap.turns import Turns
 from remcg.basis import SplineBasis
 from remcg.engine.replica import Start
 from remcg.mapping import Mapper
@@ -40,6 +42,7 @@ def warm_up():
     pairs.pair_sums(frames, boxes, types, ("W",), model.pair_terms, excluded=[(0, 1)])
     pairs.rdf(frames, boxes, types, [(0, 0)], edges, 1)
     pairs.onset(frames, boxes, types, [(0, 0)])
+    _warm_up_backmapping()
 
 
 def _warm_up_mapping(frames, boxes):
@@ -55,6 +58,20 @@ def _warm_up_mapping(frames, boxes):
     )
     chunk = Chunk(frames.astype(np.float32), boxes, np.zeros(1), 0)
     Mapper(atoms, sites)(chunk, "warm-up")
+
+
+def _warm_up_backmapping():
+    """Turn two rigid dumb-bells about their middles and project them, in a box."""
+    x = np.array([[0.0, 0, 0], [0.1, 0, 0], [0.5, 0, 0], [0.6, 0, 0]])
+    middles = csr_matrix(block_diag([[[0.5, 0.5]]] * 2))
+    pairs_of_atoms = np.arange(4).reshape(2, 2)
+    rigid = Constraints(middles, np.ones(4), pairs_of_atoms, np.full(2, 0.1))
+    rigid.project(x, middles @ x)
+    rigid.project(x, middles @ x, x)
+    rigid.project_velocities(x, x)
+    numbers = SimpleNamespace(charges=np.ones(4), sigma=np.full(4, 0.1), epsilon=np.ones(4))
+    turns = Turns(SimpleNamespace(nonbonded=lambda: numbers), middles, list(pairs_of_atoms))
+    turns.anneal(x, np.full(3, EDGE), 300.0, 1, np.random.default_rng(1))
 
 
 if __name__ == "__main__":

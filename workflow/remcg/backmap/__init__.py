@@ -37,6 +37,11 @@ __all__ = [
 METHODS = ("pseudoinverse", "map", "posterior")
 CUTOFF = 0.9  # nm
 SIGNIFICANT = 3.0  # standard errors
+UNTURNED = (
+    "{} molecules of one site do not turn by Monte Carlo, because the force field has pairs that"
+    " follow no rule of combination (NBFIX) or that are not Lennard-Jones and Coulomb; dynamics"
+    " alone samples their orientations, which it forgets slowly: more backmap.steps help"
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,9 @@ class Backmapped:
         The defects that can occur in these molecules.
     start : openmm.State or None
         To go on from, with the first structure.
+    unturned : int
+        Molecules of one site whose orientations dynamics alone sampled, because pairs of their
+        force field follow no rule.
     """
 
     arrays: dict
@@ -95,6 +103,7 @@ class Backmapped:
     most_clashes: int = 0
     checked: tuple = ("clashes",)
     start: object = None
+    unturned: int = 0
 
 
 def backmap(
@@ -166,6 +175,8 @@ def backmap(
     workshop = (
         Guess(topology, mapped) if settings.method == "pseudoinverse" else Workshop(*arguments)
     )
+    if workshop.unturned:
+        say(UNTURNED.format(workshop.unturned))
     streams = np.random.SeedSequence(seed).spawn(len(sites))
     shared = _digest(topology, mapped, templates, force_field, temperature, seed, settings)
     made, failures = {}, []
@@ -204,7 +215,7 @@ class Guess:
     Atoms of a site lie on top of each other, and those of no site at the middle of their molecule.
     """
 
-    checker = None
+    checker, unturned = None, 0
 
     def __init__(self, topology, mapped):
         self.mapped = mapped
@@ -269,10 +280,14 @@ class Workshop:
         return self.constraints.project(placed, sites)
 
     def _turns(self, operator):
-        """The Monte Carlo over orientations, None where the force field does not allow it."""
-        from remcg.backmap.turns import Turns
+        """The Monte Carlo over orientations, None without need or where pairs follow no rule."""
+        from remcg.backmap.turns import Turns, turning
 
-        if self.atoms.nonbonded() is None or not self.settings.sweeps:
+        self.unturned = 0
+        if not self.settings.sweeps or self.settings.method != "posterior":
+            return None
+        if self.atoms.nonbonded() is None:
+            self.unturned = len(turning(operator, self.mapped.atoms)[0])
             return None
         turns = Turns(
             self.atoms, operator, self.mapped.atoms, cutoff=self.settings.cutoff or CUTOFF
@@ -352,7 +367,8 @@ def summarise(result):
         max_residual_nm; n_frames, n_structures, failed_frames, defective_structures; n_eff_draws;
         sums over the structures of clashes and, as far as there are stereocentres, double bonds or
         rings, of inversions, cis_trans and piercings; where chains were started from both sides,
-        two_sided_gap_kJ_mol per molecule, two_sided_gap_se and is_posterior.
+        two_sided_gap_kJ_mol per molecule, two_sided_gap_se and is_posterior; unturned_molecules,
+        if there are any.
     """
     arrays = result.arrays
     numbers = {
@@ -364,6 +380,8 @@ def summarise(result):
         "n_eff_draws": float(np.sum(arrays.get("n_eff", len(arrays["frame"])))),
     }
     numbers |= {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
+    if result.unturned:
+        numbers["unturned_molecules"] = result.unturned
     if "two_sided_gap" in arrays:
         numbers |= _agreement(arrays["two_sided_gap"], arrays["two_sided_gap_se"])
     return numbers
@@ -453,4 +471,5 @@ def _checked(arrays, failures, workshop, seed):
             offending.append({**place, "what": what})
     first = arrays["positions"][0], boxes[0]
     start = workshop.state(*first, seed)
-    return Backmapped(arrays, failures, offending, checker.most_clashes, checker.applicable, start)
+    verdicts = offending, checker.most_clashes, checker.applicable
+    return Backmapped(arrays, failures, *verdicts, start, workshop.unturned)

@@ -171,7 +171,12 @@ class Atoms:
         return (operator @ parents.tocsr()).tocsr()
 
     def nonbonded(self):
-        """:class:`Nonbonded`, or None where the force field has other forms of interaction."""
+        """:class:`Nonbonded`, or None where that does not describe the force field.
+
+        None are pairs that follow no rule of combination (NBFIX, Amber's own pairs), and forms
+        other than Lennard-Jones and Coulomb. Energies and forces are those of the force field
+        nevertheless; only :class:`remcg.backmap.turns.Turns` cannot be used.
+        """
         return self._nonbonded
 
     def softened(self):

@@ -91,6 +91,35 @@ class State:
         return validation.compare(result.arrays, reference, own, system, rng)
 
 
+def carry_out(source, campaign, names, maps, outputs, prediction=None):
+    """What a rule of backmapping does: the structures of one state, compared and written.
+
+    Parameters
+    ----------
+    source : str
+        "predicted": frames of the state's prediction; "mapped": of its own mapped reference, for
+        which no views are written.
+    campaign : remcg.config.Campaign
+    names : (str, str)
+        Id of the state, and of the one that conformers come from.
+    maps : (path, path)
+        ``map/<state>.h5`` of the latter, then of the former.
+    outputs : (path, path, path)
+        Structures, comparison, numbers. Finished frames are kept beside the structures until these
+        are written.
+    prediction : path, optional
+        ``predict/<state>.h5``, for frames of a prediction.
+    """
+    state = State(campaign, *names, *maps)
+    folder = frames_folder(outputs[0])
+    if source == "predicted":
+        found = predicted(state, prediction, folder)
+    else:
+        found = mapped(state, folder)
+    write(*found, state, *outputs, views=source == "predicted")
+    backmap.remove_frames(folder)
+
+
 def predicted(state, prediction, folder, progress=print):
     """Backmap frames of a prediction.
 

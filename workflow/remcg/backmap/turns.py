@@ -127,7 +127,8 @@ class Turns:
         if nonbonded is None:
             raise InputError(
                 "backmap: molecules cannot be turned, because the force field has no plain "
-                "Lennard-Jones and Coulomb interactions; only its dynamics can sample it"
+                "Lennard-Jones and Coulomb interactions (pairs of NBFIX follow no rule of "
+                "combination); only its dynamics can sample it"
             )
         self.cutoff, self.damping, self.step = cutoff, damping, FIRST_STEP
         self._operator = operator.tocsr()
@@ -136,7 +137,7 @@ class Turns:
         self._charge = np.sqrt(COULOMB) * np.asarray(nonbonded.charges, float)
         self._size = np.sqrt(sigma) if self._geometric else 0.5 * sigma
         self._depth = 2.0 * np.sqrt(epsilon)
-        self.turning, self._site = _turning(self._operator, molecules)
+        self.turning, self._site = turning(self._operator, molecules)
         self._members = [np.asarray(molecules[m], np.int64) for m in self.turning]
         self.moves = np.zeros(self._operator.shape[1], bool)
         for members in self._members:
@@ -248,8 +249,11 @@ class Turns:
         return _Potential(*map(REAL, constants), polynomial, self._geometric, *parameters)
 
 
-def _turning(operator, molecules):
-    """Molecules that can turn and the site of each."""
+def turning(operator, molecules):
+    """Molecules that can turn, and the site of each.
+
+    Parameters as of :class:`Turns`.
+    """
     owner = np.full(operator.shape[1], -1)
     for number, atoms in enumerate(molecules):
         owner[atoms] = number
