@@ -85,7 +85,7 @@ rule sample_batch:
         tasks=CAMPAIGN.sample.ranks,
         runtime=60 * CAMPAIGN.sample.states_per_job,
     params:
-        config_file=CONFIG,
+        config_file=config_file,
         names=batch_states,
         settings=settings("sample", "seed"),
         states=batch_settings,
