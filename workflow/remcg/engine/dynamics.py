@@ -80,6 +80,7 @@ class Samples(NamedTuple):
 
 @njit(cache=True)
 def box_volume(box):
+    """Volume of a cell whose vectors form a triangular matrix, nm^3."""
     return box[0, 0] * box[1, 1] * box[2, 2]
 
 
