@@ -274,6 +274,8 @@ a.download::before { content: "\\2193\\a0"; }
 @media print {
   body { font-size: 11px; max-width: none; margin: 0; }
   nav, a.download, .scene label { display: none; }
+  .wide { overflow: visible; }
+  table { font-size: .68em; } th, td { padding: .2em .25em; white-space: normal; }
   figure, tr, .banner { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   td.pass, td.within, td.fails, .banner { print-color-adjust: exact; }
