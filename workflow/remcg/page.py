@@ -82,11 +82,9 @@ def tables_of(png):
         paths = [p for p in sorted(folder.glob(f"{prefix}*.tsv")) if p.stem not in NOT_STATES]
         text = joined({p.stem.removeprefix(prefix): p.read_text() for p in paths}, CURVES.get(name))
         found += [(f"{name}.tsv", text)] if text else []
-    stem = "backmap" if name.startswith("backmap_") else NUMBERS.get(name, name)
-    path = folder / f"{stem}.tsv"
+    path = folder / f"{NUMBERS.get(name, name)}.tsv"
     if path.is_file():
         ending = "_states" if found else ""
-        name = name if name == path.stem or name in NUMBERS else path.stem
         found.append((f"{name}{ending}.tsv", path.read_text()))
     return tuple(found)
 
