@@ -226,10 +226,10 @@ STYLE = """
   --good: #0072b2; --good-ground: #eaf4fb; --bad: #d55e00; --bad-ground: #fcefe6;
   --noise: #8a6d00; --noise-ground: #fdf6dd; }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --paper: #171717; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
+  :root { --paper: #1d1d1d; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
     --good: #6cbcf0; --good-ground: #14293a; --bad: #ff9a52; --bad-ground: #3a2215;
     --noise: #e6c34a; --noise-ground: #332c12; }
-  figure:not(.photo) > img { filter: invert(.91) hue-rotate(180deg); }
+  figure:not(.photo) > img { filter: invert(.91) hue-rotate(180deg) brightness(1.25); }
   figure.photo > img { background: #fff; border-radius: 6px; }
 }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
