@@ -73,6 +73,7 @@ rule backmap_validate:
         ),
     output:
         table="results/{campaign}/validate/backmap.tsv",
+        state_tables=expand("results/{{campaign}}/validate/backmap_{state}.tsv", state=STATES),
         state_figures=report(
             expand("results/{{campaign}}/validate/backmap_{state}.png", state=TABLED),
             caption="../workflow/report/backmap_state.rst",

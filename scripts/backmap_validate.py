@@ -14,6 +14,7 @@ with stage(snakemake.log[0]):
         found = {source: validation.read_comparison(of[k]) for source, of in paths.items() if of}
         title = f"{state.id}, {state.use}"
         plot_backmap.state_figure(figure, title, found)
+        plot_backmap.write_state_table(snakemake.output.state_tables[k], found)
     numbers = report.read_backmap(snakemake.input.numbers, snakemake.input.mapped_numbers)
     validation.write_table(snakemake.output.table, numbers)
     first = campaign.states[0].id

@@ -6,7 +6,8 @@ import pytest
 from remcg import report
 from remcg.consistency import campaign, figures, state, transferability
 from remcg.io import read_h5, read_json, write_h5, write_json
-from remcg.validate import StateResult, write_state_table
+from remcg.pairs import rdf
+from remcg.validate import RdfPair, StateResult, rdf_errors, write_state_table
 
 COUNTS = {"type_counts": '{"W": 100}', "n_molecules": 100, "n_sites": 100}
 
@@ -77,6 +78,27 @@ def test_what_is_beyond_its_limit_by_noise_alone_does_not_fail():
     assert found["S(k) rmse W-W"] == found["transferability"] == "within noise"
     content["states"][0]["penalty_nats_per_site"] = {"value": 0.02, "se": 0.002}
     assert statuses(content)["transferability"] == "fails"
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.0, "pass"), (0.02, "fails"), (-0.02, "fails")])
+def test_a_density_off_by_two_per_cent_fails_the_campaign(shift, expected):
+    content = report.summary("c", "1", 1, {"converged": True}, [numbers(shift=shift)], {})
+    assert statuses(content)["density deviation"] == expected
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_a_shuffled_reference_fails_the_campaign_and_the_unshuffled_one_does_not(is_shuffled):
+    """Sites of a lattice that vibrates, against the same from other times or thrown at random."""
+    rng, edges = np.random.default_rng(8), np.linspace(0.0, 0.9, 91)
+    lattice = (np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3) + 0.5) * 0.4
+    frames = lattice + 0.05 * rng.normal(size=(1200, 125, 3))
+    frames[:600] = rng.random((600, 125, 3)) * 2.0 if is_shuffled else frames[:600]
+    g = rdf(frames, np.full((1200, 3), 2.0), np.zeros(125, int), [(0, 0)], edges, 12)[:, 0]
+    found = rdf_errors(RdfPair(edges, g[:6], g[6:]), 0.9)
+    state = {"id": "T300", "use": "train", "temperature_K": 300.0, "rdf": {"A-A": found}}
+    status = statuses(report.summary("c", "1", 1, {"converged": True}, [state], {}))
+    assert (status["RDF rmse A-A"] == "fails") == is_shuffled
+    assert (status["RDF max A-A"] == "fails") == is_shuffled
 
 
 def test_a_summary_without_consistency_is_judged_as_before():

@@ -100,3 +100,22 @@ def test_a_browser_draws_the_page_without_an_error_or_a_request(tmp_path, dark):
     assert width and int(width.group(1)) > 300  # the script came to its drawing
     assert "default-src 'none'" in run.stdout
     assert re.findall(r'(?:src|href)="(?!data:|#)', run.stdout) == []
+
+
+def test_the_table_of_backmapped_structures_has_every_curve_of_their_figure(tmp_path):
+    from remcg import plot_backmap
+    from remcg.backmap.validation import Comparison
+
+    edges = np.linspace(0.0, 0.8, 5)
+    rdfs = {"O-O": (np.ones((3, 4)), np.array([np.zeros(4), 2.0 * np.ones(4)]))}
+    energies = {"reference": np.arange(3.0), "ours": np.arange(2.0)}
+    numbers = {"energy_gap_kJ_mol": 0.1, "energy_gap_se": 0.1, "rank_p": {"tilt": 0.5}}
+    item = Comparison(numbers, {}, edges, rdfs, energies, {"tilt": np.array([4, 9])})
+    plot_backmap.write_state_table(tmp_path / "backmap_T300.tsv", {"mapped": item})
+    plot_backmap.state_figure(tmp_path / "backmap_T300.png", "T300", {"mapped": item})
+    ((name, text),) = page.tables_of(tmp_path / "backmap_T300.png")
+    lines = [line.split("\t") for line in text.splitlines()]
+    assert name == "backmap_T300.tsv" and len(lines) == 1 + 8 + 5 + 2
+    assert lines[1] == ["mapped", "rdf O-O", "reference", "0.1", "1", "0"]
+    assert lines[5] == ["mapped", "rdf O-O", "backmapped", "0.1", "1", "1"]
+    assert lines[-1] == ["mapped", "ranks tilt", "backmapped", "1", "9", "3"]

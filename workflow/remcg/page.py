@@ -82,11 +82,9 @@ def tables_of(png):
         paths = [p for p in sorted(folder.glob(f"{prefix}*.tsv")) if p.stem not in NOT_STATES]
         text = joined({p.stem.removeprefix(prefix): p.read_text() for p in paths}, CURVES.get(name))
         found += [(f"{name}.tsv", text)] if text else []
-    stem = "backmap" if name.startswith("backmap_") else NUMBERS.get(name, name)
-    path = folder / f"{stem}.tsv"
+    path = folder / f"{NUMBERS.get(name, name)}.tsv"
     if path.is_file():
         ending = "_states" if found else ""
-        name = name if name == path.stem or name in NUMBERS else path.stem
         found.append((f"{name}{ending}.tsv", path.read_text()))
     return tuple(found)
 
@@ -228,10 +226,10 @@ STYLE = """
   --good: #0072b2; --good-ground: #eaf4fb; --bad: #d55e00; --bad-ground: #fcefe6;
   --noise: #8a6d00; --noise-ground: #fdf6dd; }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --paper: #171717; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
+  :root { --paper: #1d1d1d; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
     --good: #6cbcf0; --good-ground: #14293a; --bad: #ff9a52; --bad-ground: #3a2215;
     --noise: #e6c34a; --noise-ground: #332c12; }
-  figure:not(.photo) > img { filter: invert(.91) hue-rotate(180deg); }
+  figure:not(.photo) > img { filter: invert(.91) hue-rotate(180deg) brightness(1.25); }
   figure.photo > img { background: #fff; border-radius: 6px; }
 }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
@@ -274,6 +272,8 @@ a.download::before { content: "\\2193\\a0"; }
 @media print {
   body { font-size: 11px; max-width: none; margin: 0; }
   nav, a.download, .scene label { display: none; }
+  .wide { overflow: visible; }
+  table { font-size: .68em; } th, td { padding: .2em .25em; white-space: normal; }
   figure, tr, .banner { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   td.pass, td.within, td.fails, .banner { print-color-adjust: exact; }

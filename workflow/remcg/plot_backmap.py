@@ -11,7 +11,7 @@ from remcg.plots import (
     _figure,
     _nothing,
 )
-from remcg.validate import block_mean
+from remcg.validate import block_mean, write_table
 
 N_COLUMNS = 5
 MOST_DISTRIBUTIONS = 20
@@ -52,6 +52,45 @@ def state_figure(path, title, comparisons):
         if not panels:
             figure.text(0.5, 0.4, "nothing to compare with this method", ha="center", color="0.5")
         _legend(figure, title, comparisons)
+
+
+def write_state_table(path, comparisons):
+    """``validate/backmap_<state>.tsv``: the curves, energies and ranks of a state's figure.
+
+    Parameters
+    ----------
+    path : path
+    comparisons : dict
+        As for :func:`state_figure`.
+    """
+    rows = []
+    for source, item in comparisons.items():
+        curves = {key: (d.centers, d.reference, d.model) for key, d in item.distributions.items()}
+        r = 0.5 * (item.rdf_edges[1:] + item.rdf_edges[:-1])
+        curves |= {f"rdf {key}": (r, *sides) for key, sides in item.rdfs.items()}
+        for key, (x, *sides) in curves.items():
+            for side, values in zip(("reference", "backmapped"), sides):
+                rows += [[source, key, side, *row] for row in zip(x, *_with_error(values))]
+        for side, values in item.energies.items():
+            rows += [[source, "energy per molecule", side, k, v, 0.0] for k, v in enumerate(values)]
+        for key, counts in item.ranks.items():
+            rows += [[source, f"ranks {key}", "backmapped", k, n, n**0.5]
+                     for k, n in enumerate(counts)]  # fmt: skip
+    write_table(path, ["frames", "quantity", "side", "x", "y", "y_se"], rows)
+
+
+def _with_error(rows):
+    """Mean over frames and its standard error, zero where there is one frame."""
+    if len(rows) > 1:
+        return block_mean(rows)
+    return rows[0], np.zeros_like(rows[0])
+
+
+def _draw_side(axis, x, rows, color):
+    """Mean over frames with a band of two standard errors."""
+    value, error = _with_error(rows)
+    axis.plot(x, value, color=color, lw=1.1)
+    axis.fill_between(x, value - 2 * error, value + 2 * error, color=color, alpha=0.25, lw=0)
 
 
 def picture(path, topology, mapped, arrays):
@@ -139,7 +178,7 @@ def _draw_distribution(axis, key, comparisons):
         if not lines:
             axis.plot(found.centers, block_mean(found.reference)[0], color=REFERENCE_COLOR,
                       lw=2.6, alpha=0.35)  # fmt: skip
-        axis.plot(found.centers, found.model.mean(axis=0), color=SOURCES[source][1], lw=1.1)
+        _draw_side(axis, found.centers, found.model, SOURCES[source][1])
         js, floor = (item.numbers[n][key] for n in ("js_bits", "noise_floor_js_bits"))
         lines.append((source, f"{js / floor:.2f}" if floor else "-"))
     axis.set(xlabel=X_LABEL[kind], yticks=[], ylim=(0, None))
@@ -156,7 +195,7 @@ def _draw_rdf(axis, key, comparisons):
         r = 0.5 * (item.rdf_edges[1:] + item.rdf_edges[:-1])
         if not lines:
             axis.plot(r, reference.mean(axis=0), color=REFERENCE_COLOR, lw=2.6, alpha=0.35)
-        axis.plot(r, ours.mean(axis=0), color=SOURCES[source][1], lw=1.1)
+        _draw_side(axis, r, ours, SOURCES[source][1])
         peak = item.numbers.get("rdf_peaks", {}).get(key)
         if peak:
             lines.append((source, f"{100 * peak['deviation']:+.1f}±{100 * peak['se']:.1f} %"))

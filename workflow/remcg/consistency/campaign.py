@@ -175,7 +175,8 @@ def marked_points(validated, simpler, entropy_path):
     with open(entropy_path, newline="") as stream:
         first = next(iter(csv.DictReader(stream, delimiter="\t")), None)
     start = None
-    if first and first["iteration"] == "0":
+    # without an error the guess is the last of its stage, compared with itself
+    if first and first["iteration"] == "0" and float(first["se"]) > 0.0:
         start = (*_root_mean_square(guess), float(first["nats_per_molecule"]), float(first["se"]))
     return tradeoff.points((*_root_mean_square(final), 0.0, 0.0), start)
 
