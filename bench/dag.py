@@ -121,8 +121,7 @@ def _expect(text, words):
         raise RuntimeError(f"the dry run does not say '{words}':\n{text[-2000:]}")
 
 
-def _both(states_per_job, pace):
-    shape, n_iterations = ((40, 25), N_ITERATIONS) if pace is FULL else ((5, 2), 2)
+def _both(states_per_job, shape, n_iterations):
     n_states = shape[0] * shape[1]
     rows = []
     folder = tempfile.mkdtemp(prefix="remcg dag ")
@@ -158,11 +157,13 @@ def _counts(name, folder, n_iterations):
 
 
 def batched(pace):
-    return _both(BATCH if pace is FULL else 3, pace)
+    """A thousand states."""
+    return _both(BATCH, (40, 25), N_ITERATIONS) if pace is FULL else _both(3, (5, 2), 2)
 
 
 def single(pace):
-    return _both(1, pace)
+    """Every state a job of its own: 200 states, as many jobs in all."""
+    return _both(1, (20, 10), N_ITERATIONS) if pace is FULL else _both(1, (5, 2), 2)
 
 
 CASES = {"batched": batched, "single": single}

@@ -11,6 +11,7 @@ import yaml
 import tiny
 from remcg import config, sweep
 
+pytestmark = pytest.mark.verify  # two whole campaigns: two minutes
 SECTIONS = {
     "sample": {"steps": 1200, "equilibration": 200, "replicas": 2, "states_per_job": 2},
     "rem": {"max_iterations": 2},

@@ -36,6 +36,7 @@ def sweep_figure(path, rows):
                 color="C2" if is_best else "C0",
             )
         left.set_yticks(y, [row["variant"] for row in rows])
+        left.set_ylim(-0.6, n - 0.4)
         left.set_xlabel("relative entropy of held-out states\nabove the best, 1e-3 nats per site")
         for axis, (key, label) in zip(others, SCORES):
             for use, color in COLORS.items():

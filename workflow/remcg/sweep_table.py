@@ -54,6 +54,8 @@ def rows_of(variants, changes):
     """One dictionary per variant: what it changes, then :data:`COLUMNS` as far as they exist."""
     keys = list(dict.fromkeys(key for name in variants for key in changes[name]))
     likelihood = relative_entropies(variants)
+    best = min(likelihood, key=lambda name: likelihood[name]["held_out_nats_per_site"])
+    likelihood = relative_entropies(variants, best)  # so that errors are of what is shown
     rows = []
     for name, campaign in variants.items():
         summary = read_json(Path("results", campaign.campaign, "summary.json"))
@@ -106,8 +108,8 @@ def numbers_of(summary):
     return found
 
 
-def relative_entropies(variants):
-    r"""Relative entropy of the held-out states, nats per site, against the first variant.
+def relative_entropies(variants, against=None):
+    r"""Relative entropy of the held-out states, nats per site, above that of one variant.
 
     .. math:: S_B - S_A = \beta \langle U_B - U_A \rangle_{ref} - (f_B - f_A)
 
@@ -119,6 +121,8 @@ def relative_entropies(variants):
     ----------
     variants : dict
         Name to campaign, all complete.
+    against : str, optional
+        Name of the variant to compare with; default: the first one.
 
     Returns
     -------
@@ -129,10 +133,10 @@ def relative_entropies(variants):
     ----------
     Shell, J. Chem. Phys. 129, 144108 (2008), eq. 4; Bennett, J. Comput. Phys. 22, 245 (1976).
     """
-    first, *others = variants
+    first = against or next(iter(variants))
     states = variants[first].test or variants[first].training
     found = {first: {"held_out_nats_per_site": 0.0, "held_out_se": 0.0}}
-    for name in others:
+    for name in variants.keys() - {first}:
         pairs = [difference(variants[first], variants[name], state) for state in states]
         values, errors = np.array(pairs).T
         found[name] = {
