@@ -122,7 +122,7 @@ def _reference_names(campaign):
 def _check_unchanged(results, path, held_back):
     """Refuse to archive what is not what the results were made from."""
     rows = [row for row in verify.rows_of(results, path)
-            if not (row.status == "missing" and row.name in held_back) and row.kind != "code"
+            if not (row.status == "missing" and row.name in held_back) and row.kind not in ("code", "version")
             and (row.status, row.kind) != ("new", "output")]  # fmt: skip
     if rows:
         spoken = "; ".join(f"{row.kind} {row.name} ({row.status})" for row in rows[:5])
