@@ -121,9 +121,12 @@ def _reference_names(campaign):
 
 def _check_unchanged(results, path, held_back):
     """Refuse to archive what is not what the results were made from."""
-    rows = [row for row in verify.rows_of(results, path)
-            if not (row.status == "missing" and row.name in held_back) and row.kind != "code"
-            and (row.status, row.kind) != ("new", "output")]  # fmt: skip
+    rows = [
+        row
+        for row in verify.rows_of(results, path)
+        if row.kind in ("input", "setting") or (row.kind == "output" and row.status != "new")
+        if row.status != "missing" or row.name not in held_back
+    ]
     if rows:
         spoken = "; ".join(f"{row.kind} {row.name} ({row.status})" for row in rows[:5])
         raise InputError(

@@ -391,7 +391,7 @@ def _shared_types(result):
 
 def _text(content, notes):
     """A mapping file: one line per site."""
-    lines = [f"# {note}" for note in notes]
+    lines = [f"# {' '.join(note.split())}" for note in notes]  # a name may hold a line break
     for residue, rules in content.items():
         if "sites" not in rules:
             lines.append(f"{_word(residue)}: {_flow(rules)}")

@@ -19,6 +19,7 @@ CODE = ("Snakefile", "rules/*.smk", "scripts/*.py", "workflow/remcg/**/*.py")
 LATER = ("provenance.json", "report.html", "verdict.tsv")  # written after it
 STREAMS = "derived from seed, campaign, state, iteration and replica"
 MACHINE = "machine "  # begins the line of a log that says where the job ran
+_MACHINES = re.compile(MACHINE + r"(\{[^{}]*\})")
 
 
 def file_hash(path):
@@ -196,9 +197,8 @@ def jobs(logs):
     """
     found = {}
     for path in sorted(Path(logs).glob("*/**/*.log")):
-        lines = [line for line in path.read_text(errors="replace").splitlines()
-                 if line.startswith(MACHINE)]  # fmt: skip
-        machines = [item for item in map(_parsed, lines) if item]
+        found_in = _MACHINES.findall(path.read_text(errors="replace"))  # ranks may share a line
+        machines = [item for item in map(_parsed, found_in) if item]
         if not machines:
             continue
         stage = found.setdefault(
@@ -211,11 +211,11 @@ def jobs(logs):
     return found
 
 
-def _parsed(line):
+def _parsed(text):
     try:
-        item = json.loads(line.removeprefix(MACHINE))
+        item = json.loads(text)
         return item if {"host", "cpu", "cpu_key"} <= item.keys() else None
-    except (ValueError, AttributeError):  # lines of two ranks may be mixed
+    except ValueError:
         return None
 
 

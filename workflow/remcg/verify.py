@@ -41,23 +41,32 @@ def verify(results, config_path=None):
         A table of the differences, and what a rerun on this machine would give.
     """
     results = Path(results)
+    record, rows, counts = _compared(results, config_path)
+    text = [_headline(results, record), "", *_table(rows)]
+    text.append("unchanged: " + ", ".join(f"{n} {what}" for what, n in counts if n is not None))
+    text += ["", _forecast(record, rows)]
+    return all((row.status, row.kind) == ("new", "output") for row in rows), "\n".join(text)
+
+
+def rows_of(results, config_path=None):
+    """All differences between results, with what they were made from, and their provenance."""
+    return _compared(Path(results), config_path)[1]
+
+
+def _compared(results, config_path):
+    """Record, rows, and how many things of each kind are unchanged."""
     record, inputs = _record(results)
     campaign = config.load(config_path or find_config(results, record), check_files=False)
     rows, n_inputs = _input_rows(campaign, record, inputs)
     rows += _setting_rows(campaign, record, rows)
     outputs, n_outputs = _output_rows(results, record)
     code, n_code = _code_rows(record)
-    text = [_headline(results, record), ""]
-    text += _table(rows + outputs + code)
     counts = (
         ("inputs and settings", n_inputs),
         ("outputs", n_outputs),
         ("files of the code", n_code),
     )
-    text.append("unchanged: " + ", ".join(f"{n} {what}" for what, n in counts if n is not None))
-    text += ["", _forecast(record, rows, code)]
-    holds = all(row.status == "new" and row.kind == "output" for row in rows + outputs + code)
-    return holds, "\n".join(text)
+    return record, rows + outputs + code, counts
 
 
 def _record(results):
@@ -227,18 +236,29 @@ def _table(rows):
     return lines
 
 
-def differences(record):
-    """Why a rerun here could differ in its last bits from the results of a record, as a list.
+def _cpus(record):
+    """{key: model} of the processors that jobs ran on."""
+    stages = record.get("jobs", {}).values()
+    found = {key: name for stage in stages for key, name in stage["cpus"].items()}
+    return found or {record["cpu_key"]: record["cpu"]}
+
+
+def differences(record, now):
+    """Why two runs could differ in their last bits, as a list.
 
     Nothing differs where processor, lock file, packages, Python and C library are the same.
+
+    Parameters
+    ----------
+    record, now : dict
+        Content of a provenance.json, or of this machine (:func:`remcg.provenance.environment`).
     """
-    now, found = provenance.environment(), []
-    cpus = {key: name for stage in record["jobs"].values() for key, name in stage["cpus"].items()}
-    cpus = cpus or {record["cpu_key"]: record["cpu"]}
-    if set(cpus) != {now["cpu_key"]}:
-        names = " and ".join(sorted(set(cpus.values())))
-        other = "another set of features" if names == now["cpu"] else now["cpu"]
-        found.append(f"the processor was {names}, here it is {other}")
+    found = []
+    cpus, here = _cpus(record), _cpus(now)
+    if set(cpus) != set(here) or len(here) > 1:
+        names, others = (" and ".join(sorted(set(each.values()))) for each in (cpus, here))
+        others = f"{names} with other features" if names == others else others
+        found.append(f"the processor was {names}, now {others}")
     if record["lock"] != now["lock"]:
         found.append("the lock file is another one")
     then, here = record["packages"], now["packages"]
@@ -257,7 +277,7 @@ def _forecast(record, rows):
         return "Whether a rerun gives the same bits is not known: the machine was not recorded."
     if any(row.kind in ("input", "setting") for row in rows):
         return "A rerun gives other results: inputs or settings are not the same (see above)."
-    found = differences(record)
+    found = differences(record, provenance.environment())
     n_code = sum(row.kind in ("code", "version") for row in rows)
     if n_code:
         found.append(f"the code differs in {n_code} places (see above)")
@@ -291,8 +311,15 @@ def compare_with_original(results, original):
     """
     results, original = Path(results), Path(original)
     record = read_json_of(original / "provenance.json")
+    rerun = read_json_of(results / "provenance.json")
     agrees, said = compare(results / MODEL, original / "model.json")
-    expected = differences(record)
+    expected = differences(record, rerun)
+    for what, here, there in (
+        ("inputs or settings", rerun["inputs"], record["inputs"]),
+        ("files of the code", rerun["code"]["files"], record["code"]["files"]),
+    ):
+        if here != there:
+            expected.append(f"{what} are not the same")
     then, now = record["outputs"], provenance.output_hashes(results)
     same = sum(now.get(name) == each for name, each in then.items())
     lines = [
