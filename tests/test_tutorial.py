@@ -93,7 +93,7 @@ def followed(tmp_path_factory):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=1800,
         )
         assert done.returncode == 0, f"{content}\n{done.stdout}"
         said[content.strip().splitlines()[-1]] = done.stdout
