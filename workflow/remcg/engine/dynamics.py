@@ -80,7 +80,7 @@ class Samples(NamedTuple):
 
 @njit(cache=True)
 def box_volume(box):
-    """Volume of a cell whose vectors form a triangular matrix, nm^3."""
+    """Volume of a box (3, 3) with lower-triangular rows, nm^3."""
     return box[0, 0] * box[1, 1] * box[2, 2]
 
 

@@ -73,6 +73,7 @@ def box_heights(box):
 
 @njit(cache=True)
 def is_skew(box):
+    """Whether a box (3, 3) with lower-triangular rows is not orthorhombic."""
     return box[1, 0] != 0.0 or box[2, 0] != 0.0 or box[2, 1] != 0.0
 
 
@@ -132,6 +133,7 @@ def sort_into_cells(positions, box, reach):
 
 @njit(cache=True)
 def no_surroundings(cells):
+    """Empty room for the surroundings of the fullest cell."""
     most = 0
     for k in range(cells.start.shape[0] - 1):
         most = max(most, cells.start[k + 1] - cells.start[k])

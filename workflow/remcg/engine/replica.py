@@ -44,6 +44,7 @@ class Start:
 
     @property
     def volume(self):
+        """Volume of the box, nm^3."""
         return float(volume(self.box))
 
     def with_volume(self, volume):
@@ -147,10 +148,12 @@ class Replica:
 
     @property
     def n_total(self):
+        """Steps in all, equilibration included."""
         return self.n_equilibration + self.n_steps
 
     @property
     def is_done(self):
+        """Whether all steps are done."""
         return self.step >= self.n_total
 
     def run_chunk(self, until=None):
@@ -182,6 +185,7 @@ class Replica:
         }
 
     def attributes(self):
+        """What a checkpoint holds besides arrays: the step and the state of the random numbers."""
         return {"step": self.step, "random": self.random.bit_generator.state}
 
     def restore(self, arrays, attributes):
