@@ -19,7 +19,7 @@ import test_restart as restart
 import test_slurm
 import tiny
 from remcg import slurm
-from slurm_node import Sampler, node, processes, ranks, wait_for  # noqa: F401
+from slurm_node import Sampler, node, of_job, processes, ranks, wait_for  # noqa: F401
 from test_restart import LOOP, SHORT, bytes_lost, run_to_its_end, undisturbed  # noqa: F401
 
 pytestmark = pytest.mark.drill
@@ -189,7 +189,7 @@ def without_slurmd(node, job, submit):  # noqa: F811
 def without_node(node, job, submit):  # noqa: F811
     """The daemon and all processes of the job are gone at once, and the node comes back."""
     psutil.Process(node.pid("slurmd")).kill()
-    for process in [*processes("slurmstepd"), *ranks(job), *processes(f"job{int(job):05d}")]:
+    for process in [*processes("slurmstepd"), *of_job(job)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     time.sleep(1.0)
