@@ -37,12 +37,12 @@ def table(request):
     """fault -> [hits, survived, bytes lost], printed at the end."""
     rows = defaultdict(lambda: np.zeros(3, int))
     yield rows
-    say = request.config.pluginmanager.getplugin("terminalreporter").write_line
-    say(f"\n\n| {'fault':<45} | injected | survived | bytes lost |")
-    say(f"|{'-' * 47}|---------:|---------:|-----------:|")
-    total = sum(rows.values(), np.zeros(3, int))
-    for fault, (hits, survived, lost) in [*rows.items(), ("all", total)]:
-        say(f"| {fault:<45} | {hits:>8} | {survived:>8} | {lost:>10} |")
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n\n| {'fault':<45} | injected | survived | bytes lost |")
+        print(f"|{'-' * 47}|---------:|---------:|-----------:|")
+        total = sum(rows.values(), np.zeros(3, int))
+        for fault, (hits, survived, lost) in [*rows.items(), ("all", total)]:
+            print(f"| {fault:<45} | {hits:>8} | {survived:>8} | {lost:>10} |")
 
 
 @pytest.mark.parametrize("campaign", range(-(-N_KILLS // restart.KILLS)))
