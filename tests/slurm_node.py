@@ -125,14 +125,25 @@ def processes(*words):
     return found
 
 
+def of_job(job):
+    """All processes that a job has started."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("SLURM_JOB_ID") == job:
+                found.append(process)
+    return found
+
+
 def ranks(job):
     """The samplers of a job."""
     found = []
-    for process in processes(sys.executable, "remcg.sample"):
+    for process in of_job(job):
         with contextlib.suppress(psutil.Error):
-            if process.environ().get("SLURM_JOB_ID") == job and "SLURM_PROCID" in process.environ():
+            is_sampler = "remcg.sample" in process.cmdline()[:4]
+            if is_sampler and "SLURM_PROCID" in process.environ():
                 found.append(process)
-    return [process for process in found if Path(process.exe()).name.startswith("python")]
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import test_restart as restart
 import test_slurm
 import tiny
 from remcg import slurm
-from slurm_node import Sampler, node, processes, ranks, wait_for  # noqa: F401
+from slurm_node import Sampler, node, of_job, processes, ranks, wait_for  # noqa: F401
 from test_restart import LOOP, SHORT, bytes_lost, run_to_its_end, undisturbed  # noqa: F401
 
 pytestmark = pytest.mark.drill
@@ -37,12 +37,12 @@ def table(request):
     """fault -> [hits, survived, bytes lost], printed at the end."""
     rows = defaultdict(lambda: np.zeros(3, int))
     yield rows
-    say = request.config.pluginmanager.getplugin("terminalreporter").write_line
-    say(f"\n\n| {'fault':<45} | injected | survived | bytes lost |")
-    say(f"|{'-' * 47}|---------:|---------:|-----------:|")
-    total = sum(rows.values(), np.zeros(3, int))
-    for fault, (hits, survived, lost) in [*rows.items(), ("all", total)]:
-        say(f"| {fault:<45} | {hits:>8} | {survived:>8} | {lost:>10} |")
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n\n| {'fault':<45} | injected | survived | bytes lost |")
+        print(f"|{'-' * 47}|---------:|---------:|-----------:|")
+        total = sum(rows.values(), np.zeros(3, int))
+        for fault, (hits, survived, lost) in [*rows.items(), ("all", total)]:
+            print(f"| {fault:<45} | {hits:>8} | {survived:>8} | {lost:>10} |")
 
 
 @pytest.mark.parametrize("campaign", range(-(-N_KILLS // restart.KILLS)))
@@ -71,9 +71,13 @@ class Disk:
         words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(self.folder)]
         return subprocess.run(words, capture_output=True).returncode == 0
 
-    def used(self):
-        state = os.statvfs(self.folder)
-        return (state.f_blocks - state.f_bfree) * state.f_frsize
+    def fill(self):
+        with contextlib.suppress(OSError), open(self.folder / "filler", "wb", 0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    def empty(self):
+        (self.folder / "filler").unlink()
 
 
 @pytest.fixture
@@ -94,16 +98,17 @@ def failed_words(process):
 
 def test_a_full_disk_is_named_and_nothing_is_lost(disk, undisturbed, table):  # noqa: F811
     config = tiny.write_campaign(disk.folder / "full", n_frames=60, **SHORT)
-    for room in (500_000, 1_100_000, 1_400_000):
-        assert disk.mount("remount", f"size={disk.used() + room}")
+    for seed in range(3):
         process = tiny.launch(config, *LOOP)
+        restart.wait_for_a_moment(process, restart.kill_one_rank, np.random.default_rng(seed))
+        disk.fill()
         said, _ = process.communicate(timeout=900)
+        disk.empty()
         if process.returncode == 0:
             break
         assert "Traceback" not in said, said
         assert "the disk is full" in said and "run the same command again" in said, said
         table["full disk"] += (1, 1, 0)
-        assert disk.mount("remount", "size=64m")
     run_to_its_end(config, *LOOP)
     lost = bytes_lost(tiny.results(config), undisturbed)
     table["full disk"][2] += lost
@@ -184,7 +189,7 @@ def without_slurmd(node, job, submit):  # noqa: F811
 def without_node(node, job, submit):  # noqa: F811
     """The daemon and all processes of the job are gone at once, and the node comes back."""
     psutil.Process(node.pid("slurmd")).kill()
-    for process in [*processes("slurmstepd"), *ranks(job), *processes(f"job{int(job):05d}")]:
+    for process in [*processes("slurmstepd"), *of_job(job)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     time.sleep(1.0)

@@ -1,14 +1,16 @@
 """Disks that are full or read-only: what is told, and what is left on them."""
 
 import errno
+import mmap
 import os
 import subprocess
+import time
 
 import h5py
 import numpy as np
 import pytest
 
-from remcg import io, launch, slurm
+from remcg import io, launch, parallel, slurm
 from remcg.checkpoint import StopRequest
 from remcg.errors import InputError
 
@@ -128,6 +130,19 @@ def test_without_slurm_its_profile_is_refused_in_words(tmp_path, monkeypatch):
         launch.clear_queue("nowhere", "run", "toy", None)
     (tmp_path / "config.yaml").write_text("cores: 1\n")
     assert launch.clear_queue(str(tmp_path), "run", "toy", None) == []
+
+
+def test_shared_memory_of_killed_ranks_is_removed_and_that_of_living_ones_is_not(tmp_path):
+    for name in ("mpich_dead", "mpich_alive", "mpich_new"):
+        (tmp_path / name).write_bytes(bytes(4096))
+    for name in ("mpich_dead", "mpich_alive"):
+        os.utime(tmp_path / name, (0, 0))
+    since = max((tmp_path / name).stat().st_ctime for name in ("mpich_dead", "mpich_alive")) + 0.01
+    time.sleep(0.05)
+    os.utime(tmp_path / "mpich_new")
+    with open(tmp_path / "mpich_alive", "r+b") as file, mmap.mmap(file.fileno(), 4096):
+        parallel.remove_stale_segments(since, str(tmp_path / "mpich_*"))
+    assert sorted(os.listdir(tmp_path)) == ["mpich_alive", "mpich_new"]
 
 
 def test_a_watched_process_of_another_machine_does_not_count(monkeypatch):

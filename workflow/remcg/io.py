@@ -62,8 +62,9 @@ def refusals_explained(path):
         if number not in REFUSALS or not _concerns(error, Path(path)):
             raise
         found, remedy = REFUSALS[number]
+        room = _room(path) if number == errno.ENOSPC else ""
         raise InputError(
-            f"{path} cannot be written: {found}{_room(path)}. {remedy} and run the same command"
+            f"{path} cannot be written: {found}{room}. {remedy} and run the same command"
             " again: what was finished is kept, and the campaign goes on from there."
         ) from error
 

@@ -1,10 +1,16 @@
 """The ranks of this run: MPI under a launcher, one process otherwise."""
 
+import glob
 import os
 import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
 
 from remcg.errors import InputError
 
+SEGMENTS = "/dev/shm/mpich_shm_*"  # shared memory of MPICH
 LAUNCHERS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
 
 
@@ -73,6 +79,7 @@ def world():
     """The ranks of this run; MPI is only loaded where a launcher started this process."""
     if not any(name in os.environ for name in LAUNCHERS):
         return Serial()
+    remove_stale_segments(psutil.Process(os.getppid()).create_time())
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -94,6 +101,43 @@ def library():
         return ""
     lines = MPI.Get_library_version().strip("\0 \n").splitlines()
     return " ".join(lines[0].split()) if lines else ""
+
+
+def remove_stale_segments(since, pattern=SEGMENTS):
+    """Remove shared memory that killed ranks of this user left behind.
+
+    MPICH names it after the job. A job that SLURM starts again under its old number on the same
+    node would attach to what its killed ranks left, and fail in ``MPI_Init``.
+
+    Parameters
+    ----------
+    since : float
+        Begin of this run, s since the epoch; what is younger belongs to it and stays, as does what
+        any living process has mapped.
+    """
+    stale = [path for path in glob.glob(pattern) if _is_ours_and_older(path, since)]
+    in_use = _mapped() if stale else ""
+    for path in stale:
+        if path not in in_use:
+            with suppress(OSError):
+                os.unlink(path)
+
+
+def _is_ours_and_older(path, since):
+    try:
+        state = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return state.st_uid == os.getuid() and max(state.st_mtime, state.st_ctime) < since
+
+
+def _mapped():
+    """The maps of all processes of this user."""
+    texts = []
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            texts.append(path.read_text(errors="replace"))
+    return "".join(texts)
 
 
 def share(n_items, ranks):

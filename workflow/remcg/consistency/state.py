@@ -221,6 +221,9 @@ def compare_dynamics(reference, sample, model, seed, log):
     prediction ended.
     """
     positions, boxes, times, topology, _ = reference
+    if topology.n_molecules == 1:
+        log("one molecule alone: nothing acts on its centre, so there are no dynamics to compare")
+        return {}, {}
     temperature = float(sample[1]["temperature"])
     numbers, curves, found = {}, {}, {}
     masses = np.bincount(topology.molecule, topology.masses)
