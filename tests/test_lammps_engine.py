@@ -1,9 +1,13 @@
 """``engine: lammps``: input, restart, dump and samples; both engines have the same ensembles."""
 
 import re
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -24,6 +28,19 @@ from test_parallel import MPIEXEC, command, write_campaign
 EDGES = pairs.rdf_edges(0.6)
 ONE, TWO = None, f"{MPIEXEC} -n 2"
 SHORT = dict(n_steps=60, n_equilibration=20, timestep=0.002, friction=5.0, sample_interval=10)
+
+ENDLESS = """\
+units lj
+lattice fcc 0.8
+region all block 0 3 0 3 0 3
+create_box 1 all
+create_atoms 1 box
+mass 1 1
+pair_style lj/cut 2.5
+pair_coeff * * 1 1
+fix move all nve
+run 1000000000
+"""
 
 
 def replica(folder, model, start, temperature=300.0, pressure=None, launcher=ONE, **changes):
@@ -192,3 +209,23 @@ def test_what_lammps_cannot_do_is_refused(tmp_path, soft_model, changes, match):
         path.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=match):
         config.load(tmp_path / "config.yaml")
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("launcher", ["", TWO])
+def test_lammps_dies_with_a_killed_sampler(tmp_path, launcher):
+    (tmp_path / "in.endless").write_text(ENDLESS)
+    code = (
+        "import sys, pathlib; from remcg.lammps.program import Program;"
+        "Program.of('lmp', sys.argv[1]).run(pathlib.Path(sys.argv[2]), 'in.endless', 'log', 1, int)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, launcher, str(tmp_path)])
+    log, deadline = tmp_path / "log", time.monotonic() + 60.0
+    while not (log.exists() and "Step" in log.read_text()):
+        assert time.monotonic() < deadline and parent.poll() is None
+        time.sleep(0.1)
+    started = psutil.Process(parent.pid).children(recursive=True)
+    assert started
+    parent.kill()
+    parent.wait()
+    assert not psutil.wait_procs(started, timeout=20.0)[1]
