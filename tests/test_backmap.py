@@ -374,6 +374,8 @@ def test_mmcif_holds_what_pdb_has_no_columns_for(tmp_path, box):
     topology = mdtraj.load(str(RESOURCES / "hexane" / "HEX.pdb")).topology
     x = np.random.default_rng(1).uniform(0, 1, (topology.n_atoms, 3))
     output.write_mmcif(tmp_path / "first.cif", topology, x, box)
+    view = mdtraj.load(str(tmp_path / "first.cif"))
+    assert np.abs(view.xyz[0] - x).max() < 1e-3 and view.n_residues == topology.n_residues
     read = app.PDBxFile(str(tmp_path / "first.cif"))
     assert np.abs(read.getPositions(asNumpy=True)._value - x).max() < 1e-3
     assert read.topology.getNumBonds() == topology.n_bonds

@@ -149,13 +149,13 @@ def test_a_dipole_among_charges_has_the_average_of_the_quadrature(monkeypatch):
     weight = np.exp(-energy / (KB * TEMPERATURE))
     weight[[0, -1]] *= 0.5  # trapezoid
     rng, found = np.random.default_rng(5), []
-    for _ in range(2500):
+    for _ in range(900):
         x = chain.run(x, None, TEMPERATURE, 1, rng).positions
         found.append((x[1] - x[0]) / 0.1)
     for k in (0, 2):
         mean, se = standard_error(np.array(found)[None, :, k])
         assert abs(mean - (weight * axis[..., k]).sum() / weight.sum()) < 4 * se
-        assert se < 0.03
+        assert se < 0.05
 
 
 def test_an_axis_far_from_a_charge_follows_the_langevin_function():
@@ -166,7 +166,7 @@ def test_an_axis_far_from_a_charge_follows_the_langevin_function():
     strength = turns.COULOMB * charge * 2 * half * q / distance**2 / (KB * TEMPERATURE)
     expected = 1 / np.tanh(strength) - 1 / strength
     rng, found = np.random.default_rng(6), []
-    for _ in range(1500):
+    for _ in range(600):
         x = chain.run(x, None, TEMPERATURE, 1, rng).positions
         found.append((x[1, 2] - x[0, 2]) / (2 * half))
     mean, se = standard_error(np.array(found)[None])

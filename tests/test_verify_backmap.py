@@ -17,11 +17,11 @@ pytestmark = pytest.mark.verify
 CASES = {
     "water": (
         "spce-water", "T280", "T310", 20, 440,
-        backmap.Settings(draws=1, sweeps=300, steps=60), set(),
+        backmap.Settings(draws=1, sweeps=100, steps=40), set(),
     ),
     "peptide": (
         "pentaalanine", "T350", "T400", 100, 1900,
-        backmap.Settings(draws=1, steps=300, cutoff=None), {"inversions", "cis_trans"},
+        backmap.Settings(draws=1, steps=200, cutoff=None), {"inversions", "cis_trans"},
     ),
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ GAIN = 0.2  # of the step per sweep while it adapts
 ANNEALING_CUTOFF, ANNEALING_DAMPING = 0.6, 3.0  # nm, 1/nm
 HOTTEST, COOLING, STAGE = 1500.0, 0.93, 10  # K, factor of the temperature, sweeps
 FREEZING = 50  # uniform turns, of which one is accepted
-FROZEN, SLOW = 0.75, 0.8  # of that temperature, and part of the sweeps spent above it
+FROZEN, SLOW = 0.55, 0.9  # of that temperature, and part of the sweeps spent above it
 
 
 class Turned(NamedTuple):
@@ -170,8 +170,8 @@ class Turns:
         """From any orientations to low-lying ones at a temperature.
 
         Hydrogen bonds at fixed sites order, or freeze in disorder, far above the temperatures at
-        which their liquid flows. So most sweeps are spent where that happens: between the
-        temperature at which one uniform turn in :data:`FREEZING` is accepted, found on the way
+        which their liquid flows, and over a wide range. So most sweeps are spent there: between
+        the temperature at which one uniform turn in :data:`FREEZING` is accepted, found on the way
         down from :data:`HOTTEST`, and :data:`FROZEN` times that. The rest of them cools from there.
         Truncated earlier than :meth:`run`, at :data:`ANNEALING_CUTOFF`, and only here the step
         follows the acceptance.
