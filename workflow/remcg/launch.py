@@ -634,7 +634,8 @@ def main(arguments=None):
         if campaign.sweep and not given.report:
             from remcg import sweep
 
-            return sweep.run(campaign, given.cores, given.snakemake)
+            options = ["--profile", given.profile] if given.profile else []
+            return sweep.run(campaign, given.cores, given.snakemake, options)
         if given.report:
             return report(campaign.campaign, given.configfile)
         if not given.snakemake:
