@@ -17,7 +17,7 @@ pytestmark = pytest.mark.verify
 CASES = {
     "water": (
         "spce-water", "T280", "T310", 20, 440,
-        backmap.Settings(draws=1, sweeps=100, steps=40), set(),
+        backmap.Settings(draws=1, sweeps=2500, steps=400), set(),
     ),
     "peptide": (
         "pentaalanine", "T350", "T400", 100, 1900,
