@@ -2,7 +2,7 @@ rule backmap:
     input:
         sites="results/{campaign}/predict/{state}.h5",
         topology=topology,
-        mapping=os.path.relpath(CAMPAIGN.system.mapping),
+        mapping=mapping_file,
         templates=template_trajectory,
         template_map=template_map,
         reference=trajectories,
@@ -34,7 +34,7 @@ rule backmap:
 rule backmap_mapped:
     input:
         topology=topology,
-        mapping=os.path.relpath(CAMPAIGN.system.mapping),
+        mapping=mapping_file,
         templates=template_trajectory,
         template_map=template_map,
         reference=trajectories,

@@ -87,6 +87,11 @@ def config_file(wildcards):
     return CONFIG
 
 
+def mapping_file(wildcards):
+    """A function, as the report puts other names into its page as they are."""
+    return os.path.relpath(CAMPAIGN.system.mapping)
+
+
 def trajectories(wildcards):
     return relative(STATES[wildcards.state].trajectory)
 

@@ -3,7 +3,7 @@ rule map:
         trajectory=trajectories,
         energies=reference_log,
         topology=topology,
-        mapping=os.path.relpath(CAMPAIGN.system.mapping),
+        mapping=mapping_file,
     output:
         sites="results/{campaign}/map/{state}.h5",
         facts="results/{campaign}/map/{state}.json",
