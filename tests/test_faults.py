@@ -115,8 +115,8 @@ def test_a_log_that_the_disk_refuses_is_told_once(small_disk):
 
 
 def test_marks_tell_campaigns_of_one_name_apart_and_are_names_that_slurm_takes():
-    first = slurm.mark("/home/a/results/Wasser 2", "Wasser 2")
-    second = slurm.mark("/home/b/results/Wasser 2", "Wasser 2")
+    first = slurm.mark("/a/results/Wasser 2", "Wasser 2")
+    second = slurm.mark("/b/results/Wasser 2", "Wasser 2")
     assert first != second
     assert first.startswith("remcg-Wasser-2-")
     assert len(slurm.mark("/x", "n" * 200)) <= 50

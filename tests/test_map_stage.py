@@ -14,7 +14,7 @@ import waters
 from remcg import config, mapping, target, trajectory
 from remcg.basis import SplineBasis
 from remcg.errors import InputError
-from remcg.io import read_h5
+from remcg.io import read_h5, read_json
 from remcg.mapping.orient import TURNS, Orientations, nearest_axes
 from remcg.mapping.run import _append
 from remcg.model import PairTerm
@@ -415,5 +415,5 @@ def test_a_pdb_of_several_models_is_a_trajectory(tmp_path):
 
 def test_facts_are_json(tmp_path):
     facts, _, attributes, _ = mapped(tmp_path)
-    assert json.loads((tmp_path / "m.json").read_text()) == facts
+    assert read_json(tmp_path / "m.json") == facts
     assert json.loads(attributes["site_names"]) == ["A", "B"]

@@ -301,4 +301,5 @@ def test_a_reference_is_made_outside_the_workflow(tmp_path, capsys):
         main([arguments[0], "b", arguments[1]])
     assert "there is no state b; give one of a" in capsys.readouterr().err
     main([arguments[0], "a", arguments[1]])
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.xtc", "a.csv", "a.pdb"}
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"a.xtc", "a.csv", "a.pdb", "a.xtc.sha256", "a.csv.sha256"}

@@ -140,7 +140,9 @@ def test_each_rule_file_has_its_rule_and_its_script_or_module(path):
     first, *others = re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.MULTILINE)
     assert first == stage and all(rule.startswith(f"{stage}_") for rule in others)
     if stage in MPI_STAGES:
-        assert f"python -m {MPI_STAGES[stage]}" in text
+        common = (ROOT / "rules" / "common.smk").read_text()
+        assert f"python -m {MPI_STAGES[stage]}" in text + common
+        assert '"{params.' in text or "python -m" in text
     else:
         assert f'"../scripts/{stage}.py"' in text
         assert (ROOT / "scripts" / f"{stage}.py").is_file()

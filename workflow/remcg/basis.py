@@ -18,6 +18,7 @@ from scipy.interpolate import BSpline, PPoly
 from remcg.errors import InputError
 
 DEGREE = 3
+MOST_FUNCTIONS = 10_000  # of one term: more is a slip of the pen
 DROPPED = 2  # the last two functions of a pair are left out: energy and force vanish at the cut-off
 
 
@@ -42,6 +43,8 @@ class _Splines:
     outside = (None, None)  # below and above the range: "linear", "zero", or None for no extension
 
     def __post_init__(self):
+        if self.n_basis > MOST_FUNCTIONS:
+            raise InputError(f"{self.n_basis} functions; give at most {MOST_FUNCTIONS}")
         if not self.low < self.high or self.n_intervals < 1:
             least = self.n_basis - self.n_intervals + 1
             raise InputError(

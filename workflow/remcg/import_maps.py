@@ -273,7 +273,9 @@ def from_openmscg(content, topology=None):
     kinds = {str(name): _site_type(str(name), item) for name, item in kinds.items()}
     read = load_topology(topology)
     found = {}
-    for kind, anchor in _unfolded(system, 0, kinds):
+    for n, (kind, anchor) in enumerate(_unfolded(system, 0, kinds)):
+        if n == read.n_atoms:
+            raise InputError(f"has more sites than {topology} has atoms ({n}); correct its repeats")
         index, weights = kinds[kind]
         atoms = [anchor + k for k in index]
         if min(atoms) < 0 or max(atoms) >= read.n_atoms:
@@ -345,6 +347,10 @@ def _unfolded(groups, root, kinds):
             if not isinstance(group.get(key) or [], list):
                 raise InputError(f"{where}.{key}: found {group[key]!r}; give a list")
         anchor, repeat, offset = numbers
+        if repeat < 1:
+            raise InputError(f"{where}.repeat: found {repeat}; give at least 1")
+        if not (group.get("sites") or group.get("groups")):
+            raise InputError(f"{where}: has neither sites nor groups; give some, or leave it out")
         for n in range(repeat):
             first = root + anchor + n * offset
             for site in group.get("sites") or ():

@@ -95,7 +95,7 @@ def _paths(item, plain):
         yield plain, item
     elif is_dataclass(item):
         for each in fields(item):
-            if each.name != "source":
+            if each.name in plain:  # a sweep, and where the config came from, are not
                 yield from _paths(getattr(item, each.name), plain[each.name])
     elif isinstance(item, dict):
         for key, value in item.items():

@@ -8,6 +8,7 @@ from remcg.provenance import file_hash
 
 
 def sum_path(path):
+    """Where the checksum of a file lies."""
     path = Path(path)
     return path.with_name(f"{path.name}.sha256")
 

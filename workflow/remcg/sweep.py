@@ -336,4 +336,5 @@ def table_text(columns, rows):
 
 
 def spoken(value):
+    """A value as tables and messages show it."""
     return f"{value:.6g}" if isinstance(value, float) else value

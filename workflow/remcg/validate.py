@@ -468,6 +468,7 @@ def write_bonded_tables(path, results):
 
 
 def bonded_rows(distributions):
+    """Rows of the table of bonded distributions: kind, term, unit, place, and both densities."""
     rows = []
     for item in distributions.values():
         columns = (item.centers, *block_mean(item.reference), *block_mean(item.model))

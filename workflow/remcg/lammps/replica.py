@@ -151,6 +151,7 @@ class LammpsReplica(Replica):
         return super().arrays() | {"lammps.restart": self.restart_file}
 
     def restore(self, arrays, attributes):
+        """Go on from a checkpoint."""
         self.restart_file = arrays["lammps.restart"]
         super().restore(arrays, attributes)
 
