@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help install run report test slurm check verify drill bench lock clean
+.PHONY: help install run report test campaigns slurm check verify drill bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */\1|/' \
@@ -40,7 +40,10 @@ report: $(VENV)/.installed  ## write the report of a campaign anew: CONFIG=...
 	@$(BIN)/python -m remcg.launch --configfile "$$CONFIG_FILE" --report
 
 test: $(VENV)/.warm  ## all tests, at most ten minutes: ARGS="-k engine"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15 $(ARGS)
+
+campaigns: $(VENV)/.warm  ## whole campaigns as users run them: tutorial, archive, kills, some minutes
+	@$(BIN)/python -m pytest -m campaigns -n 2 --dist loadfile --durations=5 $(ARGS)
 
 slurm: $(VENV)/.warm  ## a campaign on a SLURM of one node, which it starts (root; slurm-wlm, munge), two minutes
 	@$(BIN)/python -m pytest -m slurm -rs $(ARGS)

@@ -19,6 +19,8 @@ from remcg import archive, cli, provenance
 from remcg.errors import InputError
 from remcg.io import read_json
 
+pytestmark = pytest.mark.campaigns
+
 NASTY = """it's "a" $(touch pwned) `touch pwned` <img src=x onerror=alert(1)> ü λ & ; # %s"""
 
 

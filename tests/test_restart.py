@@ -9,6 +9,8 @@ import pytest
 
 import tiny
 
+pytestmark = pytest.mark.campaigns
+
 SHORT = {
     "sample": {"steps": 6000, "equilibration": 500, "replicas": 2, "ranks": 2},
     "rem": {"max_iterations": 2},

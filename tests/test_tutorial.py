@@ -15,6 +15,8 @@ import pytest
 
 import tiny
 
+pytestmark = pytest.mark.campaigns
+
 PAGE = tiny.ROOT / "docs" / "tutorial.md"
 NOTEBOOK = tiny.ROOT / "docs" / "explore.ipynb"
 OWN = (".git", ".venv", ".snakemake", "results", "logs", "benchmarks")  # of a checkout
