@@ -7,6 +7,8 @@ import tiny
 from remcg.io import read_json
 from remcg.model import Model
 
+pytestmark = pytest.mark.campaigns
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

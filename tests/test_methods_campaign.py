@@ -12,6 +12,8 @@ from remcg.io import read_json
 from remcg.model import Model
 from remcg.units import KB
 
+pytestmark = pytest.mark.campaigns
+
 SHORT = {
     "sample": {"steps": 4000, "equilibration": 500, "replicas": 2, "ranks": 1},
     "predict": {"steps": 4000, "equilibration": 500},

@@ -11,6 +11,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import yaml
+
 from remcg import config, provenance, strict_yaml, verify
 from remcg.errors import InputError
 from remcg.io import replacing
@@ -214,20 +216,31 @@ def _git(*arguments):
 def _portable(path):
     """Text of the config, with names relative to it in place of absolute ones."""
     text = path.read_text(encoding="utf-8")
-    for name in sorted(_absolute_names(strict_yaml.read(path)), key=len, reverse=True):
-        source = Path(name).expanduser()
-        outside = not path.is_relative_to(ROOT) and source.is_relative_to(ROOT)
-        text = text.replace(name, os.path.relpath(source, ROOT if outside else path.parent))
+    strict_yaml.read(path)
+    scalars = {
+        node.start_mark.index: node for node in _scalars(yaml.compose(text, yaml.SafeLoader))
+    }
+    for start in sorted(scalars, reverse=True):
+        node = scalars[start]
+        if node.value.startswith(("/", "~")):
+            source = Path(node.value).expanduser()
+            outside = not path.is_relative_to(ROOT) and source.is_relative_to(ROOT)
+            name = os.path.relpath(source, ROOT if outside else path.parent)
+            quoted = json.dumps(name, ensure_ascii=False)
+            text = text[:start] + quoted + text[node.end_mark.index :]
     return text
 
 
-def _absolute_names(item):
-    """Texts in a config that begin like an absolute path."""
-    if isinstance(item, dict):
-        return {name for value in item.values() for name in _absolute_names(value)}
-    if isinstance(item, list):
-        return {name for value in item for name in _absolute_names(value)}
-    return {item} if isinstance(item, str) and item.startswith(("/", "~")) else set()
+def _scalars(node):
+    """Values of a YAML document, wherever they stand."""
+    if isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            yield from _scalars(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+    elif node is not None:
+        yield node
 
 
 def _readme(campaign, revision, code, place, is_incomplete):

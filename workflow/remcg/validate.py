@@ -446,6 +446,7 @@ def write_rdf_tables(path, results):
 
 
 def rdf_rows(curves):
+    """Rows of the table of RDFs: pair, place, both curves with errors, error by parameters."""
     rows = []
     for name, pair in curves.items():
         added = np.broadcast_to(pair.parameter_se, pair.centers.shape)

@@ -148,6 +148,7 @@ class LammpsReplica(Replica):
         self.seconds += busy + time.perf_counter() - begin
 
     def arrays(self):
+        """Arrays of a checkpoint."""
         return super().arrays() | {"lammps.restart": self.restart_file}
 
     def restore(self, arrays, attributes):
