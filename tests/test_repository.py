@@ -246,7 +246,7 @@ def test_the_workflow_catalog_finds_what_it_looks_for():
 def test_continuous_integration_checks_tests_and_runs():
     script = (ROOT / ".ci" / "run").read_text()
     commands = re.findall(r"^make (\w+)", script, re.MULTILINE)
-    assert commands == ["check", "test", "slurm", "run"]
+    assert commands == ["check", "test", "campaigns", "slurm", "run"]
     assert "check_results.py" in script
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
