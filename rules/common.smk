@@ -64,6 +64,8 @@ def numbered(iteration):
 def settings(*sections):
     """Sections of the config that a job depends on; a change makes it run again."""
     chosen = {section: dict(SETTINGS[section]) for section in sections if section != "seed"}
+    if "sample" in chosen and "lammps" in (CAMPAIGN.sample.engine, CAMPAIGN.predict_engine):
+        chosen["sample"]["barostat_time"] = SETTINGS["sample"]["lammps"]["barostat_time"]
     # These distribute the work, or belong to one rule.
     for key in ("ranks", "exchange_interval", "states_per_job", "lammps"):
         chosen.get("sample", {}).pop(key, None)

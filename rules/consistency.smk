@@ -30,7 +30,7 @@ rule consistency_states:
         curves=of_all_states("consistency/curves_{state}.h5"),
         numbers="results/{campaign}/validate/states.json",
         guess="results/{campaign}/rem/iter-000/model.json",
-        guess_samples=expand("results/{{campaign}}/rem/iter-000/sample/{state}.h5", state=TRAINING),
+        guess_samples=samples(0),
         entropy="results/{campaign}/model/relative_entropy.tsv",
     output:
         numbers="results/{campaign}/consistency/states.json",

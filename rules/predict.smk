@@ -18,12 +18,11 @@ rule predict:
         runtime=240,
     params:
         config_file=config_file,
-        predictor=PREDICTOR,
         settings=settings("predict", "sample", "seed"),
         state=state_settings,
         frames=CAMPAIGN.backmap.frames,
     shell:
-        "launcher='{resources.mpi} -n {resources.tasks}'; {params.predictor} --predict"
+        f"launcher='{{resources.mpi}} -n {{resources.tasks}}'; {PREDICTOR} --predict"
         " --config {params.config_file:q} --state {wildcards.state:q}"
         " --model {input.model:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --output {output:q} > {log:q} 2>&1"

@@ -19,11 +19,10 @@ rule sample:
         runtime=60,
     params:
         config_file=config_file,
-        sampler=SAMPLER,
         settings=settings("sample", "seed"),
         state=state_settings,
     shell:
-        "launcher='{resources.mpi} -n {resources.tasks}'; {params.sampler}"
+        f"launcher='{{resources.mpi}} -n {{resources.tasks}}'; {SAMPLER}"
         " --config {params.config_file:q} --state {wildcards.state:q}"
         " --model {input.model:q} --plan {input.plan:q} --start {input.start:q}"
         " --volume-from {input.reference:q} --iteration {wildcards.iteration:q}"

@@ -4,7 +4,7 @@ from remcg import plots
 from remcg.config import load
 from remcg.consistency import baseline, figures, figures_tradeoff, tradeoff
 from remcg.consistency import campaign as together
-from remcg.io import read_h5, read_json, write_json
+from remcg.io import members, read_h5, read_json, write_json
 from remcg.model import Model
 from remcg.stage import stage
 from remcg.validate import StateResult, write_state_table
@@ -18,7 +18,8 @@ with stage(snakemake.log[0]):
     lost = together.penalty_numbers(table, local)
     validated = read_json(snakemake.input.numbers)
     targets, samples = ([read_h5(path) for path in paths] for paths in inputs)
-    guess, guess_samples = Model.read(snakemake.input.guess), snakemake.input.guess_samples
+    guess = Model.read(snakemake.input.guess)
+    guess_samples = members(snakemake.input.guess_samples, [s.id for s in campaign.training])
     simpler = together.baselines(
         model, guess, states, targets, [read_h5(path) for path in guess_samples], samples, validated
     )

@@ -121,22 +121,41 @@ def _names(folders):
 
 
 def _read(folder, name):
-    rdfs = {p.stem.removeprefix("rdf_"): _columns(p) for p in sorted(folder.glob("validate/rdf_*"))
-            if p.suffix == ".tsv"}  # fmt: skip
     return Finished(
         name,
         read_json(folder / "summary.json"),
         flat(read_json(folder / "provenance.json").get("config", {})),
-        rdfs,
+        _rdfs(folder),
         _columns(folder / "validate" / "potentials.tsv"),
     )
 
 
-def _columns(path):
-    """Values of the first column to the others as arrays; what is left empty is no number."""
+def _rdfs(folder):
+    """Curves of each state of the summary: from a file each, or from one for all of very many."""
+    ids = [state["id"] for state in read_json(folder / "summary.json")["states"]]
+    together = folder / "validate" / "rdf_states.tsv"
+    if not together.is_file():
+        paths = {state: folder / "validate" / f"rdf_{state}.tsv" for state in ids}
+        return {state: _columns(path) for state, path in paths.items() if path.is_file()}
     found = {}
+    with open(together, newline="") as stream:
+        header, *rows = csv.reader(stream, delimiter="\t")
+    for state in ids:
+        own = [row[1:] for row in rows if row[0] == state]
+        if own:
+            found[state] = _by_first(header[1:], own)
+    return found
+
+
+def _columns(path):
     with open(path, newline="") as stream:
         header, *rows = csv.reader(stream, delimiter="\t")
+    return _by_first(header, rows)
+
+
+def _by_first(header, rows):
+    """Values of the first column to the others as arrays; what is left empty is no number."""
+    found = {}
     for row in rows:
         own = found.setdefault(row[0], {name: [] for name in header[1:]})
         for name, cell in zip(header[1:], row[1:]):
@@ -266,6 +285,11 @@ def _score_table(campaigns, rows):
 LESS_IS_BETTER = ("rdf_rmse", "density_percent", "structure_factor", "angles_mbit", "penalty")
 
 
+def _loss(pair, key):
+    """How far a score is from the best; a penalty below zero is one without a loss."""
+    return max(pair[0], 0.0) if key == "penalty" else abs(pair[0])
+
+
 def _cell(row, own, key):
     if key not in row:
         return ""
@@ -273,9 +297,9 @@ def _cell(row, own, key):
     value, error = (scale * float(x) for x in row[key])
     text = plus_minus(value, error)
     if key in LESS_IS_BETTER and len(own) > 1:
-        best = min((other[key] for other in own if key in other), key=lambda pair: abs(pair[0]))
+        best = min((other[key] for other in own if key in other), key=lambda pair: _loss(pair, key))
         noise = 2.0 * math.hypot(row[key][1], best[1])
-        if abs(row[key][0]) <= abs(best[0]) + noise:
+        if _loss(row[key], key) <= _loss(best, key) + noise:
             return f"<b>{text}</b>"
     return text
 

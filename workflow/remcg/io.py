@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 import h5py
@@ -181,7 +182,11 @@ def open_h5(path):
     path = Path(path)
     is_member = path.parent.is_file()
     whole = path.parent if is_member else path
-    check_h5(whole)
+    if is_member:  # a file of many is asked for often
+        about = os.stat(whole)
+        _check_once(whole, about.st_ino, about.st_size, about.st_mtime_ns)
+    else:
+        check_h5(whole)
     try:
         with h5py.File(whole, "r") as file:
             if is_member and path.name not in file:
@@ -203,6 +208,11 @@ def check_h5(path):
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if head != (MAGIC + seal.encode()).ljust(BLOCK, b"\n"):
         raise _damaged(path, "its content is not what its seal says")
+
+
+@lru_cache(maxsize=4096)
+def _check_once(path, *_):
+    check_h5(path)
 
 
 def _damaged(path, error):
@@ -241,7 +251,7 @@ def read_h5(path):
 
 def member(path, name):
     """``<path>/<name>`` where the file has such a member, else the file itself."""
-    with h5py.File(path, "r") as file:
+    with open_h5(path) as file:
         return Path(path, name) if isinstance(file.get(name), h5py.Group) else Path(path)
 
 
@@ -256,7 +266,7 @@ def members(paths, names):
     """
     found = {}
     for path in paths:
-        with h5py.File(path, "r") as file:
+        with open_h5(path) as file:
             found |= {name: Path(path, name) for name in file if isinstance(file[name], h5py.Group)}
     if not found:
         return list(paths)

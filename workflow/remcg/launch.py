@@ -98,6 +98,7 @@ def _this_process(cores, started):
         "pid": process.pid,
         "created": process.create_time(),
         "host": platform.node(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "started": started,
         "cores": cores,
     }
@@ -108,7 +109,8 @@ def _is_alive(owner):
     if not owner:
         return False
     if owner.get("host") != platform.node():
-        return True
+        job = owner.get("slurm_job")  # of a requeued job only one attempt lives
+        return not job or job != os.environ.get("SLURM_JOB_ID")
     try:
         process = psutil.Process(owner["pid"])
         same = abs(process.create_time() - owner["created"]) < 1.0
@@ -475,8 +477,9 @@ def run(campaign, configfile, cores, more=(), display=None, profile=None):
     claim.take(_this_process(cores, started))
     try:
         name = str(results.absolute())
-        _clear_away(name, campaign, display)
-        more = [*clear_queue(profile, name, campaign, display), *more]
+        if not DRY.intersection(more):
+            _clear_away(name, campaign, display)
+            more = [*clear_queue(profile, name, campaign, display), *more]
         variables = environment(name, cores, started)
         command = _snakemake(configfile, cores, *more, profile=profile)
         code, progress = _run_snakemake(command, variables, name, logs, display)

@@ -168,6 +168,11 @@ def _terms(model):
 
 def _status(model):
     iterations = model.extra.get("iterations", 0)
+    if model.extra.get("status") == "direct":
+        return (
+            "Not iterated**: made in one step, it is no minimum of the relative entropy and has no "
+            "error bars."
+        )
     if model.extra.get("status") == "converged":
         return (
             f"Converged** after {iterations} iterations: the gradient of the relative entropy "
@@ -228,5 +233,5 @@ def _cautions(model):
         yield VOLUME
     else:
         yield NO_VOLUME
-    if model.extra.get("status") != "converged":
+    if model.extra.get("status") not in ("converged", "direct"):
         yield UNCONVERGED

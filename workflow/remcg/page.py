@@ -80,7 +80,9 @@ def tables_of(png):
     if name in OF_STATES:
         prefix = OF_STATES[name]
         paths = [p for p in sorted(folder.glob(f"{prefix}*.tsv")) if p.stem not in NOT_STATES]
-        text = joined({p.stem.removeprefix(prefix): p.read_text() for p in paths}, CURVES.get(name))
+        whole = folder / f"{prefix}states.tsv"  # of very many states
+        texts = {p.stem.removeprefix(prefix): p.read_text() for p in paths}
+        text = whole.read_text() if whole.is_file() else joined(texts, CURVES.get(name))
         found += [(f"{name}.tsv", text)] if text else []
     path = folder / f"{NUMBERS.get(name, name)}.tsv"
     if path.is_file():

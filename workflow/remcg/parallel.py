@@ -80,7 +80,8 @@ def world():
     """The ranks of this run; MPI is only loaded where a launcher started this process."""
     if not any(name in os.environ for name in LAUNCHERS):
         return Serial()
-    remove_stale_segments(psutil.Process(os.getppid()).create_time())
+    with suppress(psutil.Error):  # of a parent that /proc hides
+        remove_stale_segments(psutil.Process(os.getppid()).create_time())
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:

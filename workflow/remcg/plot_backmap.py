@@ -281,7 +281,7 @@ def _view():
     return about_x @ about_y
 
 
-def _radius(topology, atom):
+def radius_of(topology, atom):
     element = topology.atom(int(atom)).element
     symbol = element.symbol if element else "VS"
     return BALL * (0.11 if symbol == "H" else VDW_RADII.get(symbol, 0.17)), symbol
@@ -291,7 +291,7 @@ def _balls(topology, atoms, positions, shift, turn):
     found = []
     for atom in atoms:
         x, y, z = turn @ (positions[atom] + shift)
-        radius, symbol = _radius(topology, atom)
+        radius, symbol = radius_of(topology, atom)
         if symbol != "VS":
             found.append((z, "ball", (x, y, radius), ELEMENT_COLORS.get(symbol, "#C060C0")))
     return found
@@ -328,7 +328,7 @@ def _picture_legend(figure, topology, mapped, chosen):
     from matplotlib.lines import Line2D
 
     atoms = {int(a) for molecule in chosen for a in mapped.atoms[molecule]}
-    symbols = sorted({_radius(topology, a)[1] for a in atoms} - {"VS"})
+    symbols = sorted({radius_of(topology, a)[1] for a in atoms} - {"VS"})
     types = sorted({int(mapped.site_types[s]) for m in chosen
                     for s in np.flatnonzero(mapped.molecule == m)})  # fmt: skip
     handles = [

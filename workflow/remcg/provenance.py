@@ -54,7 +54,8 @@ def input_hashes(campaign):
     shaping = {
         "seed": settings["seed"],
         "model": settings["model"],
-        "sample": _without(settings["sample"], "ranks", "states_per_job"),
+        "sample": _without(settings["sample"], "ranks", "states_per_job", "lammps"),
+        **_engine(campaign),
         "rem": _without(settings["rem"], "max_iterations"),
         "states": [_without(item, "trajectory", "topology", "log", "use") for item in states],
     }
@@ -63,6 +64,12 @@ def input_hashes(campaign):
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         **{name: file_hash(path) for name, path in names.items()},
     }
+
+
+def _engine(campaign):
+    """What LAMMPS does in its own way, where it samples; not where its program lies."""
+    lammps = campaign.sample.engine == "lammps"
+    return {"barostat_time": campaign.sample.lammps.barostat_time} if lammps else {}
 
 
 def _without(section, *names):

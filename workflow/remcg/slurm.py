@@ -23,8 +23,8 @@ def mark(run, campaign):
 def jobs(mark):
     """Ids of this user's waiting and running jobs whose names begin with ``mark``."""
     told = _call("squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i %j")
-    named = [line.split(maxsplit=1) for line in told.splitlines()]
-    return [number for number, name in named if name.strip().startswith(mark)]
+    named = [line.strip().partition(" ") for line in told.splitlines()]
+    return [number for number, _, name in named if name.strip().startswith(mark)]
 
 
 def cancel(mark, patience=PATIENCE):
@@ -68,7 +68,9 @@ def _call(*command):
         raise InputError(
             f"{command[0]} did not answer within 60 s; try again when SLURM answers"
         ) from None
-    if done.returncode:
+    lines = done.stderr.strip().splitlines()
+    is_gone = bool(lines) and all("Invalid job id" in line for line in lines)
+    if done.returncode and not is_gone:  # a job that has ended meanwhile needs no scancel
         raise InputError(
             f"{command[0]} failed: {done.stderr.strip() or done.returncode}; try again when SLURM"
             " answers (sinfo)"

@@ -255,21 +255,23 @@ def run(campaign, cores, more=(), options=()):
     for name, files in shared_files(variants).items():
         print(f"\n{name}: what variants share", flush=True)
         given = ["--configfile", str(paths[name]), "--cores", str(cores), *options]
-        code = launch.main([*given, "--", *files])
-        if code:
+        dry = launch.DRY.intersection(more)
+        code = launch.main([*given, "--", *dry, *files])
+        if code or dry:  # variants can be planned once what they share is there
             return code
     codes = run_side_by_side(variants, cores, more, options)
     from remcg.sweep_table import conclude
 
     conclude(campaign, variants)
-    return max(codes.values(), default=0)
+    return max((code if code >= 0 else 128 - code for code in codes.values()), default=0)
 
 
 def run_side_by_side(variants, cores, more=(), options=()):
     """Variant to the exit code of its launcher; a signal to this process goes to all of them."""
     waiting, running, codes = dict(variants), {}, {}
-    n_beside = len(variants) if options else min(len(variants), cores)
-    with _handing_on(running):
+    most = max(each.sample.ranks * each.sample.threads for each in variants.values())
+    n_beside = len(variants) if options else max(min(len(variants), cores // most), 1)
+    with _handing_on(running, waiting):
         while waiting or running:
             while waiting and len(running) < n_beside:
                 name = next(iter(waiting))
@@ -308,10 +310,11 @@ def _show(name, stream):
 
 
 @contextlib.contextmanager
-def _handing_on(running):
+def _handing_on(running, waiting):
     """Signals end the variants in an orderly way, each by its own launcher."""
 
     def hand_on(*_):
+        waiting.clear()
         for process, _ in running.values():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)

@@ -9,7 +9,8 @@ from remcg.errors import InputError
 from remcg.io import read_json
 from remcg.model import Model
 
-HARMLESS = ("rem.max_iterations", "sample.ranks")  # say how or how long to run, not what
+# These say how or how long to run, not what.
+HARMLESS = ("rem.max_iterations", "sample.ranks", "sample.states_per_job")
 MOST_ROWS = 20  # of one kind and status
 MODEL = "model/model.json"
 

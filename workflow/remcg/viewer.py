@@ -4,12 +4,11 @@ import html
 import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from remcg.boxes import many
-from remcg.plot_backmap import ELEMENT_COLORS, SITE_COLORS, bonds_of
-from remcg.plot_backmap import _radius as radius_of
+from remcg.io import open_h5
+from remcg.plot_backmap import ELEMENT_COLORS, SITE_COLORS, bonds_of, radius_of
 from remcg.sample import read_topology
 
 REACH = 0.95  # nm around the middle of the box
@@ -26,7 +25,7 @@ def read(path, campaign):
     campaign : remcg.config.Campaign
     """
     state = Path(path).stem
-    with h5py.File(path, "r") as file:
+    with open_h5(path) as file:
         positions, box = file["positions"][0], file["box"][0] if "box" in file else None
         if "site_types" in file:
             names, topology = json.loads(file.attrs["site_names"]), read_topology(file)

@@ -142,6 +142,8 @@ def baselines(model, guess, states, targets, guess_samples, samples, validated):
     dict
         Name of the state to :class:`remcg.consistency.baseline.Baseline`.
     """
+    if model.extra.get("status") == "direct":  # the guess is the model
+        return {}
     numbers = {item["id"]: item for item in validated}
     training = [k for k, state in enumerate(states) if state.use == "train"]
     return {

@@ -3,7 +3,7 @@
 import numpy as np
 
 from remcg.consistency.baseline import model_deviation
-from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing
+from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing, some
 from remcg.validate import block_mean
 
 GUESS, MODEL = BLOCK_COLORS[1], BLOCK_COLORS[0]
@@ -22,12 +22,12 @@ def baseline_figure(path, states, found):
         Name of a training state to its :class:`remcg.consistency.baseline.Baseline`.
     """
     states = [state for state in states if state["id"] in found]
-    name = _worst_pair(found)
-    n = max(len(states), 1)
+    name, shown = _worst_pair(found), some(states)
+    n = max(len(shown), 1)
     with _figure(path, (max(2.6 * n, 8.0) + 0.6, 6.2)) as figure:
         above, below = figure.subfigures(2, 1, height_ratios=[1.0, 1.0])
         axes = above.subplots(2, n, squeeze=False, sharex=True, sharey="row", height_ratios=[3, 2])
-        for k, state in enumerate(states):
+        for k, state in enumerate(shown):
             _draw_pair(axes[:, k], state, found[state["id"]], name)
         axes[0, 0].set_ylabel(f"g(r), {name}")
         axes[1, 0].set_ylabel("difference")
@@ -63,9 +63,9 @@ def _draw_pair(axes, state, item, name):
         low, high = value - reference - whole, value - reference + whole
         bottom.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
     bottom.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-    some = np.flatnonzero(reference > 0.01)
-    if len(some):
-        top.set_xlim(max(x[some[0]] - 0.08, 0.0), x[-1])
+    known = np.flatnonzero(reference > 0.01)
+    if len(known):
+        top.set_xlim(max(x[known[0]] - 0.08, 0.0), x[-1])
 
 
 def _draw_errors(axis, states, found):
@@ -82,9 +82,12 @@ def _draw_errors(axis, states, found):
 
 
 def _draw_pressures(axis, states, found):
-    for state in states:
+    known = [state for state in states if "target" in state["pressure_bar"]]
+    if not known:
+        _nothing(axis, "no state at constant pressure")
+    for state in known:
         own, T = found[state["id"]].numbers, state["temperature_K"]
-        target = state["pressure_bar"].get("target", 0.0)
+        target = state["pressure_bar"]["target"]
         pairs = own["pair_pressure_bar"]
         for side, shift, color, marker in (
             ("guess", -SHIFT, GUESS, "v"), ("model", SHIFT, MODEL, "o"),
@@ -147,7 +150,7 @@ def pareto_figure(path, front, marked):
     with _figure(path, (6.4, 4.6)) as figure:
         axis = figure.subplots()
         if front is None:
-            _nothing(axis, "no training state at constant pressure")
+            _nothing(axis, "no state at constant pressure, or not converged")
             return
         shown = front.kept
         x, y = np.maximum(front.pressure[shown], 1.0), front.loss[shown]

@@ -63,7 +63,7 @@ class Front:
 
 
 def trade_off(model, states, targets, samples):
-    """The front of a campaign, or None where no training state has a set pressure.
+    """The front of a campaign, or None without a state at constant pressure or a minimum.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def trade_off(model, states, targets, samples):
     Front or None
     """
     chosen = [k for k, s in enumerate(states) if s.use == "train" and s.pressure is not None]
-    if not chosen:
+    if not chosen or model.extra.get("status", "converged") != "converged":
         return None
     states = [states[k] for k in chosen]
     counts = [int(targets[k][1]["n_molecules"]) for k in chosen]

@@ -6,6 +6,7 @@ of the own engine make the samples of them, so that memory and disk do not grow 
 """
 
 import re
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,6 +246,8 @@ class LammpsReplica(Replica):
         text = log.read_text(errors="replace")
         if code or "\nREMCG pe " not in text:
             self._obey()
+            if code in (-signal.SIGTERM, 128 + signal.SIGTERM):  # SLURM asks the ranks alone
+                raise StopError(f"{self.label}: LAMMPS was asked to stop after step {self.step}")
             raise self._failure(code, text, log)
         if any(int(count) for count in re.findall(r"Dangerous builds = (\d+)", text)):
             raise SamplingError(
