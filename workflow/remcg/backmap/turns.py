@@ -32,7 +32,7 @@ GAIN = 0.2  # of the step per sweep while it adapts
 ANNEALING_CUTOFF, ANNEALING_DAMPING = 0.6, 3.0  # nm, 1/nm
 HOTTEST, COOLING, STAGE = 1500.0, 0.93, 10  # K, factor of the temperature, sweeps
 FREEZING = 50  # uniform turns, of which one is accepted
-FROZEN, SLOW = 0.55, 0.9  # of that temperature, and part of the sweeps spent above it
+FROZEN, SLOW = 0.75, 0.8  # of that temperature, and part of the sweeps spent above it
 
 
 class Turned(NamedTuple):
