@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     where = tmp_path_factory.mktemp("campaign")
     frames = simulated()
     system = {"topology": "topology.pdb", "mapping": "water.yaml", "force_field": ["spce.xml"]}
-    settings = {"frames": 2, "validate": 2, "draws": 2, "sweeps": 20, "steps": 20, "cutoff": 0.6}
+    settings = {"frames": 2, "validate": 6, "draws": 2, "sweeps": 20, "steps": 20, "cutoff": 0.6}
     waters.write_campaign(where, waters.content(system=system, backmap=settings))
     for name in ("cold", "warm", "hot"):
         frames.save_xtc(str(where / f"{name}.xtc"))

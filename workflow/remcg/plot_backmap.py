@@ -282,6 +282,7 @@ def _view():
 
 
 def radius_of(topology, atom):
+    """Radius (nm) and element symbol of an atom as pictures draw it."""
     element = topology.atom(int(atom)).element
     symbol = element.symbol if element else "VS"
     return BALL * (0.11 if symbol == "H" else VDW_RADII.get(symbol, 0.17)), symbol
