@@ -92,8 +92,9 @@ def test_templates_are_spread_over_the_trajectory_of_another_state(state):
 
 
 def test_structures_of_both_sources_are_exact(done):
-    for result, _ in done.values():
-        assert result.arrays["positions"].shape == (4, 192, 3)
+    for source, n_structures in (("mapped", 12), ("predicted", 4)):
+        result, _ = done[source]
+        assert result.arrays["positions"].shape == (n_structures, 192, 3)
         assert result.arrays["residual"].max() < 1e-9
         assert result.failures == []
 
