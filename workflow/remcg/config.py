@@ -982,12 +982,23 @@ class Campaign:
             del content[name]
         return _plain(content, self.source.parent)
 
+    def to_config(self):
+        """Plain values that a config file may hold: files by their absolute names, no sweep."""
+        content = asdict(self)
+        del content["source"], content["sweep"]
+        if self.reference.cutoff is None:
+            content["reference"]["cutoff"] = NO_CUTOFF
+        return _plain(content)
 
-def _plain(item, folder):
+
+def _plain(item, folder=None):
+    """Lists and texts in place of tuples and paths; with a folder, paths relative to it."""
     if isinstance(item, dict):
         return {key: _plain(value, folder) for key, value in item.items()}
     if isinstance(item, list | tuple):
         return [_plain(value, folder) for value in item]
+    if isinstance(item, Path) and folder is None:
+        return str(item)
     if isinstance(item, Path):
         inside = item.is_relative_to(ROOT)
         return Path(os.path.relpath(item, ROOT if inside else folder)).as_posix()

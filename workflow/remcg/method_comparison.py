@@ -1,7 +1,7 @@
 """``remcg methods``: one campaign with several methods, side by side in a table and a figure."""
 
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -138,22 +138,13 @@ def variant_of(campaign, method):
 
     Limits do not stop it and nothing is backmapped.
     """
-    content = asdict(campaign)
-    del content["source"], content["sweep"]
+    content = campaign.to_config()
     content["campaign"] = f"{campaign.campaign}-{method}"
     content["rem"]["method"] = method
     content["validate"]["strict"] = False
     content["backmap"]["frames"] = 0
-    text = yaml.safe_dump(_plain(content), sort_keys=False)
+    text = yaml.safe_dump(content, sort_keys=False)
     return f"# Written by: remcg methods. Made from {campaign.source.name}.\n{text}"
-
-
-def _plain(item):
-    if isinstance(item, dict):
-        return {key: _plain(value) for key, value in item.items()}
-    if isinstance(item, list | tuple):
-        return [_plain(value) for value in item]
-    return str(item) if isinstance(item, Path) else item
 
 
 def _write_if_new(path, text):

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -25,8 +24,7 @@ from remcg.errors import InputError
 from remcg.io import write_text
 from remcg.typed import nearest
 
-LEFT_OUT = ("source", "sweep", "share")
-FIXED = ("campaign", *LEFT_OUT)
+FIXED = ("campaign", "source", "sweep", "share")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -93,21 +91,11 @@ def content_of(campaign, name, changes):
     InputError
         For a key that does not exist, with the one nearest to it.
     """
-    content = {key: value for key, value in asdict(campaign).items() if key not in LEFT_OUT}
-    content = _plain(content)
-    if content["reference"]["cutoff"] is None:
-        content["reference"]["cutoff"] = config.NO_CUTOFF
+    content = campaign.to_config()
+    del content["share"]
     for key, value in changes.items():
         _set(content, key, value, name)
     return {**content, "campaign": f"{campaign.campaign}-{name}"}
-
-
-def _plain(item):
-    if isinstance(item, dict):
-        return {key: _plain(value) for key, value in item.items()}
-    if isinstance(item, list | tuple):
-        return [_plain(value) for value in item]
-    return str(item) if isinstance(item, Path) else item
 
 
 def _set(content, key, value, name):
