@@ -71,6 +71,7 @@ def test_rdf_errors_are_those_counted_by_hand():
     errors = validate.rdf_errors(validate.RdfPair(edges, reference, model), r_cut=0.4)
     assert errors["rmse"] == pytest.approx(np.sqrt((0.3**2 + 0.1**2) / 2))
     assert errors["max"] == pytest.approx(0.3)
+    assert errors["max_se"] == pytest.approx(0.1)
     assert errors["noise_floor_rmse"] == pytest.approx(np.sqrt((0.1**2 + 0.1**2) / 2))
 
 
@@ -170,7 +171,7 @@ def test_a_perfect_prediction_agrees_in_all_numbers():
     assert pressure["model_se"] == pytest.approx(50.0 / np.sqrt(800), rel=0.4)
     kinetic = numbers["kinetic_temperature_K"]
     assert abs(kinetic["model"] - TEMPERATURE) < 4 * kinetic["model_se"]
-    assert set(numbers["rdf"]["W-W"]) == {"rmse", "rmse_se", "max", "noise_floor_rmse", "js_bits"}
+    assert numbers["rdf"]["W-W"]["max"] < 5 * numbers["rdf"]["W-W"]["max_se"]
 
 
 def test_the_reference_volume_is_that_of_the_whole_log_where_there_is_one():

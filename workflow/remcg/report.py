@@ -475,8 +475,9 @@ def _rdf_checks(state, limits):
         noise = rdf.get("noise_floor_rmse", 0.0) + SIGNIFICANT * (error or 0.0)
         status = _status(rdf["rmse"], rmse_limit, noise)
         found.append(Check(name, "RDF rmse", pair, rdf["rmse"], rmse_limit, error, "", status))
-        status = _status(rdf["max"], max_limit, 0.0)
-        found.append(Check(name, "RDF max", pair, rdf["max"], max_limit, None, "", status))
+        error = rdf.get("max_se")
+        status = _status(rdf["max"], max_limit, SIGNIFICANT * (error or 0.0))
+        found.append(Check(name, "RDF max", pair, rdf["max"], max_limit, error, "", status))
     return found
 
 

@@ -85,14 +85,16 @@ def rdf_errors(pair, r_cut):
     Returns
     -------
     dict
-        rmse, rmse_se, max, noise_floor_rmse, js_bits; empty if the reference never exceeds 0.01.
+        rmse, rmse_se, max, max_se (of the bin where it is largest), noise_floor_rmse, js_bits;
+        empty if the reference never exceeds 0.01.
     """
     reference, reference_se = block_mean(pair.reference)
     model, model_se = block_mean(pair.model)
     window = rdf_window(pair.edges, reference, r_cut)
     if not window.any():
         return {}
-    difference = (model - reference)[window]
+    difference, errors = (model - reference)[window], np.hypot(reference_se, model_se)[window]
+    largest = np.abs(difference).argmax()
     left_out = [
         _leave_one_out(pair.model)[:, window] - reference[window],
         model[window] - _leave_one_out(pair.reference)[:, window],
@@ -100,8 +102,9 @@ def rdf_errors(pair, r_cut):
     return {
         "rmse": _rms(difference),
         "rmse_se": np.sqrt(sum(_jackknife_variance(_rms(sample)) for sample in left_out)),
-        "max": np.abs(difference).max(),
-        "noise_floor_rmse": _rms(np.hypot(reference_se, model_se)[window]),
+        "max": np.abs(difference[largest]),
+        "max_se": errors[largest],
+        "noise_floor_rmse": _rms(errors),
         "js_bits": pair_distance_divergence(pair.edges, reference, model, r_cut),
     }
 
