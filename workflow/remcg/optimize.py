@@ -3,9 +3,10 @@
 A campaign starts in the *global* stage: sampling at the reference volumes, damped natural-gradient
 steps in the non-volume parameters under a limit on the predicted Kullback-Leibler divergence, and
 the volume term from the virial pressure. Where a full step would move the model by less than a
-fraction of a nat, the *local* stage begins: every state in its own ensemble, and all parameters
-together go to the minimum of the relative entropy as all stored samples show it (MBAR,
-:mod:`remcg.reweight`), or as far as these samples reach.
+fraction of a nat, or steps of less than a nat no longer shrink because noise makes them, the
+*local* stage begins: every state in its own ensemble, and all parameters together go to the
+minimum of the relative entropy as all stored samples show it (MBAR, :mod:`remcg.reweight`), or as
+far as these samples reach.
 """
 
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from remcg.uncertainty import sandwich
 from remcg.units import BAR
 
 LOCAL_KL = 0.2  # nats: a full step below this ends the global stage
+STALLED_KL = 1.0  # nats: below this, so does one that is no shorter than the last
 LOCAL_STEP_KL = 3.0  # nats per step in the local stage
 REACH = 0.5  # of one iteration's samples: the effective number where samples still reach
 MIN_COUNT = 10.0  # basis sums below this over all frames leave a function unsampled
@@ -190,7 +192,8 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
         if "undone" not in more:
             following = volumes.virial_pressure_matched(following, data, model)
         chosen["effort"] = dict.fromkeys(states, FAR_SHARE if full > FAR_KL else 1.0)
-    is_near = full <= max(LOCAL_KL * min(1.0, max_kl), 3.0 * noise)
+    unit = min(1.0, max_kl)
+    is_near = full <= max(LOCAL_KL * unit, 3.0 * noise) or _stalls(history, full, STALLED_KL * unit)
     diagnostics = {
         "verdict": "converged" if converged else "continue",
         "stage": "local" if is_local or is_near else "global",
@@ -315,6 +318,12 @@ def _global_step(model, data, present, history, free, moves, penalty, ridge, max
         step += before[-1].parameters - present.parameters
         return step, full, {"undone": True, "restart": "reference", "predicted_kl": kl}
     return _damped(present, free, moves, penalty, ridge, trust)[0], full, {}
+
+
+def _stalls(history, full, short):
+    """Whether full steps of the global stage are short and have ceased to shrink."""
+    last = history[-1] if history and history[-1].stage == "global" else None
+    return last is not None and last.full_step_kl <= full <= short
 
 
 def _damped(observation, free, moves, penalty, ridge, max_kl):
