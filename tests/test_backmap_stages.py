@@ -91,6 +91,15 @@ def test_templates_are_spread_over_the_trajectory_of_another_state(state):
     assert state.templates.is_rounded and state.templates.boxes.shape == (N_FRAMES, 3)
 
 
+def test_conformers_of_validated_frames_come_from_the_other_half_of_the_trajectory(folder, state):
+    campaign, maps = config.load(folder / "campaign.yaml"), [folder / "map.h5"] * 2
+    own, frames = stages.State(campaign, "warm", "warm", *maps), [N_FRAMES // 2]
+    kept = own.templates_far_from(frames).positions
+    used = [k for k, x in enumerate(own.templates.positions) if (x == kept).all((1, 2)).any()]
+    assert used == [k for k in range(N_FRAMES) if abs(k - frames[0]) > N_FRAMES / 4]
+    assert len(state.templates_far_from(frames)) == N_FRAMES  # those of another state
+
+
 def test_structures_of_both_sources_are_exact(done):
     for source, n_structures in (("mapped", 12), ("predicted", 4)):
         result, _ = done[source]

@@ -13,7 +13,7 @@ from remcg.mapping import sites_of
 from remcg.streams import derived_seed
 from remcg.trajectory import Selection
 
-FEWEST_TEMPLATES, MOST_TEMPLATES = 50, 200
+FEWEST_TEMPLATES, MOST_TEMPLATES = 50, 2000
 TEMPLATE_ATOMS = 200_000  # in all templates, about
 FEWEST_COMPARED = 20  # reference frames
 
@@ -38,8 +38,9 @@ class State:
         self.in_vacuum = campaign.backmap_cutoff is None
         self.n_frames = _length(reference_map)
         wanted = np.clip(TEMPLATE_ATOMS // self.topology.n_atoms, FEWEST_TEMPLATES, MOST_TEMPLATES)
-        chosen = evenly_spaced(_length(template_map), int(wanted))
-        self.templates = self._read(campaign.state(template_name), chosen)
+        self._template_frames = evenly_spaced(_length(template_map), int(wanted))
+        self._has_own_templates = template_name == name
+        self.templates = self._read(campaign.state(template_name), self._template_frames)
 
     def _read(self, state, chosen):
         arguments = state.trajectory, self.topology, self.mapped.atoms, state.id, chosen
@@ -49,7 +50,15 @@ class State:
         """Frames of the state's own reference with these numbers."""
         return self._read(self.state, chosen)
 
-    def run(self, source, frames, boxes, folder, starts=None, progress=print):
+    def templates_far_from(self, frames):
+        """Templates without the half of the trajectory that lies around frames of the state."""
+        if not self._has_own_templates:
+            return self.templates
+        distance = np.abs(self._template_frames[:, None] - np.asarray(frames)).min(axis=1)
+        far = 4 * len(frames) * distance > self.n_frames
+        return self.templates.take(far) if far.any() else self.templates
+
+    def run(self, source, templates, frames, boxes, folder, starts=None, progress=print):
         """:func:`remcg.backmap.backmap` with the campaign's settings."""
         chosen = self.campaign.backmap
         settings = backmap.Settings(
@@ -61,7 +70,7 @@ class State:
             boxes,
             self.topology,
             self.mapped,
-            self.templates,
+            templates,
             self.campaign.system.force_field,
             self.state.temperature,
             derived_seed(*key),
@@ -140,7 +149,7 @@ def predicted(state, prediction, folder, progress=print):
     count = state.campaign.backmap.frames
     chosen = evenly_spaced(len(arrays["trajectory"]), count)
     frames = arrays["trajectory"][chosen], arrays["trajectory_box"][chosen]
-    result = state.run("predicted", *frames, folder, progress=progress)
+    result = state.run("predicted", state.templates, *frames, folder, progress=progress)
     if state.campaign.backmap.method != "posterior":
         return result, validation.EMPTY
     compared = max(FEWEST_COMPARED, 2 * len(result.arrays["frame"]))
@@ -150,6 +159,9 @@ def predicted(state, prediction, folder, progress=print):
 
 def mapped(state, folder, progress=print):
     """Backmap what the state's own reference is mapped to, and compare with its atoms.
+
+    Conformers come from the half of the trajectory that is far from the frames: from these
+    themselves every draw would begin where it should end.
 
     Parameters
     ----------
@@ -163,10 +175,11 @@ def mapped(state, folder, progress=print):
     """
     chosen = state.campaign.backmap
     compared = max(FEWEST_COMPARED, 2 * chosen.validate * chosen.draws)
-    reference = state.reference(evenly_spaced(state.n_frames, compared))
-    own = reference.take(evenly_spaced(len(reference), chosen.validate))
+    frames = evenly_spaced(state.n_frames, compared)
+    reference, ours = state.reference(frames), evenly_spaced(len(frames), chosen.validate)
+    own, templates = reference.take(ours), state.templates_far_from(frames[ours])
     sites = np.array([state.mapped.matrix @ x for x in own.positions])
-    result = state.run("mapped", sites, own.boxes, folder, own, progress)
+    result = state.run("mapped", templates, sites, own.boxes, folder, own, progress)
     return result, state.compare(result, reference, own)
 
 
