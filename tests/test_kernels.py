@@ -17,6 +17,7 @@ from remcg.boxes import heights, vectors, volume
 from remcg.engine import replica as replica_module
 from remcg.engine.dynamics import molecular_pressure, scale_molecules
 from remcg.engine.kernels import (
+    BENT,
     BLOCK,
     OBSERVED,
     all_forces,
@@ -588,15 +589,20 @@ def test_the_sign_of_a_dihedral_is_that_of_iupac_and_of_mdtraj(phi):
 
 @pytest.mark.parametrize("offset", [1e-2, 1e-4, 1e-6, 1e-9, 0.0])
 @pytest.mark.parametrize("end", [0, 3])
-def test_a_dihedral_with_three_sites_in_a_line_is_finite(offset, end):
-    """Its force grows like one over the distance from the line, and is cut where that is lost."""
+def test_forces_of_a_dihedral_stay_bounded_where_three_sites_come_into_line(offset, end):
+    """They grow like one over the distance from the line, and fall within a degree of it."""
     model, start = one_group("dihedral"), group("dihedral", 0.9, turn=False)
-    start.positions[end] = start.positions[1 if end == 0 else 2] + [offset, 0.0, 0.2 * (end - 1.5)]
+    middle, along = start.positions[1 if end == 0 else 2], 0.2 * (end - 1.5)
+    start.positions[end] = middle + np.array([offset, 0.0, along])
     found = evaluate(model, start)
     assert np.isfinite(found.forces).all() and np.isfinite(found.energy)
-    np.testing.assert_allclose(found.forces.sum(axis=0), 0.0, atol=1e-14 / max(offset, 1e-8))
-    if offset >= 1e-4:
+    np.testing.assert_allclose(found.forces.sum(axis=0), 0.0, atol=1e-9)
+    torque = np.cross(start.positions - middle, found.forces).sum(axis=0)
+    np.testing.assert_allclose(torque, 0.0, atol=1e-9)
+    if offset > BENT * abs(along):
         assert_forces_are_slopes(model, start, 1e-5, h=1e-4 * offset)
+    start.positions[end] = middle + np.array([1.01 * BENT * abs(along), 0.0, along])
+    assert np.abs(found.forces).max() <= np.abs(evaluate(model, start).forces).max()
 
 
 def test_a_dihedral_goes_on_smoothly_at_trans():

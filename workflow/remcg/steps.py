@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from remcg.spectrum import spectrum
 
 MOST_STEPS = 30
-SETTLED = 1e-6  # nats: a step below this is none
+SETTLED, REST = 1e-6, 0.003  # nats, and part of the first step: a step below the larger is none
 HALVINGS = 8
 
 
@@ -80,8 +80,9 @@ def natural_step(gradient, metric, free, max_kl, moves=None):
 def minimise(objective, parameters, free, penalty, max_kl, enough, ridge=0.0, moves=None):
     """Natural-gradient steps on a reweighted objective, as far as its samples reach.
 
-    A step that would lead where a state has fewer effective samples than ``enough`` is shortened,
-    and is the last: what is beyond must be sampled first.
+    A step that would lead uphill, or where a state has fewer effective samples than ``enough``, is
+    shortened; the next starts from there, with the metric of there. It ends where steps have become
+    nothing: in the minimum, or where what is beyond must be sampled first.
 
     Parameters
     ----------
@@ -120,10 +121,10 @@ def minimise(objective, parameters, free, penalty, max_kl, enough, ridge=0.0, mo
                 parameters, here = trial, there
                 break
             is_reached = is_reached and reaches
-            step *= 0.5
-        else:  # no descent left in double precision
+            step, kl = 0.5 * step, 0.25 * kl
+        else:  # no descent left in double precision, or none that the samples reach
             kl = 0.0
-        if not is_reached or kl < SETTLED:
+        if kl < max(SETTLED, REST * first):
             break
     n_effective = [s.n_effective for s in here.states]
     return Minimum(parameters, float(first), n_steps, n_effective, is_reached)

@@ -23,6 +23,7 @@ BLOCK = 512  # pairs that go through the loops of pair_forces together: they sta
 BOND, ANGLE, DIHEDRAL = 2, 3, 4  # sites of a group
 FAR = 1e6  # nm^2: beyond every cut-off
 TINY = 1e-7  # of a sine: there sites are collinear
+BENT = 0.02  # sine of an angle from which a dihedral acts with its full force
 
 FORCES, OBSERVED = 0, 1
 
@@ -429,7 +430,11 @@ def _angles(positions, groups, curve, sums, forces):
 
 @njit(cache=True)
 def _dihedrals(positions, groups, curve, sums, forces):
-    """Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996): no division by a sine of phi."""
+    """Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996): no division by a sine of phi.
+
+    Forces grow as the inverse sine of the angles. Within a degree of a straight one, where a step
+    would not resolve them, they fall to zero instead; the sum and the torque stay zero.
+    """
     total = 0.0
     for n in range(groups.shape[0]):
         i, j, k, m = groups[n, 0], groups[n, 1], groups[n, 2], groups[n, 3]
@@ -443,7 +448,10 @@ def _dihedrals(positions, groups, curve, sums, forces):
         energy, slope = _on_curve(curve, phi, sums)
         straight = TINY**2 * length**2
         is_straight = a2 <= straight * _dot(f, f) or b2 <= straight * _dot(h, h)
-        factor = 0.0 if is_straight else -slope
+        factor = 0.0
+        if not is_straight:
+            square = min(a2 / _dot(f, f), b2 / _dot(h, h)) / length**2  # of the smaller sine
+            factor = -slope * min(square / BENT**2, 1.0)
         of_a = -length / a2 if not is_straight else 0.0
         of_b = length / b2 if not is_straight else 0.0
         mid_a = _dot(f, g) / (a2 * length) if not is_straight else 0.0
