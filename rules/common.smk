@@ -5,8 +5,8 @@ from snakemake.exceptions import WorkflowError
 
 from remcg.config import load
 from remcg.io import read_json
+from remcg.page import MOST_FILES  # of one kind that one job writes, each recorded with all inputs
 
-MOST_FILES = 100  # of one kind that one job writes; Snakemake records the inputs with each
 given = [config.get("config_file"), *workflow.overwrite_configfiles, *workflow.configfiles]
 if not any(given):
     raise WorkflowError(

@@ -20,7 +20,7 @@ OF_STATES = {  # prefix of the tables of states that a figure shows
     **dict.fromkeys(CURVES, "curves_"),
 }
 NUMBERS = {"density": "states", "equation_of_state": "states", "dynamics": "states"}
-NOT_STATES = ("bonded_potentials",)
+MOST_FILES = 100  # states, up to which each has tables of its own
 SECTIONS = {
     "Structure": ("rdf", "distributions", "structure_factors", "neighbors"),
     "Simpler methods": ("baseline",),
@@ -59,30 +59,39 @@ class Figure:
     is_photo: bool = False
 
 
-def read_figure(png, caption):
+def read_figure(png, caption, states):
     """A figure and its numbers, from the files beside it.
 
     Parameters
     ----------
     png, caption : path
         Picture and restructured text.
+    states : sequence of str
+        Of the campaign, in order.
     """
     png = Path(png)
     photo = png.stem == "backmap_picture"
-    return Figure(png.read_bytes(), Path(caption).read_text(), tables_of(png), png.stem, photo)
+    tables = tables_of(png, states)
+    return Figure(png.read_bytes(), Path(caption).read_text(), tables, png.stem, photo)
 
 
-def tables_of(png):
-    """((file name, text), ...) of the numbers in a figure; none where there is no table."""
+def tables_of(png, states):
+    """((file name, text), ...) of the numbers in a figure; none where there is no table.
+
+    Tables of other states, that the campaign had before, may lie beside them and are left out.
+    """
     png = Path(png)
     folder, name = png.parent, png.stem
     found = []
     if name in OF_STATES:
         prefix = OF_STATES[name]
-        paths = [p for p in sorted(folder.glob(f"{prefix}*.tsv")) if p.stem not in NOT_STATES]
-        whole = folder / f"{prefix}states.tsv"  # of very many states
-        texts = {p.stem.removeprefix(prefix): p.read_text() for p in paths}
-        text = whole.read_text() if whole.is_file() else joined(texts, CURVES.get(name))
+        whole = folder / f"{prefix}states.tsv"
+        paths = {state: folder / f"{prefix}{state}.tsv" for state in states}
+        texts = {state: path.read_text() for state, path in paths.items() if path.is_file()}
+        if len(states) > MOST_FILES and whole.is_file():
+            text = whole.read_text()
+        else:
+            text = joined(texts, CURVES.get(name))
         found += [(f"{name}.tsv", text)] if text else []
     path = folder / f"{NUMBERS.get(name, name)}.tsv"
     if path.is_file():

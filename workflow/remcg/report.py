@@ -355,7 +355,8 @@ def timing(benchmarks, logs, started=None, cores=1, now=None):
 
 def write_front_page(path, summary, model, limits=None, figures=(), files=(), scene=""):
     """Write the front page; ``figures`` are pairs of paths, PNG and caption (.rst)."""
-    loaded = [page.read_figure(png, rst) for png, rst in figures]
+    states = [state["id"] for state in summary["states"]]
+    loaded = [page.read_figure(png, rst, states) for png, rst in figures]
     write_text(path, front_page(summary, model, checks(summary, limits), loaded, files, scene))
 
 
