@@ -178,9 +178,7 @@ class StateGrid:
         "path", "pattern of the topology's file name; default: that of system", None
     )
     log: str | None = option("path", "pattern of the log's file name", None)
-    dynamics: list = option(
-        "path", "pattern of the short trajectory's file name", [], many=True
-    )
+    dynamics: list = option("path", "pattern of the short trajectory's file name", [], many=True)
     test_temperature: list = option(
         "number",
         "those of the temperatures that are held out",
@@ -199,7 +197,8 @@ class StateGrid:
     where: list = option(
         "mapping",
         "points that differ: some values of axes, then `use`, `weight`, `trajectory`, `log`, "
-        "`dynamics`, `topology`, `start`, `end` or `stride` of these points; `use: none`: there are none",
+        "`dynamics`, `topology`, `start`, `end` or `stride` of these points; `use: none`: there "
+        "are none",
         [],
         many=True,
     )
@@ -1076,7 +1075,8 @@ def _load(content, path, check_files):
         },
         source=path,
     )
-    campaign = replace(campaign, reference=_reference(campaign.reference, campaign.system.force_field, path))
+    reference = _reference(campaign.reference, campaign.system.force_field, path)
+    campaign = replace(campaign, reference=reference)
     if campaign.predict.replicas is None:
         replicas = campaign.sample.replicas
         campaign = replace(campaign, predict=replace(campaign.predict, replicas=replicas))

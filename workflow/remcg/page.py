@@ -129,7 +129,8 @@ def figure(item):
     source = f"data:image/png;base64,{image}"
     links = "".join(download(name, text) for name, text in item.tables)
     return (
-        f'<figure{kind}><img src="{source}" alt="{alt}" width="{_width(item.content)}">'
+        f'<figure{kind}><div class="wide"><img src="{source}" alt="{alt}" '
+        f'width="{_width(item.content)}"></div>'
         f"<figcaption>{marked_up(item.caption)}{links}</figcaption></figure>"
     )
 
@@ -240,8 +241,8 @@ STYLE = """
   :root { --paper: #1d1d1d; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
     --good: #6cbcf0; --good-ground: #14293a; --bad: #ff9a52; --bad-ground: #3a2215;
     --noise: #e6c34a; --noise-ground: #332c12; }
-  figure:not(.photo) > img { filter: invert(.91) hue-rotate(180deg) brightness(1.25); }
-  figure.photo > img { background: #fff; border-radius: 6px; }
+  figure:not(.photo) img { filter: invert(.91) hue-rotate(180deg) brightness(1.25); }
+  figure.photo img { background: #fff; border-radius: 6px; }
 }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 1240px; margin: 1.6em auto; padding: 0 1em; }
@@ -280,6 +281,11 @@ a.download::before { content: "\\2193\\a0"; }
   font-size: .85em; }
 .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 50%;
   margin-right: .4em; border: 1px solid #888; }
+@media screen and (max-width: 720px) {
+  figure img { max-width: none; width: max(720px, 100%); }
+  figure.photo img { max-width: 100%; width: auto; }
+  td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); }
+}
 @media print {
   body { font-size: 11px; max-width: none; margin: 0; }
   nav, a.download, .scene label { display: none; }

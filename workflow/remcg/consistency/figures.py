@@ -22,6 +22,7 @@ LABELS = {
 }
 MOST_ROWS = 3  # of each kind of curve; tables have all
 MOST_WRITTEN, LETTERS = 12, 90  # states with numbers in the heat map; letters below it
+MODEL_LETTERS = 26
 SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
 
 
@@ -177,7 +178,7 @@ def _heat_map(figure, axis, table, names):
                       color="white" if dark else "black", weight=weight)  # fmt: skip
     few = len(names) * max(map(len, names)) < LETTERS
     axis.set_xticks(range(len(names)), map(shortened, names), rotation=0 if few else 90)
-    axis.set_yticks(range(len(table)), [shortened(_model_label(name), 26) for name in table])
+    axis.set_yticks(range(len(table)), [_model_label(name) for name in table])
     axis.set(xlabel="used at", ylabel="model")
     axis.grid(False)
     axis.set_title("penalty ± SE (nats per box); bold: significant; *: beyond the local estimate",
@@ -193,7 +194,7 @@ def _model_label(name):
         "others": "from all other states",
         "model": "the model",
     }
-    return named.get(name, name)
+    return named.get(name) or shortened(name, MODEL_LETTERS)
 
 
 def _written(p):
@@ -203,7 +204,7 @@ def _written(p):
     if p.value >= 1000.0:
         text = f"{p.value:.1e}"
     else:
-        digits = int(np.clip(np.ceil(-np.log10(max(p.se, 1e-9))), 1, 3))
+        digits = int(np.clip(1 - np.floor(np.log10(max(p.se, 1e-9))), 1, 3))
         text = f"{p.value:.{digits}f} ± {p.se:.{digits}f}"
     return (text if p.is_local else f"{text}*").replace("-", "−")
 
@@ -222,7 +223,7 @@ def _against_temperature(axis, table, states):
         value = np.array([table[name][s].value for s in x])
         error = np.array([table[name][s].se for s in x])
         axis.errorbar([T[s] for s in x], value, 2 * error, marker="o", ms=4, lw=1.0, capsize=2,
-                      color=color, label=shortened(_model_label(name), 26))  # fmt: skip
+                      color=color, label=_model_label(name))  # fmt: skip
     row = table["model"]
     null = [row[s].null for s in order]
     low = [-row[s].bias for s in order]
@@ -435,3 +436,8 @@ def _temperature_legend(figure, colors):
     shown = some(list(colors))
     handles += [Line2D([], [], color=colors[T], label=f"{T:g} K") for T in shown]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 9))
+
+
+def _nothing(axis, text):
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="0.5")
+    axis.set(xticks=[], yticks=[])

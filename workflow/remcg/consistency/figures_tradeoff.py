@@ -3,7 +3,7 @@
 import numpy as np
 
 from remcg.consistency.baseline import model_deviation
-from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing, some, state_title
+from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing, shortened, some
 from remcg.validate import block_mean
 
 GUESS, MODEL = BLOCK_COLORS[1], BLOCK_COLORS[0]
@@ -48,7 +48,7 @@ def _worst_pair(found):
 
 def _draw_pair(axes, state, item, name):
     top, bottom = axes
-    state_title(top, state)
+    top.set_title(shortened(state["id"]), loc="left")
     bottom.set_xlabel("r (nm)")
     if name not in item.guess:
         return

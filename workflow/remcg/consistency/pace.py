@@ -114,6 +114,7 @@ def measure(model, guess, state, sample, reference, front, marked, seed):
     list of Pace
         The first of the front is the chosen model.
     """
+
     def moved_model(name, loss, changed, friction, key, weight=None):
         own = diffusion(changed, state.temperature, sample, friction, (seed, key))
         ratio = dynamics.speed_up(own, dynamics.Diffusion(*reference, 0.0))
@@ -140,7 +141,7 @@ def measure(model, guess, state, sample, reference, front, marked, seed):
 
 
 def _spaced(front):
-    """Indices of N_MODELS points at about equal steps of the loss; the chosen model is the first."""
+    """Indices of N_MODELS points at about equal steps of the loss, the chosen model first."""
     usable = np.argsort(front.weights)
     usable = usable[front.is_local[usable]]
     wanted = np.linspace(0.0, front.loss[usable].max(), N_MODELS)

@@ -145,7 +145,7 @@ def simulate_short(
     run.step(round(SETTLING / SHORT_STEP))
     run.integrator.setFriction(0.0)
     n_frames = round(production / interval)
-    with replacing(trajectory) as path, TRRTrajectoryFile(str(path), "w", force_overwrite=True) as f:
+    with replacing(trajectory) as path, TRRTrajectoryFile(str(path), "w") as f:
         for frame in range(n_frames):
             run.step(every)
             state = run.context.getState(getPositions=True, getForces=True)
