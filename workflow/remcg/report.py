@@ -646,7 +646,7 @@ def _misfits(summary):
         for name, shapes in state.get("chains", {}).items():
             rows += [(f"{_SHAPES.get(kind, kind)} {name}", x) for kind, x in shapes.items()]
         for label, entry in rows:
-            js, floor = entry["js_bits"], entry.get("noise_floor_js_bits", 0.0)
+            js, floor = entry.get("js_bits", 0.0), entry.get("noise_floor_js_bits", 0.0)
             if floor and js > MISFIT * floor and js > worst.get(label, (0.0,))[0]:
                 worst[label] = js, js / floor, state["id"]
     if not worst:
