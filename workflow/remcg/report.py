@@ -706,7 +706,12 @@ def _has_bonded(summary):
 def _columns(summary):
     at = _COLUMNS.index("max of g(r)") + 1
     more = ["bonded JS<br>(floors)"] if _has_bonded(summary) else []
-    return [*_COLUMNS[:at], *more, *_COLUMNS[at:]]
+    last = None if _is_backmapped(summary) else -1
+    return [*_COLUMNS[:at], *more, *_COLUMNS[at:last]]
+
+
+def _is_backmapped(summary):
+    return any("max_residual_nm" in item for item in summary.get("backmap", {}).values())
 
 
 def _state_row(state, summary, checks):
@@ -723,7 +728,11 @@ def _state_row(state, summary, checks):
         *([(_bonded_cell(state.get("bonded", {})), "bonded JS")] if _has_bonded(summary) else []),
         *_density_cells(state.get("density_kg_m3", {})),
         *_thermodynamic_cells(state),
-        ("" if residual is None else f"{residual:.1e}", "backmapping"),
+        *(
+            [("" if residual is None else f"{residual:.1e}", "backmapping")]
+            if _is_backmapped(summary)
+            else []
+        ),
     ]
     return "<tr>" + "".join(_table_cell(text, status.get(kind)) for text, kind in cells) + "</tr>"
 

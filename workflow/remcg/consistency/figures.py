@@ -23,6 +23,7 @@ LABELS = {
 MOST_ROWS = 3  # of each kind of curve; tables have all
 MOST_WRITTEN, LETTERS = 12, 90  # states with numbers in the heat map; letters below it
 MODEL_LETTERS = 26
+LEAST_SHOWN = 5e-4  # nats
 SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
 
 
@@ -173,7 +174,7 @@ def _heat_map(figure, axis, table, names):
     for i, row in enumerate(table.values()):
         for name, p in row.items() if len(names) <= MOST_WRITTEN else ():
             dark = image.norm(np.log10(max(p.value, 10.0**SHOWN_LOG))) > 0.5
-            weight = "bold" if p.se > 0.0 and p.value > p.null else "normal"
+            weight = "bold" if p.value > p.null and not _is_exact(p) else "normal"
             axis.text(names.index(name), i, _written(p), ha="center", va="center", fontsize=7,
                       color="white" if dark else "black", weight=weight)  # fmt: skip
     few = len(names) * max(map(len, names)) < LETTERS
@@ -197,9 +198,14 @@ def _model_label(name):
     return named.get(name) or shortened(name, MODEL_LETTERS)
 
 
+def _is_exact(p):
+    """Zero by construction: a state's own model, or as many terms as there are states."""
+    return max(abs(p.value), p.se) < LEAST_SHOWN
+
+
 def _written(p):
     """A penalty and its error, with as many digits as the error needs."""
-    if p.se == 0.0 and p.value == 0.0:
+    if _is_exact(p):
         return "0"
     if p.value >= 1000.0:
         text = f"{p.value:.1e}"
