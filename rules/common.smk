@@ -117,7 +117,9 @@ def reference_log(wildcards):
 def dynamics_of(state):
     """Files of a state's short run, its own or the one that this workflow makes; maybe none."""
     own = relative(STATES[state].dynamics)
-    return own or [results("reference/{s}_dynamics.trr", s=state)] * (CAMPAIGN.reference.dynamics > 0)
+    return own or [results("reference/{s}_dynamics.trr", s=state)] * (
+        CAMPAIGN.reference.dynamics > 0
+    )
 
 
 def short_run(wildcards):
