@@ -45,6 +45,7 @@ BONDED_KT = 8.0
 RADIANS = ("angle", "dihedral")
 MOST_PANELS = 40  # states with a panel of their own
 LONGEST = 20  # letters of a name over a panel
+LEGEND_INCHES = 1.75  # of an entry of a legend
 
 
 def some(states):
@@ -59,6 +60,12 @@ def shortened(name, most=LONGEST):
         return name
     head = (most - 1) // 2
     return f"{name[:head]}…{name[head + 1 - most :]}"
+
+
+def legend_above(figure, handles):
+    """A legend over all panels, in as many columns as have room."""
+    n_columns = min(len(handles), max(int(figure.get_figwidth() / LEGEND_INCHES), 1))
+    figure.legend(handles=handles, loc="outside upper center", ncols=n_columns)
 
 
 def state_title(axis, numbers):
@@ -321,7 +328,7 @@ def _distribution_legend(figure, colors):
         Line2D([], [], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, label="reference"),
         Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend_above(figure, handles)
 
 
 def _label_rdf_row(group, name):
@@ -342,7 +349,7 @@ def _rdf_legend(figure, colors):
         Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
         Patch(color="0.85", label="±2 SE of the difference"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    legend_above(figure, handles)
 
 
 def _letters(curve):

@@ -8,6 +8,7 @@ from remcg.plots import (
     MAX_COLUMNS,
     REFERENCE_COLOR,
     _figure,
+    legend_above,
     plain_decades,
     shortened,
     some,
@@ -70,7 +71,8 @@ def curve_figure(path, states, kinds):
                 if column == 0:
                     top.set_ylabel(f"{LABELS[key[0]][1]}, {key[1]}")
                     bottom.set_ylabel("difference")
-        _side_legend(figure, colors)
+        _side_legend(figure, colors, any(key[2] == "rdf" for _, c in states for key in c
+                                         if key[0] in kinds))  # fmt: skip
 
 
 def _most_telling(keys, kinds, states):
@@ -182,8 +184,9 @@ def _heat_map(figure, axis, table, names):
     axis.set_yticks(range(len(table)), [_model_label(name) for name in table])
     axis.set(xlabel="used at", ylabel="model")
     axis.grid(False)
-    axis.set_title("penalty ± SE (nats per box); bold: significant; *: beyond the local estimate",
-                   loc="left", fontsize=8)  # fmt: skip
+    written = "penalty ± SE (nats per box); bold: significant; *: beyond the local estimate"
+    few = len(names) <= MOST_WRITTEN
+    axis.set_title(written if few else "penalty (nats per box)", loc="left", fontsize=8)
     figure.colorbar(image, ax=axis, label="log₁₀ nats", shrink=0.8, pad=0.02)
 
 
@@ -260,6 +263,8 @@ def _null_distributions(axis, table, states):
                       mfc=color if state["use"] == "train" else "white", capsize=2)  # fmt: skip
         axis.text(1.0, place + 0.3, f"p = {p.p_value:.2g}", transform=axis.get_yaxis_transform(),
                   ha="right", fontsize=7)  # fmt: skip
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high + 0.12 * (high - low))
     axis.axvline(0.0, color="0.6", lw=0.7, zorder=0)
     names = [shortened(state["id"]) for state in order]
     axis.set_yticks([k + 0.25 for k in range(len(order))], names)
@@ -422,7 +427,7 @@ def _point_legend(figure):
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
 
 
-def _side_legend(figure, colors):
+def _side_legend(figure, colors, has_transform=False):
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -431,7 +436,10 @@ def _side_legend(figure, colors):
         Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
         Patch(color="0.85", label="±2 SE of the difference"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    if has_transform:
+        style = {"ls": "", "marker": "x", "ms": 3, "mew": 0.7, "color": "0.35"}
+        handles.insert(1, Line2D([], [], label="reference, from g(r)", **style))
+    legend_above(figure, handles)
 
 
 def _temperature_legend(figure, colors):
