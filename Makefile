@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help install run report test campaigns slurm check verify drill bench lock clean
+.PHONY: help install run report figures test campaigns slurm check verify drill bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */\1|/' \
@@ -38,6 +38,11 @@ run: $(VENV)/.warm  ## run a campaign: CONFIG=config/other.yaml CORES=8 PROFILE=
 
 report: $(VENV)/.installed  ## write the report of a campaign anew: CONFIG=...
 	@$(BIN)/python -m remcg.launch --configfile "$$CONFIG_FILE" --report
+
+figures:  ## figures of README.md from the finished default campaign
+	@cp results/spce-water/validate/rdf.png docs/spce-rdf.png
+	@cp results/spce-water/validate/density.png docs/spce-density.png
+	@cp results/spce-water/consistency/penalties.png docs/spce-penalties.png
 
 test: $(VENV)/.warm  ## all tests, at most ten minutes: ARGS="-k engine"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15 $(ARGS)

@@ -5,8 +5,8 @@ from snakemake.exceptions import WorkflowError
 
 from remcg.config import load
 from remcg.io import read_json
+from remcg.page import MOST_FILES  # of one kind that one job writes, each recorded with all inputs
 
-MOST_FILES = 100  # of one kind that one job writes; Snakemake records the inputs with each
 given = [config.get("config_file"), *workflow.overwrite_configfiles, *workflow.configfiles]
 if not any(given):
     raise WorkflowError(
@@ -30,6 +30,9 @@ MAPS = f"results/{CAMPAIGN.share.maps or CAMPAIGN.campaign}/map"
 TARGETS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/target"
 BASIS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/basis"
 SETTINGS = CAMPAIGN.to_dict()
+SHORT_RUN = {name: SETTINGS["reference"].pop(name) for name in ("dynamics", "dynamics_interval")}
+for state in SETTINGS["states"]:
+    del state["dynamics"]  # of one stage alone
 STATE_SETTINGS = {state["id"]: state for state in SETTINGS["states"]}
 EXCHANGED = TRAINING if CAMPAIGN.sample.exchange_interval else TRAINING[:1]
 BATCHES = {f"{i:04d}": states for i, states in enumerate(CAMPAIGN.batches)}
@@ -109,6 +112,28 @@ def topology(wildcards):
 def reference_log(wildcards):
     log = STATES[wildcards.state].log
     return relative([log] if log else [])
+
+
+def dynamics_of(state):
+    """Files of a state's short run, its own or the one that this workflow makes; maybe none."""
+    own = relative(STATES[state].dynamics)
+    return own or [results("reference/{s}_dynamics.trr", s=state)] * (
+        CAMPAIGN.reference.dynamics > 0
+    )
+
+
+def short_run(wildcards):
+    return dynamics_of(wildcards.state)
+
+
+def mapped_short_run(wildcards):
+    """The mapped short run of a state, where there is one."""
+    name = wildcards.state
+    return [results("map/dynamics/{s}.h5", s=name)] if dynamics_of(name) else []
+
+
+def mapped_reference(wildcards):
+    return mapped(wildcards.state)
 
 
 def reference_start(wildcards):

@@ -24,3 +24,20 @@ rule map:
         ),
     script:
         "../scripts/map.py"
+
+
+rule map_dynamics:
+    input:
+        trajectory=short_run,
+        topology=topology,
+        mapping=mapping_file,
+    output:
+        "results/{campaign}/map/dynamics/{state}.h5",
+    log:
+        "logs/{campaign}/map/{state}_dynamics.log",
+    benchmark:
+        "benchmarks/{campaign}/map/{state}_dynamics.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    script:
+        "../scripts/map_dynamics.py"

@@ -20,3 +20,27 @@ rule reference:
         state=state_settings,
     script:
         "../scripts/reference.py"
+
+
+rule reference_dynamics:
+    input:
+        sites=mapped_reference,
+        trajectory=trajectories,
+        topology=topology,
+        fields=reference_fields,
+    output:
+        "results/{campaign}/reference/{state}_dynamics.trr",
+    log:
+        "logs/{campaign}/reference/{state}_dynamics.log",
+    benchmark:
+        "benchmarks/{campaign}/reference/{state}_dynamics.tsv"
+    conda:
+        "../envs/remcg.yaml"
+    threads: 1
+    resources:
+        runtime=240,
+    params:
+        settings=[SHORT_RUN, SETTINGS["reference"]["cutoff"], SETTINGS["seed"]],
+        state=state_settings,
+    script:
+        "../scripts/reference_dynamics.py"

@@ -2,22 +2,24 @@
 
 from remcg import plots
 from remcg.config import load
-from remcg.consistency import baseline, figures, figures_tradeoff, tradeoff
+from remcg.consistency import baseline, figures, figures_tradeoff, pace, tradeoff
 from remcg.consistency import campaign as together
 from remcg.io import members, read_h5, read_json, write_json
 from remcg.model import Model
 from remcg.stage import stage
+from remcg.streams import derived_seed
 from remcg.validate import StateResult, write_state_table
 
 with stage(snakemake.log[0]):
     campaign = load(snakemake.config["config_file"], check_files=False)
     model, states = Model.read(snakemake.input.model), campaign.states
     inputs = snakemake.input.targets, snakemake.input.predictions
-    local, ensembles, attributes, references = together.read_states(model, states, *inputs)
+    targets, samples = ([read_h5(path) for path in paths] for paths in inputs)
+    found = together.local_states(model, states, targets, samples)
+    local, ensembles, attributes, references = found
     table = together.penalties(model, states, local, attributes)
     lost = together.penalty_numbers(table, local)
     validated = read_json(snakemake.input.numbers)
-    targets, samples = ([read_h5(path) for path in paths] for paths in inputs)
     guess = Model.read(snakemake.input.guess)
     guess_samples = members(snakemake.input.guess_samples, [s.id for s in campaign.training])
     simpler = together.baselines(
@@ -50,5 +52,7 @@ with stage(snakemake.log[0]):
     figures_tradeoff.baseline_figure(snakemake.output.baseline_figure, validated, simpler)
     front = tradeoff.trade_off(model, states, targets, samples)
     marked = together.marked_points(validated, simpler, snakemake.input.entropy)
-    tradeoff.write_front_table(snakemake.output.pareto, front, marked)
-    figures_tradeoff.pareto_figure(snakemake.output.pareto_figure, front, marked)
+    seed = derived_seed(campaign.seed, campaign.campaign, "pace")
+    paces, where = pace.of_campaign(model, guess, states, samples, numbers, front, marked, seed)
+    tradeoff.write_front_table(snakemake.output.pareto, front, marked, paces)
+    figures_tradeoff.pareto_figure(snakemake.output.pareto_figure, front, marked, paces, where)

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.campaigns
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    config = tiny.write_campaign(tmp_path_factory.mktemp("campaign with spaces"))
+    folder = tmp_path_factory.mktemp("campaign with spaces")
+    config = tiny.write_campaign(folder, short_runs=["cold"])
     process = tiny.launch(config)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
@@ -96,6 +97,19 @@ def test_a_model_of_the_right_form_is_consistent_at_every_state(finished):
         error = np.hypot(memory["kernel_zero_1_ps2_se"], memory["force_kernel_zero_1_ps2_se"])
         difference = memory["kernel_zero_1_ps2"] - memory["force_kernel_zero_1_ps2"]
         assert abs(difference) < 5.0 * error + 0.05 * memory["kernel_zero_1_ps2"]
+
+
+def test_a_reference_that_is_the_model_has_its_memory_kernel(finished):
+    config, _ = finished
+    states = {s["id"]: s for s in read_json(tiny.results(config) / "summary.json")["states"]}
+    found = states["cold"]["consistency"]["memory"]
+    assert "reference" not in states["hot"]["consistency"]["memory"]
+    ours, theirs = found["model"], found["reference"]
+    errors = [side["kernel_zero_1_ps2_se"] for side in (ours, theirs)]
+    difference = ours["kernel_zero_1_ps2"] - theirs["kernel_zero_1_ps2"]
+    assert abs(difference) < 4.0 * np.hypot(*errors) + 0.05 * theirs["kernel_zero_1_ps2"]
+    assert max(errors) < 0.15 * theirs["kernel_zero_1_ps2"]
+    assert "K(0) of the reference" in (tiny.results(config) / "index.html").read_text()
 
 
 def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):

@@ -101,6 +101,27 @@ def test_a_shuffled_reference_fails_the_campaign_and_the_unshuffled_one_does_not
     assert (status["RDF max A-A"] == "fails") == is_shuffled
 
 
+def test_what_noise_does_not_explain_is_named_on_the_front_page_though_every_check_holds():
+    content = summary()
+    assert report._misfits(content) == ""
+    entry = content["states"][0]["consistency"]["neighbor_angles"]["W-W-W"]
+    entry |= {"js_bits": 0.015, "noise_floor_js_bits": 1e-4}
+    content["states"][0]["chains"] = {
+        "A-B": {"end_nm": {"js_bits": 0.04, "noise_floor_js_bits": 0.01}}
+    }
+    text = report._misfits(content)
+    assert "angles of neighbours W-W-W (15.0 mbit, 150 floors, T300)" in text
+    assert "A-B" not in text and set(statuses(content).values()) == {"pass"}
+
+
+def test_the_table_of_dynamics_has_the_columns_that_any_state_fills():
+    assert report._dynamics_table([{"id": "a", "temperature_K": 300.0}]) == ""
+    state = {"id": "<a>", "temperature_K": 300.0, "consistency": full("a", 300.0)}
+    text = report._dynamics_table([state])
+    assert "&lt;a&gt;" in text and "5.00 ± 0.20" in text and "800.0 ± 5.0" in text
+    assert "VAMP-2" not in text and "of the reference" not in text
+
+
 def test_a_summary_without_consistency_is_judged_as_before():
     content = report.summary("c", "1", 1, {"converged": True}, [numbers()], {})
     assert not any("S(k)" in name for name in statuses(content))

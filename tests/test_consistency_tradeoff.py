@@ -5,10 +5,18 @@ import pytest
 from scipy import integrate
 
 from remcg.basis import SplineBasis
-from remcg.consistency import baseline, campaign, figures_tradeoff, tradeoff, transferability
+from remcg.consistency import (
+    baseline,
+    campaign,
+    dynamics,
+    figures_tradeoff,
+    pace,
+    tradeoff,
+    transferability,
+)
 from remcg.io import read_json, write_json
 from remcg.model import Model, PairTerm, VolumeTerm
-from remcg.units import BAR
+from remcg.units import BAR, KB
 
 EDGES = np.linspace(0.0, 0.9, 91)
 
@@ -110,6 +118,14 @@ def test_table_and_figures_of_the_guess_and_of_the_front_are_written(tmp_path):
     figures_tradeoff.baseline_figure(tmp_path / "baseline.png", [validated], simpler)
     figures_tradeoff.pareto_figure(tmp_path / "pareto.png", front, marked)
     figures_tradeoff.pareto_figure(tmp_path / "nothing.png", None, {})
+    names = "front", "Boltzmann inversion", "chosen model with friction"
+    paces = [pace.Pace(name, 1.0, 0.1, 3.0, 0.1, 0.1, 1.0 if name == "front" else None)
+             for name in names]  # fmt: skip
+    figures_tradeoff.pareto_figure(tmp_path / "paces.png", front, marked, paces, "T300")
+    tradeoff.write_front_table(tmp_path / "paces.tsv", front, marked, paces)
+    rows = [line.split("\t") for line in (tmp_path / "paces.tsv").read_text().splitlines()]
+    assert len(rows) == 7 and {len(row) for row in rows} == {10}
+    assert [row[0] for row in rows if row[7] == "3"] == list(names)
     for path in tmp_path.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
 
@@ -127,8 +143,42 @@ def test_a_front_comes_from_samples_at_constant_pressure_alone():
     assert front.pressure[0] == pytest.approx(4999.0, abs=10.0) and front.loss[0] == 0.0
     assert front.pressure[-1] < 0.1 * front.pressure[0]
     assert (front.loss_se[1:] > 0.0).all() and (np.diff(front.loss) > 0.0).all()
+    assert front.changes.shape == (len(front.weights), a_model().n_params)
+    assert not front.changes[0].any() and front.changes[1].any()
     assert tradeoff.trade_off(a_model(), [AState("train", None)], *arguments) is None
     assert tradeoff.trade_off(a_model(), [AState("test", 1.0)], *arguments) is None
+
+
+def test_the_friction_that_matches_the_reference_is_found_where_frictions_do_not_add_up(
+    monkeypatch,
+):
+    """D = kT/M / (9 + 2 friction): an estimate that adds frictions up is wrong by a factor of 2."""
+    used = []
+
+    def diffusion(model, temperature, sample, friction, key):
+        used.append(friction)
+        return dynamics.Diffusion(KB * 300.0 / 18.0 / (9.0 + 2.0 * friction), 1e-5, 0.4)
+
+    monkeypatch.setattr(pace, "diffusion", diffusion)
+    sample = {"site_types": np.zeros(4, int), "masses": np.full(4, 18.0)}, {}
+    front = tradeoff.Front(
+        np.array([0.0, 1.0, 2.0]), *np.ones((2, 3)), np.array([0.0, 0.1, 0.2]),
+        np.array([0.0, 0.01, 0.01]), np.array([True, True, False]), np.arange(3),
+        np.zeros((3, a_model().n_params)),
+    )  # fmt: skip
+    states = [AState("train", 1.0), AState("test", 1.0, 310.0), AState("train", 1.0, 320.0)]
+    known = {"diffusion_nm2_ps": {"reference": KB * 300.0 / 18.0 / 50.0, "reference_se": 1e-5}}
+    numbers = [{"id": "T300", **known}, {"id": "T310", **known}, {"id": "T320"}]
+    assert pace.chosen_state(states, numbers) == 0
+    marked = {"Boltzmann inversion": (1.0, 1.0, 0.5, 0.1)}
+    found = pace.measure(a_model(), a_model(), states[0], sample,
+                         tuple(known["diffusion_nm2_ps"].values()), front, marked, 1)  # fmt: skip
+    assert [p.name for p in found] == [
+        "front", "front", "Boltzmann inversion", "chosen model with friction",
+    ]  # fmt: skip
+    assert [p.loss for p in found] == [0.0, 0.1, 0.5, 0.0]
+    assert found[-1].ratio == pytest.approx(1.0) and found[-1].friction == pytest.approx(20.5)
+    assert found[0].ratio == pytest.approx(50.0 / 9.2) and len(used) == 5
 
 
 def known_states(temperatures, centres):

@@ -28,7 +28,7 @@ def a_figure(path, name="rdf"):
     with _figure(path / f"{name}.png", (3.0, 2.0)) as figure:
         figure.subplots().set(xlabel="r (nm)", ylabel="g(r)")
     (path / f"{name}.rst").write_text("**Title.** What to see in ``g(r)``.")
-    return page.read_figure(path / f"{name}.png", path / f"{name}.rst")
+    return page.read_figure(path / f"{name}.png", path / f"{name}.rst", ["T300"])
 
 
 def test_bonded_sites_of_a_scene_are_neighbours_whatever_the_boundary():
@@ -46,15 +46,26 @@ def test_the_numbers_of_a_figure_are_those_of_its_states_and_kinds(tmp_path):
         (tmp_path / f"curves_{state}.tsv").write_text(text)
         (tmp_path / f"bonded_{state}.tsv").write_text("kind\tx\nbond\t1\n")
     (tmp_path / "bonded_potentials.tsv").write_text("term\tx\nbond A-B\t1\n")
-    name, text = page.tables_of(tmp_path / "dynamics.png")[0]
+    states = ["cold", "hot"]
+    name, text = page.tables_of(tmp_path / "dynamics.png", states)[0]
     assert name == "dynamics.tsv"
     assert text.splitlines() == [
         "state\tcurve\tx\ty", "cold\tmsd\t0\t1", "cold\tkernel\t3\t1", "hot\tmsd\t0\t2",
         "hot\tkernel\t3\t2",
     ]  # fmt: skip
-    assert "potentials" not in page.tables_of(tmp_path / "distributions.png")[0][1]
-    assert page.tables_of(tmp_path / "bonded_potentials.png")[0][1].startswith("term")
-    assert page.tables_of(tmp_path / "unknown.png") == ()
+    assert "potentials" not in page.tables_of(tmp_path / "distributions.png", states)[0][1]
+    assert page.tables_of(tmp_path / "bonded_potentials.png", states)[0][1].startswith("term")
+    assert page.tables_of(tmp_path / "unknown.png", states) == ()
+
+
+def test_states_that_left_the_campaign_are_in_no_download(tmp_path):
+    for state in ("cold", "left", "warm", "states"):  # the last: of a time with very many states
+        (tmp_path / f"rdf_{state}.tsv").write_text(f"pair\tr_nm\n{state}\t0.1\n")
+    ((_, text),) = page.tables_of(tmp_path / "rdf.png", ["warm", "cold"])
+    assert text.splitlines() == ["state\tpair\tr_nm", "warm\twarm\t0.1", "cold\tcold\t0.1"]
+    many = [f"T{k}" for k in range(page.MOST_FILES + 1)]
+    ((_, text),) = page.tables_of(tmp_path / "rdf.png", many)
+    assert text.splitlines() == ["pair\tr_nm", "states\t0.1"]
 
 
 def test_a_download_holds_the_table_itself(tmp_path):
@@ -113,7 +124,7 @@ def test_the_table_of_backmapped_structures_has_every_curve_of_their_figure(tmp_
     item = Comparison(numbers, {}, edges, rdfs, energies, {"tilt": np.array([4, 9])})
     plot_backmap.write_state_table(tmp_path / "backmap_T300.tsv", {"mapped": item})
     plot_backmap.state_figure(tmp_path / "backmap_T300.png", "T300", {"mapped": item})
-    ((name, text),) = page.tables_of(tmp_path / "backmap_T300.png")
+    ((name, text),) = page.tables_of(tmp_path / "backmap_T300.png", ["T300"])
     lines = [line.split("\t") for line in text.splitlines()]
     assert name == "backmap_T300.tsv" and len(lines) == 1 + 8 + 5 + 2
     assert lines[1] == ["mapped", "rdf O-O", "reference", "0.1", "1", "0"]

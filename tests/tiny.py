@@ -70,6 +70,18 @@ def sampled(model, temperature, n_frames, seed, interval=100):
     return result["trajectory"], result["trajectory_box"]
 
 
+def moved_freely(model, temperature, n_frames, interval=0.01):
+    """Frames and boxes of a short run at constant energy, close in time (ps)."""
+    from remcg.consistency.state import moved
+
+    start = Start(*lattice(N_SITES * V0), None,
+                  Topology(np.zeros(N_SITES), np.full(N_SITES, MASS)))  # fmt: skip
+    settings = {"timestep": 0.005, "seed_key": ("tiny", "free")}
+    _, start = moved(model, start, temperature, 4000, 4000, 1.0, settings)
+    every = round(interval / 0.005)
+    return moved(model, start, temperature, n_frames * every, every, 0.0, settings)[0]
+
+
 def topology():
     top = mdtraj.Topology()
     chain = top.add_chain()
@@ -78,8 +90,11 @@ def topology():
     return top
 
 
-def write_campaign(folder, n_frames=300, **sections):
-    """Write references, mapping and config below ``folder``; returns the config's path."""
+def write_campaign(folder, n_frames=300, short_runs=(), **sections):
+    """Write references, mapping and config below ``folder``; returns the config's path.
+
+    States named in ``short_runs`` have trajectories of close frames, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model, top = true_model(), topology()
     states = []
@@ -99,6 +114,12 @@ def write_campaign(folder, n_frames=300, **sections):
                 "use": use,
             }
         )
+        if name in short_runs:
+            frames, boxes = moved_freely(model, temperature, 1500)
+            times = 0.01 * np.arange(len(frames))
+            short = mdtraj.Trajectory(frames, top, times, boxes, np.full((len(frames), 3), 90.0))
+            short.save_trr(str(folder / f"{name}_short.trr"))
+            states[-1]["dynamics"] = [f"{name}_short.trr"]
     trajectory[0].save_pdb(str(folder / "topology.pdb"))
     (folder / "mapping.yaml").write_text("AR:\n  sites:\n    AR: {atoms: [AR]}\n")
     config = {

@@ -117,7 +117,8 @@ def _reference_names(campaign):
     """Names of trajectories and logs, as the provenance has them."""
     names = set()
     for state in campaign.to_dict()["states"]:
-        names |= {*state["trajectory"], *([state["log"]] if state["log"] else [])}
+        names |= {*state["trajectory"], *state["dynamics"]}
+        names |= {state["log"]} if state["log"] else set()
     return names
 
 

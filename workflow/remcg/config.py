@@ -102,6 +102,14 @@ class State:
         "`temperature_K`",
         None,
     )
+    dynamics: list = option(
+        "path",
+        "short trajectory of the same molecules with frames at most 0.02 ps apart and coordinates "
+        "that are not rounded (TRR, NetCDF, HDF5), for the memory kernel of the reference; "
+        "default: what `reference.dynamics` makes, if anything",
+        [],
+        many=True,
+    )
     use: str = option(
         "text",
         "train the model on it, or hold it out as a test",
@@ -170,6 +178,7 @@ class StateGrid:
         "path", "pattern of the topology's file name; default: that of system", None
     )
     log: str | None = option("path", "pattern of the log's file name", None)
+    dynamics: list = option("path", "pattern of the short trajectory's file name", [], many=True)
     test_temperature: list = option(
         "number",
         "those of the temperatures that are held out",
@@ -188,7 +197,8 @@ class StateGrid:
     where: list = option(
         "mapping",
         "points that differ: some values of axes, then `use`, `weight`, `trajectory`, `log`, "
-        "`topology`, `start`, `end` or `stride` of these points; `use: none`: there are none",
+        "`dynamics`, `topology`, `start`, `end` or `stride` of these points; `use: none`: there "
+        "are none",
         [],
         many=True,
     )
@@ -692,6 +702,19 @@ class Reference:
         low=1e-3,
         high=1e5,
     )
+    dynamics: float = option(
+        "number",
+        "time of a short run at constant energy and volume of every state that has no `dynamics` "
+        "of its own, for memory kernels; openmm, with `system.force_field`, part of each campaign "
+        "that asks for it; 0: none",
+        0.0,
+        unit="ps",
+        low=0,
+        high=1e4,
+    )
+    dynamics_interval: float = option(
+        "number", "time between its frames", 0.004, unit="ps", low=5e-4, high=0.02
+    )
     cutoff: float | str | None = option(
         "number",
         "real-space cut-off; none: all pairs of one copy of the box, for molecules in vacuum",
@@ -1052,7 +1075,8 @@ def _load(content, path, check_files):
         },
         source=path,
     )
-    campaign = replace(campaign, reference=_reference(campaign.reference, path))
+    reference = _reference(campaign.reference, campaign.system.force_field, path)
+    campaign = replace(campaign, reference=reference)
     if campaign.predict.replicas is None:
         replicas = campaign.sample.replicas
         campaign = replace(campaign, predict=replace(campaign.predict, replicas=replicas))
@@ -1118,7 +1142,7 @@ def _own_file(name, where, config):
     return next((path for path in (found, *folders) if path.is_file() or path.is_dir()), name)
 
 
-def _reference(settings, config):
+def _reference(settings, force_field, config):
     """Files found, as far as they are the user's own, and what does not go together refused."""
     openmm = settings.engine == "openmm"
     if openmm and settings.include:
@@ -1135,6 +1159,17 @@ def _reference(settings, config):
     if not openmm and settings.cutoff == NO_CUTOFF:
         raise InputError(
             "reference.cutoff: none needs engine: openmm; give a cut-off in nm for engine: gromacs"
+        )
+    if settings.dynamics and (not openmm or not force_field):
+        raise InputError(
+            f"reference.dynamics: {settings.dynamics:g} ps are run with OpenMM's force field; give "
+            "engine: openmm and system.force_field, or trajectories as dynamics of the states, and "
+            "leave reference.dynamics out"
+        )
+    if settings.dynamics and settings.dynamics < 100 * settings.dynamics_interval:
+        raise InputError(
+            f"reference.dynamics: {settings.dynamics:g} ps are less than a hundred frames "
+            f"{settings.dynamics_interval:g} ps apart; give a longer time, such as 4"
         )
     where = "reference.templates"
     templates = [find_file(name, where, config) for name in settings.templates]
@@ -1195,7 +1230,9 @@ def _state(content, where, config, check_files):
     ]
     log = state.log and find_file(state.log, f"{where}.log", config, check_files)
     topology = state.topology and find_file(state.topology, f"{where}.topology", config)
-    return replace(state, trajectory=found, log=log, topology=topology)
+    place = f"{where}.dynamics"
+    short = [find_file(name, place, config, check_files) for name in state.dynamics]
+    return replace(state, trajectory=found, log=log, topology=topology, dynamics=short)
 
 
 def _refuse_missing(states, config):

@@ -9,8 +9,10 @@ from remcg.errors import InputError
 from remcg.typed import check, nearest
 
 SHOWN = 5  # points that a message names
-OVERRIDES = ("use", "weight", "trajectory", "log", "topology", "start", "end", "stride")
-PATTERNS = ("trajectory", "log", "topology")
+OVERRIDES = (
+    "use", "weight", "trajectory", "log", "dynamics", "topology", "start", "end", "stride",
+)  # fmt: skip
+PATTERNS = ("trajectory", "log", "dynamics", "topology")
 NOWHERE = "none"  # the use of a point that does not exist
 _SPEC = re.compile(r"(0?[1-9]?\d?)?(\.\d)?[fg]?")
 _AXIS = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -219,7 +221,7 @@ def fill(pattern, words, where):
 
 def _refuse_shared(states, axes):
     """Two points never have one id, trajectory or log; the message names the axis to add."""
-    for key in ("id", "trajectory", "log"):
+    for key in ("id", "trajectory", "log", "dynamics"):
         seen = {}
         for state, point in states:
             for value in state[key] if isinstance(state[key], list) else [state[key]]:

@@ -20,7 +20,7 @@ OF_STATES = {  # prefix of the tables of states that a figure shows
     **dict.fromkeys(CURVES, "curves_"),
 }
 NUMBERS = {"density": "states", "equation_of_state": "states", "dynamics": "states"}
-NOT_STATES = ("bonded_potentials",)
+MOST_FILES = 100  # states, up to which each has tables of its own
 SECTIONS = {
     "Structure": ("rdf", "distributions", "structure_factors", "neighbors"),
     "Simpler methods": ("baseline",),
@@ -59,30 +59,39 @@ class Figure:
     is_photo: bool = False
 
 
-def read_figure(png, caption):
+def read_figure(png, caption, states):
     """A figure and its numbers, from the files beside it.
 
     Parameters
     ----------
     png, caption : path
         Picture and restructured text.
+    states : sequence of str
+        Of the campaign, in order.
     """
     png = Path(png)
     photo = png.stem == "backmap_picture"
-    return Figure(png.read_bytes(), Path(caption).read_text(), tables_of(png), png.stem, photo)
+    tables = tables_of(png, states)
+    return Figure(png.read_bytes(), Path(caption).read_text(), tables, png.stem, photo)
 
 
-def tables_of(png):
-    """((file name, text), ...) of the numbers in a figure; none where there is no table."""
+def tables_of(png, states):
+    """((file name, text), ...) of the numbers in a figure; none where there is no table.
+
+    Tables of other states, that the campaign had before, may lie beside them and are left out.
+    """
     png = Path(png)
     folder, name = png.parent, png.stem
     found = []
     if name in OF_STATES:
         prefix = OF_STATES[name]
-        paths = [p for p in sorted(folder.glob(f"{prefix}*.tsv")) if p.stem not in NOT_STATES]
-        whole = folder / f"{prefix}states.tsv"  # of very many states
-        texts = {p.stem.removeprefix(prefix): p.read_text() for p in paths}
-        text = whole.read_text() if whole.is_file() else joined(texts, CURVES.get(name))
+        whole = folder / f"{prefix}states.tsv"
+        paths = {state: folder / f"{prefix}{state}.tsv" for state in states}
+        texts = {state: path.read_text() for state, path in paths.items() if path.is_file()}
+        if len(states) > MOST_FILES and whole.is_file():
+            text = whole.read_text()
+        else:
+            text = joined(texts, CURVES.get(name))
         found += [(f"{name}.tsv", text)] if text else []
     path = folder / f"{NUMBERS.get(name, name)}.tsv"
     if path.is_file():
@@ -120,7 +129,8 @@ def figure(item):
     source = f"data:image/png;base64,{image}"
     links = "".join(download(name, text) for name, text in item.tables)
     return (
-        f'<figure{kind}><img src="{source}" alt="{alt}" width="{_width(item.content)}">'
+        f'<figure{kind}><div class="wide"><img src="{source}" alt="{alt}" '
+        f'width="{_width(item.content)}"></div>'
         f"<figcaption>{marked_up(item.caption)}{links}</figcaption></figure>"
     )
 
@@ -231,8 +241,8 @@ STYLE = """
   :root { --paper: #1d1d1d; --ink: #e4e4e4; --faint: #a6a6a6; --line: #34373b; --rule: #8a8a8a;
     --good: #6cbcf0; --good-ground: #14293a; --bad: #ff9a52; --bad-ground: #3a2215;
     --noise: #e6c34a; --noise-ground: #332c12; }
-  figure:not(.photo) > img { filter: invert(.91) hue-rotate(180deg) brightness(1.25); }
-  figure.photo > img { background: #fff; border-radius: 6px; }
+  figure:not(.photo) img { filter: invert(.91) hue-rotate(180deg) brightness(1.25); }
+  figure.photo img { background: #fff; border-radius: 6px; }
 }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 1240px; margin: 1.6em auto; padding: 0 1em; }
@@ -271,6 +281,11 @@ a.download::before { content: "\\2193\\a0"; }
   font-size: .85em; }
 .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 50%;
   margin-right: .4em; border: 1px solid #888; }
+@media screen and (max-width: 720px) {
+  figure img { max-width: none; width: max(720px, 100%); }
+  figure.photo img { max-width: 100%; width: auto; }
+  td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); }
+}
 @media print {
   body { font-size: 11px; max-width: none; margin: 0; }
   nav, a.download, .scene label { display: none; }

@@ -3,7 +3,7 @@
 import numpy as np
 
 from remcg.identify import UNIT
-from remcg.plots import BLOCK_COLORS, _figure, temperature_colors
+from remcg.plots import BLOCK_COLORS, _figure, plain_decades, temperature_colors
 from remcg.units import KB
 from remcg.validate import write_table
 
@@ -74,22 +74,26 @@ def directions_figure(path, curves, numbers, amplitudes, n_shown=SHOWN):
     n_shown : int
     """
     names = list(curves)
-    with _figure(path, (3.3 * len(names) + 0.9, 5.4)) as figure:
-        axes = figure.subplots(2, len(names), squeeze=False)
+    n_columns = min(len(names), COLUMNS)
+    n_lines = -(-len(names) // n_columns)  # of each group
+    with _figure(path, (3.4 * n_columns + 1.0, 5.4 * n_lines)) as figure:
+        axes = figure.subplots(2 * n_lines, n_columns, squeeze=False)
         groups = (("stiffest", slice(None, n_shown)), ("sloppiest", slice(n_shown, None)))
-        for row, (group, part) in zip(axes, groups):
-            for axis, name in zip(row, names):
+        for cells, (group, part) in zip(np.split(axes, 2), groups):
+            for axis, name in zip(cells.flat, names):
                 curve = curves[name]
                 for i, change in enumerate(curve["dU"][part]):
                     label = f"{numbers[part][i]}: {amplitudes[part][i]:.2g}"
                     style = {"color": BLOCK_COLORS[i % 6], "ls": LINES[i % 3], "label": label}
-                    axis.plot(curve["x"], change, **style)
+                    axis.plot(curve["x"], 1e3 * change, **style)
                 axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
                 axis.set_title(f"{group}, {name}", loc="left")
                 per = "/molecule" if curve["kind"] == "volume" else ""
-                axis.set(xlabel=X_LABEL[curve["kind"]], ylabel=f"one SE of U{per} (kJ/mol)")
-                _limit_to_sampled(axis, curve["dU"][part])
-            row[-1].legend(
+                axis.set(xlabel=X_LABEL[curve["kind"]], ylabel=f"one SE of U{per} (J/mol)")
+                _limit_to_sampled(axis, 1e3 * curve["dU"][part])
+            for axis in list(cells.flat)[len(names) :]:
+                axis.remove()
+            cells[0, -1].legend(
                 title="direction: SE (√nat)", loc="center left", bbox_to_anchor=(1.0, 0.5)
             )
 
@@ -152,14 +156,14 @@ def entropy_figure(path, rows):
                 for key in ("iteration", "nats_per_molecule", "se", "integrated")
             )
             color = BLOCK_COLORS[list(STAGE_TITLES).index(stage)]
-            axis.plot(x, line, color="0.6", lw=1.0, label="integrated gradient", zorder=1)
+            axis.plot(x, 1e3 * line, color="0.6", lw=1.0, label="integrated gradient", zorder=1)
             style = {"marker": "o", "ms": 4, "ls": "", "color": color, "capsize": 2}
-            axis.errorbar(x, y, 2.0 * error, label="free energies, 2 SE", **style)
+            axis.errorbar(x, 1e3 * y, 2e3 * error, label="free energies, 2 SE", **style)
             axis.axhline(0.0, color="0.6", lw=0.7, ls="--", zorder=0)
             axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.set(xlabel="iteration", ylabel="S$_{rel}$ above the last (nats/molecule)")
+            axis.set(xlabel="iteration", ylabel="S$_{rel}$ above the last (10⁻³ nats/molecule)")
             axis.set_title(STAGE_TITLES[stage], loc="left")
-        figure.axes[0].legend(loc="upper right")
+            axis.legend(loc="upper right")
 
 
 def noise_figure(path, iterations, model, reference):
@@ -177,9 +181,13 @@ def noise_figure(path, iterations, model, reference):
     share = model / np.maximum(model + reference, 1e-300)
     with _figure(path, (8.4, 3.3)) as figure:
         left, right = figure.subplots(1, 2)
-        left.plot(x, model, marker="o", ms=4, color=BLOCK_COLORS[0])
-        left.plot(x, reference, marker="s", ms=4, color=BLOCK_COLORS[1], ls="--")
+        lines = {"marker": "o", "ms": 4, "label": "model samples"}
+        left.plot(x, model, color=BLOCK_COLORS[0], **lines)
+        lines = {"marker": "s", "ms": 4, "label": "reference", "ls": "--"}
+        left.plot(x, reference, color=BLOCK_COLORS[1], **lines)
         left.set_yscale("log")
+        plain_decades(left.yaxis)
+        left.legend(loc="upper right")
         left.set(ylabel="divergence due to noise (nats)")
         right.bar(x, 100 * share, color=BLOCK_COLORS[0], label="model samples")
         right.bar(

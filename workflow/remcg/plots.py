@@ -44,12 +44,44 @@ SHOWN_KT = {
 BONDED_KT = 8.0
 RADIANS = ("angle", "dihedral")
 MOST_PANELS = 40  # states with a panel of their own
+LONGEST = 20  # letters of a name over a panel
+LEGEND_INCHES = 1.75  # of an entry of a legend
 
 
 def some(states):
     """The states that get a panel each: all of a few, of many those spread evenly over them."""
     step = max(-(-len(states) // MOST_PANELS), 1)
     return states[::step]
+
+
+def shortened(name, most=LONGEST):
+    """A name with its middle left out where it is longer than ``most`` letters."""
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 2
+    return f"{name[:head]}…{name[head + 1 - most :]}"
+
+
+def legend_above(figure, handles):
+    """A legend over all panels, in as many columns as have room."""
+    n_columns = min(len(handles), max(int(figure.get_figwidth() / LEGEND_INCHES), 1))
+    figure.legend(handles=handles, loc="outside upper center", ncols=n_columns)
+
+
+def state_title(axis, numbers):
+    """Name and use of a state over its panel."""
+    axis.set_title(f"{shortened(numbers['id'])}, {numbers['use']}", loc="left")
+
+
+def plain_decades(axis):
+    """Numbers as they are, 2, 5 and 10, along a logarithmic axis of few decades."""
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+    low, high = axis.get_view_interval()
+    if 0.0 < low < high < 300.0 * low:
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
 
 
 def rdf_figure(path, results):
@@ -247,7 +279,7 @@ def _draw_rdf(top, bottom, result, name, color):
     noise = 2 * np.hypot(reference_se, model_se)
     bottom.fill_between(pair.centers, -noise, noise, color="0.85", lw=0)
     bottom.plot(pair.centers, model - reference, color=color, lw=1.0)
-    top.set_title(f"{numbers['id']}, {numbers['use']}", loc="left")
+    state_title(top, numbers)
     if name in numbers["rdf"]:
         label = f"rmse {numbers['rdf'][name]['rmse']:.4f}\nmax {numbers['rdf'][name]['max']:.3f}"
         top.set_ylim(top=max(top.get_ylim()[1], 1.2 * reference.max()))
@@ -275,7 +307,7 @@ def _draw_distribution(axis, result, item, color):
     axis.plot(item.centers, model, color=color, lw=1.2)
     top = HEADROOM * max(reference.max(), model.max())
     axis.set(xlabel=X_LABEL[item.kind], ylim=(0.0, top), yticks=[])
-    axis.set_title(f"{result.numbers['id']}, {result.numbers['use']}", loc="left")
+    state_title(axis, result.numbers)
     entry = _distribution_numbers(result.numbers, item)
     if entry:
         label = f"JS {1e3 * entry['js_bits']:.2f}\nfloor {1e3 * entry['noise_floor_js_bits']:.2f}"
@@ -296,7 +328,7 @@ def _distribution_legend(figure, colors):
         Line2D([], [], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, label="reference"),
         Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend_above(figure, handles)
 
 
 def _label_rdf_row(group, name):
@@ -317,7 +349,7 @@ def _rdf_legend(figure, colors):
         Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
         Patch(color="0.85", label="±2 SE of the difference"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    legend_above(figure, handles)
 
 
 def _letters(curve):

@@ -57,7 +57,9 @@ def input_hashes(campaign):
         "sample": _without(settings["sample"], "ranks", "states_per_job", "lammps"),
         **_engine(campaign),
         "rem": _without(settings["rem"], "max_iterations"),
-        "states": [_without(item, "trajectory", "topology", "log", "use") for item in states],
+        "states": [
+            _without(item, "trajectory", "topology", "log", "dynamics", "use") for item in states
+        ],
     }
     text = json.dumps(shaping, sort_keys=True)
     return {

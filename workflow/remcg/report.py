@@ -33,6 +33,7 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "backmap_energy": 0.5,
 }
 SIGNIFICANT = 3.0  # standard errors
+MISFIT, MOST_MISFITS = 5.0, 4  # noise floors from which a distribution is named on the front page
 
 REM_KEYS = ("converged", "iterations", "chi2_per_dof", "cg_steps_per_state", "n_params")
 STATE_KEYS = (
@@ -284,6 +285,7 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
         _banner(summary, checks),
         _state_table(summary, checks),
         _key(checks),
+        _misfits(summary),
         links,
         sections,
         _file_list(files),
@@ -355,7 +357,8 @@ def timing(benchmarks, logs, started=None, cores=1, now=None):
 
 def write_front_page(path, summary, model, limits=None, figures=(), files=(), scene=""):
     """Write the front page; ``figures`` are pairs of paths, PNG and caption (.rst)."""
-    loaded = [page.read_figure(png, rst) for png, rst in figures]
+    states = [state["id"] for state in summary["states"]]
+    loaded = [page.read_figure(png, rst, states) for png, rst in figures]
     write_text(path, front_page(summary, model, checks(summary, limits), loaded, files, scene))
 
 
@@ -630,6 +633,41 @@ def _banner(summary, checks):
     )
 
 
+def _misfits(summary):
+    """Distributions that noise does not explain, checked or not: the worst state of each."""
+    worst = {}
+    for state in summary["states"]:
+        own = state.get("consistency", {})
+        rows = [
+            (f"{label} {name}", entry)
+            for key, label in (("neighbor_angles", "angles of neighbours"),
+                               ("coordination", "numbers of neighbours"))
+            for name, entry in own.get(key, {}).items()
+        ]  # fmt: skip
+        for name, shapes in state.get("chains", {}).items():
+            rows += [(f"{_SHAPES.get(kind, kind)} {name}", x) for kind, x in shapes.items()]
+        for label, entry in rows:
+            js, floor = entry.get("js_bits", 0.0), entry.get("noise_floor_js_bits", 0.0)
+            if floor and js > MISFIT * floor and js > worst.get(label, (0.0,))[0]:
+                worst[label] = js, js / floor, state["id"]
+    if not worst:
+        return ""
+    shown = sorted(worst.items(), key=lambda item: item[1], reverse=True)[:MOST_MISFITS]
+    spoken = "; ".join(
+        f"{html.escape(label)} ({1e3 * js:.1f} mbit, {ratio:.0f} floors, {html.escape(state)})"
+        for label, (js, ratio, state) in shown
+    )
+    more = f"; {len(worst) - len(shown)} more" if len(worst) > len(shown) else ""
+    return (
+        "<p class=key><b>What the terms of this model do not represent</b>, whatever the checks "
+        f"allow (Jensen-Shannon divergence, and in noise floors, of the worst state): {spoken}"
+        f"{more}.</p>"
+    )
+
+
+_SHAPES = {"rg_nm": "radius of gyration", "end_nm": "end-to-end distance"}
+
+
 def _failures(failing, checks):
     verb = "fails" if len(failing) == 1 else "fail"
     return f"{len(failing)} of {len(checks)} checks {verb}."
@@ -669,7 +707,12 @@ def _has_bonded(summary):
 def _columns(summary):
     at = _COLUMNS.index("max of g(r)") + 1
     more = ["bonded JS<br>(floors)"] if _has_bonded(summary) else []
-    return [*_COLUMNS[:at], *more, *_COLUMNS[at:]]
+    last = None if _is_backmapped(summary) else -1
+    return [*_COLUMNS[:at], *more, *_COLUMNS[at:last]]
+
+
+def _is_backmapped(summary):
+    return any("max_residual_nm" in item for item in summary.get("backmap", {}).values())
 
 
 def _state_row(state, summary, checks):
@@ -686,7 +729,11 @@ def _state_row(state, summary, checks):
         *([(_bonded_cell(state.get("bonded", {})), "bonded JS")] if _has_bonded(summary) else []),
         *_density_cells(state.get("density_kg_m3", {})),
         *_thermodynamic_cells(state),
-        ("" if residual is None else f"{residual:.1e}", "backmapping"),
+        *(
+            [("" if residual is None else f"{residual:.1e}", "backmapping")]
+            if _is_backmapped(summary)
+            else []
+        ),
     ]
     return "<tr>" + "".join(_table_cell(text, status.get(kind)) for text, kind in cells) + "</tr>"
 
@@ -871,10 +918,10 @@ def _baseline_rows(state, own):
 def _dynamics_note(summary):
     """What the dynamics of the model can and cannot say, and why a comparison is missing."""
     states = [state.get("consistency", {}) for state in summary["states"]]
-    parts = [CONSERVATIVE, _speed_ups(states), _kernels(states), _scores(states)]
-    if not any(parts[1:]):
+    parts, table = [CONSERVATIVE, _kernels(states)], _dynamics_table(summary["states"])
+    if not table and not parts[1]:
         return ""
-    return "".join(f'<p class="note">{part}</p>' for part in parts if part)
+    return "".join(f'<p class="note">{part}</p>' for part in parts if part) + table
 
 
 CONSERVATIVE = (
@@ -888,71 +935,80 @@ CONSERVATIVE = (
 )
 
 
-def _speed_ups(states):
-    found = [state["speed_up"] for state in states if state.get("speed_up")]
-    if not found:
-        return ""
-    ends = (pick(found, key=lambda row: row["value"]) for pick in (min, max))
-    return f"Speed-up of diffusion: {' to '.join(plus_minus(x['value'], x['se']) for x in ends)}."
-
-
 def _kernels(states):
-    """Fluctuation-dissipation relation at time zero, and which kernels there are."""
-    scores, lines = [], []
-    sides = {side for state in states for side in state.get("memory", {})}
-    for state in states:
-        entry = state.get("memory", {}).get("model", {})
-        if {"kernel_zero_1_ps2", "force_kernel_zero_1_ps2"} <= entry.keys():
-            names = ("kernel_zero_1_ps2", "force_kernel_zero_1_ps2")
-            error = math.hypot(*(entry[f"{name}_se"] for name in names))
-            scores.append((entry[names[0]] - entry[names[1]]) / max(error, 1e-12))
-    if scores:
-        lines.append(
-            "Fluctuation-dissipation check: the kernel of the velocity autocorrelation at time "
-            "zero and the mean square force over 3 m kT differ by "
-            + ", ".join(f"{z:+.1f}" for z in scores)
-            + " standard errors at the states in order."
+    """What is known of memory kernels, and why that of the reference is missing."""
+    memories = [state.get("memory", {}) for state in states]
+    if any("reference" in row for row in memories):
+        return (
+            "Friction is the integral of the memory kernel over its first picosecond: what the "
+            "model's own kernel has less, a generalised Langevin equation has to add."
         )
-    known = [state["memory"]["reference"] for state in states if "reference" in
-             state.get("memory", {})]  # fmt: skip
-    if known:
-        lines.append(
-            "Integrated kernels of the mapped reference (friction, 1/ps): "
-            + ", ".join(plus_minus(x["friction_1_ps"], x["friction_1_ps_se"]) for x in known)
-            + "; what the model's own kernel has less, a generalised Langevin equation has to add."
-        )
-    frames = [state["frames_ps"] for state in states if state.get("frames_ps")]
-    if "model" in sides and "reference" not in sides:
-        why = "its frames have no times or are too few"
-        if frames:
-            apart, needed = max(row["reference"] for row in frames), frames[0]["needed"]
-            why = f"its frames are {apart:g} ps apart and {needed:g} ps or less are needed"
-        lines.append(
-            f"No memory kernel of the mapped reference: {why}. Write a short run of the atomistic "
-            "system with positions that often to have it."
-        )
-    return " ".join(lines)
-
-
-def _scores(states):
-    found = [state["vamp2"] for state in states if state.get("vamp2")]
-    if not found:
+    if not any("model" in row for row in memories):
         return ""
-    rows = []
-    for side, label in (
-        ("reference", "mapped reference"),
-        ("with_energy", "with the atomistic potential energy"),
-        ("model", "model"),
-    ):
-        own = [plus_minus(row[side], row[f"{side}_se"]) for row in found if side in row]
-        if own:
-            rows.append(f"{label} {', '.join(own)}")
+    frames = [state["frames_ps"] for state in states if "reference" in state.get("frames_ps", {})]
+    why = "its frames have no times or are too few"
+    if frames:
+        apart, needed = max(row["reference"] for row in frames), frames[0]["needed"]
+        why = f"its frames are {apart:g} ps apart and {needed:g} ps or less are needed"
     return (
-        f"Cross-validated VAMP-2 score of the slowest collective basis sums at a lag of "
-        f"{found[0]['lag_ps']:g} ps (1: nothing slower than the lag is resolved): "
-        + "; ".join(rows)
-        + "."
+        f"No memory kernel of the mapped reference: {why}. Set <code>reference.dynamics</code>, or "
+        "give states a short trajectory as <code>dynamics</code>, to have it."
     )
+
+
+_DYNAMICS = (
+    ("speed-up<br>of diffusion", lambda row: _value(row.get("speed_up", {}), "value", "se")),
+    ("K(0) of the model<br>velocities (ps⁻²)", lambda row: _memory(row, "model", 0)),
+    ("<br>forces", lambda row: _memory(row, "model", 1)),
+    ("friction<br>(ps⁻¹)", lambda row: _memory(row, "model", 2)),
+    ("K(0) of the reference<br>velocities (ps⁻²)", lambda row: _memory(row, "reference", 0)),
+    ("<br>forces", lambda row: _memory(row, "reference", 1)),
+    ("friction<br>(ps⁻¹)", lambda row: _memory(row, "reference", 2)),
+    ("VAMP-2<br>mapped reference", lambda row: _score(row, "reference")),
+    ("with energy<br>of the atoms", lambda row: _score(row, "with_energy")),
+    ("<br>model", lambda row: _score(row, "model")),
+)
+_KERNEL_KEYS = "kernel_zero_1_ps2", "force_kernel_zero_1_ps2", "friction_1_ps"
+
+
+def _value(entry, key, error):
+    return plus_minus(entry[key], entry[error]) if key in entry else ""
+
+
+def _memory(row, side, k):
+    name = _KERNEL_KEYS[k]
+    return _value(row.get("memory", {}).get(side, {}), name, f"{name}_se")
+
+
+def _score(row, side):
+    return _value(row.get("vamp2", {}), side, f"{side}_se")
+
+
+def _dynamics_table(states):
+    """One row per state; columns that are empty at all states are left out."""
+    rows = [[cell(state.get("consistency", {})) for _, cell in _DYNAMICS] for state in states]
+    shown = [k for k in range(len(_DYNAMICS)) if any(row[k] for row in rows)]
+    if not shown:
+        return ""
+    header = ["state", "T (K)", *(_DYNAMICS[k][0] for k in shown)]
+    body = [
+        [html.escape(state["id"]), f"{state['temperature_K']:g}", *(row[k] for k in shown)]
+        for state, row in zip(states, rows)
+    ]
+    lags = {state["consistency"]["vamp2"]["lag_ps"] for state in states
+            if "vamp2" in state.get("consistency", {})}  # fmt: skip
+    spoken = " or ".join(f"{lag:g}" for lag in sorted(lags))
+    key = (
+        "Errors are standard errors. K(0), the memory kernel at time zero, from the velocity "
+        "autocorrelation and as ⟨F²⟩/(3 m kT): equal by the fluctuation-dissipation relation."
+    )
+    if lags:
+        key += (
+            f" VAMP-2: cross-validated score of the slowest collective basis sums at a lag of "
+            f"{spoken} ps; 1 means that nothing slower than the lag is resolved. More with the "
+            "energy of the atoms than without: slow motion that the sites do not tell."
+        )
+    return f"{page.table(header, body)}<p class=key>{key}</p>"
 
 
 def _file_list(files):

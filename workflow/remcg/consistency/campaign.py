@@ -8,7 +8,6 @@ import numpy as np
 from remcg import optimize
 from remcg.consistency import baseline, thermodynamics, tradeoff, transferability
 from remcg.errors import InputError
-from remcg.io import read_h5
 from remcg.reweight import Ensemble, Mixture
 from remcg.units import BAR, beta
 from remcg.validate import write_table
@@ -18,16 +17,16 @@ FACTS = ("id", "use", "temperature_K")
 LEAST_OVERLAP = 0.03  # of neighbouring states, for free energy differences
 
 
-def read_states(model, states, targets, samples):
-    """Local relative entropies of all states, and the samples of the model as ensembles.
+def local_states(model, states, targets, samples):
+    """Relative entropies of all states to second order, and samples of the model as ensembles.
 
     Parameters
     ----------
     model : Model
         The final one, which the predictions sampled.
     states : sequence of remcg.config.State
-    targets, samples : sequence of path
-        ``target/<state>.h5`` and ``predict/<state>.h5`` in the order of ``states``.
+    targets, samples : sequence of (dict, dict)
+        Content of ``target/<state>.h5`` and ``predict/<state>.h5`` in the order of ``states``.
 
     Returns
     -------
@@ -36,8 +35,7 @@ def read_states(model, states, targets, samples):
         references, each (1, n_frames, n_phi + 1).
     """
     local, ensembles, attributes, references = [], [], [], []
-    for state, target, sample in zip(states, targets, samples):
-        (reference, found), (arrays, _) = read_h5(target), read_h5(sample)
+    for state, (reference, found), (arrays, _) in zip(states, targets, samples):
         n, theta = int(found["n_molecules"]), model.theta(state.temperature)
         own = model.basis_sums(reference["site_sums"], reference["volume"], n)[None]
         phi = model.basis_sums(arrays["site_sums"], arrays["volume"], n)

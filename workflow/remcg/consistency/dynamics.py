@@ -147,11 +147,11 @@ def velocity_autocorrelation(velocities):
 
 
 def velocity_autocorrelation_from_msd(msd, interval):
-    r"""Velocity autocorrelation from positions alone, at all lags but the last.
+    r"""Velocity autocorrelation from positions alone, at all lags but the last two.
 
     .. math:: C(t) = \tfrac16 \frac{d^2}{dt^2} \mathrm{MSD}(t)
 
-    as a central difference: C averaged over a triangle of half-width ``interval``.
+    as a central difference of five points, of fourth order in ``interval``.
 
     Parameters
     ----------
@@ -161,10 +161,11 @@ def velocity_autocorrelation_from_msd(msd, interval):
 
     Returns
     -------
-    ndarray, shape (n_lags - 1, ...), nm^2/ps^2
+    ndarray, shape (n_lags - 2, ...), nm^2/ps^2
     """
-    mirrored = np.concatenate([msd[1:2], msd])
-    return np.diff(mirrored, 2, axis=0) / (6.0 * interval**2)
+    mirrored = np.concatenate([msd[2:0:-1], msd])  # even in time
+    second = np.diff(mirrored, 2, axis=0)
+    return (second[1:-1] - np.diff(second, 2, axis=0) / 12.0) / (6.0 * interval**2)
 
 
 def groups_of(msd):

@@ -3,7 +3,18 @@
 import numpy as np
 
 from remcg.consistency.transferability import null_density
-from remcg.plots import BLOCK_COLORS, MAX_COLUMNS, REFERENCE_COLOR, _figure, temperature_colors
+from remcg.plots import (
+    BLOCK_COLORS,
+    MAX_COLUMNS,
+    REFERENCE_COLOR,
+    _figure,
+    legend_above,
+    plain_decades,
+    shortened,
+    some,
+    state_title,
+    temperature_colors,
+)
 
 LABELS = {
     "structure_factor": ("k (1/nm)", "S(k)"),
@@ -11,6 +22,9 @@ LABELS = {
     "coordination": ("neighbours", "probability"),
 }
 MOST_ROWS = 3  # of each kind of curve; tables have all
+MOST_WRITTEN, LETTERS = 12, 90  # states with numbers in the heat map; letters below it
+MODEL_LETTERS = 26
+LEAST_SHOWN = 5e-4  # nats
 SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
 
 
@@ -57,7 +71,8 @@ def curve_figure(path, states, kinds):
                 if column == 0:
                     top.set_ylabel(f"{LABELS[key[0]][1]}, {key[1]}")
                     bottom.set_ylabel("difference")
-        _side_legend(figure, colors)
+        _side_legend(figure, colors, any(key[2] == "rdf" for _, c in states for key in c
+                                         if key[0] in kinds))  # fmt: skip
 
 
 def _most_telling(keys, kinds, states):
@@ -112,7 +127,7 @@ def _draw_pair(top, bottom, key, numbers, curves, color):
     noise = 2 * np.hypot(reference[2], model[2])
     bottom.fill_between(x, -noise, noise, color="0.85", lw=0, **step)
     bottom.plot(x, model[1] - reference[1], color=color, lw=1.0, **style)
-    top.set_title(f"{numbers['id']}, {numbers['use']}", loc="left")
+    state_title(top, numbers)
     y, va = (0.05, "bottom") if kind == "structure_factor" else (0.96, "top")
     top.text(0.97, y, _caption(numbers, kind, name), transform=top.transAxes, ha="right", va=va,
              fontsize=7)  # fmt: skip
@@ -159,22 +174,19 @@ def _heat_map(figure, axis, table, names):
     image = axis.imshow(np.log10(values), cmap="cividis_r", aspect="auto",
                         norm=Normalize(SHOWN_LOG, top))  # fmt: skip
     for i, row in enumerate(table.values()):
-        for name, p in row.items():
-            exact = p.se == 0.0 and p.value == 0.0
-            digits = 2 if max(abs(p.value), p.se) < 10.0 else 1
-            text = "0" if exact else f"{p.value:.{digits}f} ± {p.se:.{digits}f}"
-            text = f"{p.value:.1e}" if p.value >= 1000.0 else text
-            text += "" if p.is_local else "*"
+        for name, p in row.items() if len(names) <= MOST_WRITTEN else ():
             dark = image.norm(np.log10(max(p.value, 10.0**SHOWN_LOG))) > 0.5
-            weight = "bold" if not exact and p.value > p.null else "normal"
-            axis.text(names.index(name), i, text, ha="center", va="center", fontsize=7,
+            weight = "bold" if p.value > p.null and not _is_exact(p) else "normal"
+            axis.text(names.index(name), i, _written(p), ha="center", va="center", fontsize=7,
                       color="white" if dark else "black", weight=weight)  # fmt: skip
-    axis.set_xticks(range(len(names)), names)
+    few = len(names) * max(map(len, names)) < LETTERS
+    axis.set_xticks(range(len(names)), map(shortened, names), rotation=0 if few else 90)
     axis.set_yticks(range(len(table)), [_model_label(name) for name in table])
     axis.set(xlabel="used at", ylabel="model")
     axis.grid(False)
-    axis.set_title("penalty ± SE (nats per box); bold: significant; *: beyond the local estimate",
-                   loc="left", fontsize=8)  # fmt: skip
+    written = "penalty ± SE (nats per box); bold: significant; *: beyond the local estimate"
+    few = len(names) <= MOST_WRITTEN
+    axis.set_title(written if few else "penalty (nats per box)", loc="left", fontsize=8)
     figure.colorbar(image, ax=axis, label="log₁₀ nats", shrink=0.8, pad=0.02)
 
 
@@ -186,7 +198,24 @@ def _model_label(name):
         "others": "from all other states",
         "model": "the model",
     }
-    return named.get(name, name)
+    return named.get(name) or shortened(name, MODEL_LETTERS)
+
+
+def _is_exact(p):
+    """Zero by construction: a state's own model, or as many terms as there are states."""
+    return max(abs(p.value), p.se) < LEAST_SHOWN
+
+
+def _written(p):
+    """A penalty and its error, with as many digits as the error needs."""
+    if _is_exact(p):
+        return "0"
+    if p.value >= 1000.0:
+        text = f"{p.value:.1e}"
+    else:
+        digits = int(np.clip(1 - np.floor(np.log10(max(p.se, 1e-9))), 1, 3))
+        text = f"{p.value:.{digits}f} ± {p.se:.{digits}f}"
+    return (text if p.is_local else f"{text}*").replace("-", "−")
 
 
 def _against_temperature(axis, table, states):
@@ -234,8 +263,11 @@ def _null_distributions(axis, table, states):
                       mfc=color if state["use"] == "train" else "white", capsize=2)  # fmt: skip
         axis.text(1.0, place + 0.3, f"p = {p.p_value:.2g}", transform=axis.get_yaxis_transform(),
                   ha="right", fontsize=7)  # fmt: skip
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high + 0.12 * (high - low))
     axis.axvline(0.0, color="0.6", lw=0.7, zorder=0)
-    axis.set_yticks([k + 0.25 for k in range(len(order))], [state["id"] for state in order])
+    names = [shortened(state["id"]) for state in order]
+    axis.set_yticks([k + 0.25 for k in range(len(order))], names)
     axis.set(xlabel="penalty of the model (nats per box)", ylim=(-0.2, len(order)))
     axis.set_title("grey: its distribution without a loss; tick: 95 % of it", loc="left",
                    fontsize=8)  # fmt: skip
@@ -258,8 +290,7 @@ def dynamics_figure(path, states):
             color = colors[numbers["temperature_K"]]
             for side, style in (("reference", "--"), ("model", "-")):
                 if ("msd", "centres", side) in curves:
-                    t, value, _ = curves["msd", "centres", side][:, 1:]
-                    msd.plot(t, value, style, color=color, lw=1.1)
+                    _line(msd, curves["msd", "centres", side][:, 1:], color, style)
                 for axis, kind in ((velocity, "velocity"), (kernel, "kernel")):
                     if (kind, "centres", side) in curves:
                         _line(axis, curves[kind, "centres", side], color, style)
@@ -267,9 +298,9 @@ def dynamics_figure(path, states):
         _draw_ratio(ratio, states)
         _draw_friction(friction, states)
         msd.set(xscale="log", yscale="log", xlabel="t (ps)", ylabel="MSD (nm²)")
-        msd.set_title("dashed: reference", loc="left")
-        velocity.axhline(0.0, color="0.6", lw=0.7)
-        velocity.set(xlabel="t (ps)", ylabel="velocity autocorrelation", xlim=(0.0, 0.6))
+        for axis in (velocity, kernel):
+            axis.axhline(0.0, color="0.6", lw=0.7)
+        velocity.set(xlabel="t (ps)", ylabel="⟨v(0)·v(t)⟩ / ⟨v²⟩", xlim=(0.0, 0.6))
         kernel.set(xlabel="t (ps)", ylabel="memory kernel K(t) (ps⁻²)", xlim=(0.0, 0.4))
         for axis in (diffusion, ratio, friction):
             axis.set_xlabel("temperature (K)")
@@ -294,7 +325,8 @@ def _draw_diffusion(axis, states):
             error = np.array([row[f"{side}_se"] for _, row in rows])
             axis.errorbar([T for T, _ in rows], 1e3 * value, 2e3 * error, marker=marker, ms=5,
                           ls="", color=color, capsize=2, label=side)  # fmt: skip
-    axis.set(ylabel="diffusion (10⁻³ nm²/ps)", yscale="log")
+    axis.set(ylabel="D (10⁻³ nm²/ps)", yscale="log")
+    plain_decades(axis.yaxis)
     _own_legend(axis)
 
 
@@ -306,22 +338,29 @@ def _draw_ratio(axis, states):
         axis.errorbar(T, row["value"], 2 * row["se"], marker="o", ms=5, capsize=2,
                       color=BLOCK_COLORS[0])  # fmt: skip
     axis.axhline(1.0, color="0.6", lw=0.7)
-    axis.set_ylabel("speed-up: D model / D reference")
+    axis.set_ylabel("speed-up: D model / reference")
 
 
 def _draw_friction(axis, states):
-    for label, key, marker, color in (
-        ("Volterra inversion", "kernel_zero_1_ps2", "o", BLOCK_COLORS[0]),
-        ("mean square force", "force_kernel_zero_1_ps2", "x", BLOCK_COLORS[1]),
+    """K(0) from the velocities over K(0) from the forces: one, by fluctuation and dissipation."""
+    names = "kernel_zero_1_ps2", "force_kernel_zero_1_ps2"
+    for side, marker, color in (
+        ("reference", "s", REFERENCE_COLOR),
+        ("model", "o", BLOCK_COLORS[0]),
     ):
-        rows = [(n["temperature_K"], n["memory"]["model"]) for n, _ in states
-                if key in n.get("memory", {}).get("model", {})]  # fmt: skip
-        if rows:
-            value = [row[key] for _, row in rows]
-            error = [2 * row[f"{key}_se"] for _, row in rows]
-            axis.errorbar([T for T, _ in rows], value, error, marker=marker, ms=5, ls="",
-                          color=color, capsize=2, label=label)  # fmt: skip
-    axis.set_ylabel("K(0) of the model (ps⁻²)")
+        found = [(n["temperature_K"], n["memory"][side]) for n, _ in states
+                 if set(names) <= n.get("memory", {}).get(side, {}).keys()]  # fmt: skip
+        if not found:
+            continue
+        values = np.array([[row[name] for name in names] for _, row in found])
+        errors = np.array([[row[f"{name}_se"] for name in names] for _, row in found])
+        ratio = values[:, 0] / values[:, 1]
+        error = ratio * np.linalg.norm(errors / values, axis=1)
+        shift = 0.6 if side == "model" else -0.6
+        axis.errorbar([T + shift for T, _ in found], ratio, 2 * error, marker=marker, ms=5, ls="",
+                      color=color, capsize=2, label=side)  # fmt: skip
+    axis.axhline(1.0, color="0.6", lw=0.7, zorder=0)
+    axis.set_ylabel("K(0): velocities / forces")
     _own_legend(axis)
 
 
@@ -388,7 +427,7 @@ def _point_legend(figure):
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
 
 
-def _side_legend(figure, colors):
+def _side_legend(figure, colors, has_transform=False):
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -397,14 +436,20 @@ def _side_legend(figure, colors):
         Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
         Patch(color="0.85", label="±2 SE of the difference"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    if has_transform:
+        style = {"ls": "", "marker": "x", "ms": 3, "mew": 0.7, "color": "0.35"}
+        handles.insert(1, Line2D([], [], label="reference, from g(r)", **style))
+    legend_above(figure, handles)
 
 
 def _temperature_legend(figure, colors):
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=color, label=f"{T:g} K") for T, color in colors.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 8))
+    handles = [Line2D([], [], color="0.3", ls=ls, label=label) for ls, label in
+               (("--", "reference"), ("-", "model"))]  # fmt: skip
+    shown = some(list(colors))
+    handles += [Line2D([], [], color=colors[T], label=f"{T:g} K") for T in shown]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 9))
 
 
 def _nothing(axis, text):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from remcg.consistency.baseline import model_deviation
-from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing, some
+from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing, shortened, some
 from remcg.validate import block_mean
 
 GUESS, MODEL = BLOCK_COLORS[1], BLOCK_COLORS[0]
@@ -48,7 +48,7 @@ def _worst_pair(found):
 
 def _draw_pair(axes, state, item, name):
     top, bottom = axes
-    top.set_title(state["id"], loc="left")
+    top.set_title(shortened(state["id"]), loc="left")
     bottom.set_xlabel("r (nm)")
     if name not in item.guess:
         return
@@ -137,8 +137,8 @@ def _legend(figure):
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
 
 
-def pareto_figure(path, front, marked):
-    """Structural loss against the deviation of the pressure, over weights.
+def pareto_figure(path, front, marked, paces=(), where=""):
+    """Structural loss against the deviation of the pressure and against diffusion, over weights.
 
     Parameters
     ----------
@@ -146,32 +146,65 @@ def pareto_figure(path, front, marked):
     front : remcg.consistency.tradeoff.Front or None
     marked : dict
         From :func:`remcg.consistency.tradeoff.points`.
+    paces : list of remcg.consistency.pace.Pace
+    where : str
+        State of ``paces``.
     """
-    with _figure(path, (6.4, 4.6)) as figure:
-        axis = figure.subplots()
+    with _figure(path, (9.6 if paces else 6.4, 4.6)) as figure:
+        axes = figure.subplots(1, 2, sharey=True) if paces else [figure.subplots()]
         if front is None:
-            _nothing(axis, "no state at constant pressure, or not converged")
+            _nothing(axes[0], "no state at constant pressure, or not converged")
             return
-        shown = front.kept
-        x, y = np.maximum(front.pressure[shown], 1.0), front.loss[shown]
-        axis.fill_between(x, y - 2 * front.loss_se[shown], y + 2 * front.loss_se[shown],
-                          color=MODEL, alpha=0.25, lw=0)  # fmt: skip
-        near = front.is_local[shown]
-        axis.plot(x, y, color=MODEL, ls="--", lw=1.0)
-        axis.plot(x[near], y[near], color=MODEL, marker=".", label="without a volume term")
-        start = np.argmin(front.weights)
-        axis.plot(max(front.pressure[start], 1.0), 0.0, marker="o", ms=9, mfc="white", mew=1.6,
-                  color=MODEL, ls="", label="chosen model, its site terms alone")  # fmt: skip
-        for (name, row), marker, color in zip(
-            marked.items(), ("*", "v"), (BLOCK_COLORS[2], GUESS), strict=False
-        ):
-            axis.errorbar(max(row[0], 1.0), row[2], 2 * row[3], marker=marker, ls="", capsize=2,
-                          ms=13 if marker == "*" else 7, color=color, label=name)  # fmt: skip
-        axis.set_xscale("log")
-        top = max([y.max(), *(row[2] for row in marked.values()), 1e-4])
-        axis.set_yscale("symlog", linthresh=1e-4, linscale=0.5)
-        axis.set_ylim(-5e-5, 3.0 * top)
-        axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-        axis.set(xlabel="rms deviation of the pressure over training states (bar)",
-                 ylabel="structural loss (nats per molecule)")  # fmt: skip
-        figure.legend(loc="outside upper center", ncols=2)
+        _draw_front(axes[0], front, marked)
+        losses = [*front.loss[front.kept], *(row[2] for row in marked.values()), 1e-4]
+        axes[0].set_yscale("symlog", linthresh=1e-4, linscale=0.5)
+        axes[0].set_ylim(-5e-5, 3.0 * max(losses))
+        axes[0].set_ylabel("structural loss (nats per molecule)")
+        if paces:
+            _draw_paces(axes[1], paces, where)
+        for axis in axes:
+            axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+        figure.legend(loc="outside upper center", ncols=3 if paces else 2)
+
+
+def _draw_front(axis, front, marked):
+    shown = front.kept
+    x, y = np.maximum(front.pressure[shown], 1.0), front.loss[shown]
+    axis.fill_between(x, y - 2 * front.loss_se[shown], y + 2 * front.loss_se[shown],
+                      color=MODEL, alpha=0.25, lw=0)  # fmt: skip
+    near = front.is_local[shown]
+    axis.plot(x, y, color=MODEL, ls="--", lw=1.0)
+    axis.plot(x[near], y[near], color=MODEL, marker=".", label="without a volume term")
+    start = np.argmin(front.weights)
+    axis.plot(max(front.pressure[start], 1.0), 0.0, marker="o", ms=9, mfc="white", mew=1.6,
+              color=MODEL, ls="", label="chosen model, its site terms alone")  # fmt: skip
+    for (name, row), marker, color in zip(
+        marked.items(), ("*", "v"), (BLOCK_COLORS[2], GUESS), strict=False
+    ):
+        axis.errorbar(max(row[0], 1.0), row[2], 2 * row[3], marker=marker, ls="", capsize=2,
+                      ms=13 if marker == "*" else 7, color=color, label=name)  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_xlabel("rms deviation of the pressure over training states (bar)")
+
+
+def _draw_paces(axis, paces, where):
+    """Models of the front, the guess and the model with friction, by what they diffuse."""
+    styles = {
+        "front": {"color": MODEL, "marker": "."},
+        "Boltzmann inversion": {"color": GUESS, "marker": "v", "ms": 7},
+        "chosen model with friction": {
+            "color": BLOCK_COLORS[3], "marker": "D", "ms": 7, "label": "chosen model with friction",
+        },
+    }  # fmt: skip
+    front = [p for p in paces if p.name == "front"]
+    axis.plot([p.ratio for p in front], [p.loss for p in front], color=MODEL, lw=1.0)
+    axis.plot(front[0].ratio, 0.0, marker="o", ms=9, mfc="white", mew=1.6, color=MODEL, ls="")
+    for p in paces:
+        axis.errorbar(p.ratio, p.loss, 2 * p.loss_se, 2 * p.ratio_se, ls="", capsize=2,
+                      **styles[p.name])  # fmt: skip
+    axis.axvline(1.0, color="0.4", ls="--", lw=1.0, zorder=0)
+    axis.text(1.0, 0.98, "reference ", transform=axis.get_xaxis_transform(), ha="right", va="top",
+              rotation=90, fontsize=7, color="0.4")  # fmt: skip
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, 0.0), max(high, 1.3))
+    axis.set_xlabel(f"D model / D reference, {where}")

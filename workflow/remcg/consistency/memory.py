@@ -12,6 +12,7 @@ and the trapezoidal rule solves it step by step, with an error of second order i
 import numpy as np
 
 from remcg.errors import InputError
+from remcg.statistics import standard_error
 from remcg.units import KB
 
 
@@ -108,11 +109,11 @@ def mean_square_force_kernel(forces, masses, temperature):
     Returns
     -------
     (float, float)
-        1/ps^2; frames count as independent.
+        1/ps^2; the error is that of decorrelated frames.
     """
     values = ((forces**2).sum(axis=2) / (3.0 * masses * KB * temperature)).mean(axis=1)
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean()), float(error)
+    value, error = standard_error(values[None]) if len(values) > 1 else (values[0], 0.0)
+    return float(value), float(error)
 
 
 def _derivatives(c, interval):

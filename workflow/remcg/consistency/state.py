@@ -31,7 +31,8 @@ N_LAGS = 400  # frames of it
 SHORT_STEPS, FEWEST_FRAMES, KERNEL = 1500, 300, 1.0  # for the memory kernel; ps
 RESOLUTION = 0.02  # K(0) times the squared time between these frames
 SETTLING = 500  # steps before it
-FINE = 0.02  # ps: frames this close tell velocities
+FINE = 0.02  # ps: frames this close may tell velocities
+COARSEST = 0.25  # K(0) times the squared time between frames, up to which they tell the kernel
 FORCE_FRAMES = 100  # for K(0)
 N_FEATURES = 5
 KEPT, LAST = ("trajectory", "trajectory_box"), ("positions", "box")
@@ -58,7 +59,7 @@ def read_reference(path):
         return file["positions"][every], file["box"][every], times, read_topology(file), names
 
 
-def analyse(map_path, target, sample, model, interval, seed, log=print):
+def analyse(map_path, target, sample, model, interval, seed, log=print, short_run=None):
     """Numbers and curves of one state.
 
     Parameters
@@ -73,6 +74,8 @@ def analyse(map_path, target, sample, model, interval, seed, log=print):
     seed : int
     log : callable
         Gets a line for everything that cannot be had.
+    short_run : dict, optional
+        Datasets of ``map/dynamics/<state>.h5``.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def analyse(map_path, target, sample, model, interval, seed, log=print):
         found, drawn = compare_structure(reference, (frames, boxes), target, model, rng)
         numbers, curves = numbers | found, curves | drawn
         numbers["symmetry"] = symmetries(model, sample, reference[3], frames, boxes, rng)
-    found, drawn = compare_dynamics(reference, sample, model, seed, log)
+    found, drawn = compare_dynamics(reference, sample, model, seed, log, short_run)
     numbers, curves = numbers | found, curves | drawn
     numbers |= compare_scores(reference[2], target, sample, model, interval, log)
     return numbers, curves
@@ -214,7 +217,7 @@ def symmetries(model, sample, topology, frames, boxes, rng):
     return {name: max(getattr(x, name) for x in found) for name in symmetry.Symmetry._fields}
 
 
-def compare_dynamics(reference, sample, model, seed, log):
+def compare_dynamics(reference, sample, model, seed, log, short_run=None):
     """Diffusion, speed-up and memory, see :func:`analyse`.
 
     The model moves freely (no thermostat) in a fixed box of its mean volume, from where the
@@ -257,19 +260,39 @@ def compare_dynamics(reference, sample, model, seed, log):
     if {"reference", "model"} <= found.keys() and found["reference"].value > 0.0:
         value, error = dynamics.speed_up(found["model"], found["reference"])
         numbers["speed_up"] = {"value": value, "se": error}
-        if lags["reference"][1] > FINE:
+        if lags["reference"][1] > FINE and not short_run:
             log(
                 f"frames of the reference are {lags['reference'][1]:g} ps apart: its velocity"
                 f" autocorrelation and memory kernel need {FINE:g} ps or less"
             )
     short = {"model": ([run.short for run in runs], runs[0].short_interval)}
-    if "reference" in lags and lags["reference"][1] <= FINE and len(lags["reference"][0][0]) > 30:
-        short["reference"] = lags["reference"][:2]
+    fine = lags.get("reference")
+    if short_run:
+        fine = dynamics.pieces(*(short_run[name] for name in ("centres", "box", "time")))
+        numbers.setdefault("frames_ps", {"needed": FINE})["short_run"] = fine[1]
+    if fine and fine[1] <= FINE and len(fine[0][0]) > 30:
+        short["reference"] = fine[:2]
+    elif short_run:
+        log(f"frames of the short run are {fine[1]:g} ps apart, or too few: no kernel from it")
     for side, (parts, interval) in short.items():
         entry, drawn = _memory(parts, interval, masses, temperature)
+        coarse = entry["kernel_zero_1_ps2"] * interval**2
+        if coarse > COARSEST:
+            log(
+                f"frames of the {side} are {interval:g} ps apart, but its kernel begins at "
+                f"{entry['kernel_zero_1_ps2']:.0f}/ps^2 and asks for "
+                f"{np.sqrt(COARSEST / coarse) * interval:.2g} ps or less: it is left out"
+            )
+            continue
         numbers.setdefault("memory", {})[side] = entry
         curves |= {(kind, "centres", side): rows for kind, rows in drawn.items()}
-    numbers["memory"]["model"] |= at_zero
+    memories = numbers.setdefault("memory", {})
+    memories["model"] = memories.get("model", {}) | at_zero
+    if "reference" in memories and short_run and "forces" in short_run:
+        T = memories["reference"].get("kinetic_temperature_K", temperature)  # of that run
+        value, error = memory.mean_square_force_kernel(short_run["forces"], masses, T)
+        at_zero = {"force_kernel_zero_1_ps2": value, "force_kernel_zero_1_ps2_se": error}
+        memories["reference"] |= at_zero
     return numbers, curves
 
 
@@ -290,7 +313,7 @@ def free_runs(model, topology, sample, kernel_zero, seed):
     """
     arrays, attributes = sample
     timestep, temperature = float(attributes["timestep"]), float(attributes["temperature"])
-    steps = int(np.clip(SITE_STEPS // topology.n_sites, FEWEST_STEPS, MOST_STEPS))
+    steps = n_free_steps(topology)
     every = steps // N_LAGS
     fine = max(1, round(np.sqrt(RESOLUTION / max(kernel_zero, 1e-6)) / timestep))
     fine = min(fine, max(1, int(0.05 / timestep)))
@@ -302,16 +325,21 @@ def free_runs(model, topology, sample, kernel_zero, seed):
             arrays["positions"][k], arrays["box"][k], arrays["velocities"][k], topology
         ).with_volume(float(arrays["volume"].mean()))
         settings = {"timestep": timestep, "seed_key": ("free", seed, k)}
-        _, start = _moved(model, start, temperature, SETTLING, SETTLING, 1.0, settings)
+        _, start = moved(model, start, temperature, SETTLING, SETTLING, 1.0, settings)
         start = _with_energy(model, start, temperature, at_energy)
-        long, start = _moved(model, start, temperature, steps, every, 0.0, settings)
-        short, start = _moved(model, start, temperature, n_short, fine, 0.0, settings)
+        long, start = moved(model, start, temperature, steps, every, 0.0, settings)
+        short, start = moved(model, start, temperature, n_short, fine, 0.0, settings)
         unwrapped = [
             dynamics.unwrapped(dynamics.centres(x, topology, box), box) for x, box in (long, short)
         ]
         height = float(heights(many(long[1])).min())
         runs.append(_Run(unwrapped[0], every * timestep, unwrapped[1], fine * timestep, height))
     return runs
+
+
+def n_free_steps(topology):
+    """Steps of a free run, fewer of larger boxes."""
+    return int(np.clip(SITE_STEPS // topology.n_sites, FEWEST_STEPS, MOST_STEPS))
 
 
 def _mean_site_energy(model, arrays, temperature):
@@ -334,7 +362,7 @@ def _with_energy(model, start, temperature, potential):
     return replace(start, velocities=start.velocities * np.sqrt(wanted / kinetic))
 
 
-def _moved(model, start, temperature, n_steps, every, friction, settings):
+def moved(model, start, temperature, n_steps, every, friction, settings):
     """((frames, boxes), Start at the end) of constant volume."""
     replica = Replica(
         model,
@@ -358,7 +386,7 @@ def _moved(model, start, temperature, n_steps, every, friction, settings):
 def _memory(parts, interval, masses, temperature):
     """Numbers and curves of the velocity autocorrelation and its memory kernel, by molecules."""
     n = min(int(KERNEL / interval) + 1, len(parts[0]) // 3)
-    msd = sum(dynamics.mean_squared_displacement(part)[: n + 1] for part in parts) / len(parts)
+    msd = sum(dynamics.mean_squared_displacement(part)[: n + 2] for part in parts) / len(parts)
     correlation = dynamics.velocity_autocorrelation_from_msd(msd, interval)
     groups = np.array_split(np.arange(correlation.shape[1]), min(10, correlation.shape[1]))
     rows = np.array([correlation[:, g].mean(axis=1) for g in groups])

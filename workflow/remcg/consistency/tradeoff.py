@@ -31,7 +31,7 @@ N_POINTS = 41
 N_BLOCKS = 5  # of each replica, for error bars
 HEADER = [
     "point", "weight_1_bar2", "pressure_rms_bar", "pressure_rms_se", "nats_per_molecule",
-    "nats_per_molecule_se", "is_local",
+    "nats_per_molecule_se", "is_local", "diffusion_ratio", "diffusion_ratio_se", "friction_1_ps",
 ]  # fmt: skip
 
 
@@ -51,6 +51,8 @@ class Front:
         Near enough to the final model for the second order.
     kept : ndarray of int
         Points that no other one dominates.
+    changes : ndarray, shape (n_points, n_params), kJ/mol
+        Of the parameters of the final model.
     """
 
     weights: np.ndarray
@@ -60,6 +62,7 @@ class Front:
     loss_se: np.ndarray
     is_local: np.ndarray
     kept: np.ndarray
+    changes: np.ndarray = None
 
 
 def trade_off(model, states, targets, samples):
@@ -85,13 +88,13 @@ def trade_off(model, states, targets, samples):
     weights = optimize.weights(states, counts)
     inputs = [(model, states[i], targets[k][1], samples[k]) for i, k in enumerate(chosen)]
     n_replicas = min(samples[k][0]["volume"].shape[0] for k in chosen)
-    whole = [_state(*row) for row in inputs]
-    lambdas = _weights_of(*_whitened(model, states, weights, whole))
-    value = curve(*_whitened(model, states, weights, whole), lambdas)
+    *whole, axes = _whitened(model, states, weights, [_state(*row) for row in inputs])
+    lambdas = _weights_of(*whole)
+    value = curve(*whole, lambdas)
     left_out = []
     for block in range(n_replicas * N_BLOCKS):
         parts = [_state(*row, block) for row in inputs]
-        left_out.append(curve(*_whitened(model, states, weights, parts), lambdas))
+        left_out.append(curve(*_whitened(model, states, weights, parts)[:2], lambdas))
     errors = np.std(left_out, axis=0) * np.sqrt(len(left_out) - 1)  # of a jackknife
     per_box = 1.0 / float(weights @ counts)
     return Front(
@@ -102,6 +105,7 @@ def trade_off(model, states, targets, samples):
         errors[1] * per_box,
         value[1] <= FAR,
         pareto.front(np.transpose(value)),
+        np.array([solution(*whole, weight) @ axes for weight in lambdas]),
     )
 
 
@@ -116,11 +120,17 @@ def curve(slopes, deviations, weights):
         x_0, likewise.
     weights : ndarray, shape (n_weights,), 1/bar^2
     """
-    gram, rows = slopes @ slopes.T, []
+    rows = []
     for weight in weights:
-        a = -weight * slopes.T @ np.linalg.solve(np.eye(len(gram)) + weight * gram, deviations)
+        a = solution(slopes, deviations, weight)
         rows.append((np.linalg.norm(deviations + slopes @ a), 0.5 * a @ a))
     return np.transpose(rows)
+
+
+def solution(slopes, deviations, weight):
+    """Change along the measured directions that is best at one weight, shape (rank,)."""
+    gram = slopes @ slopes.T
+    return -weight * slopes.T @ np.linalg.solve(np.eye(len(gram)) + weight * gram, deviations)
 
 
 def _state(model, state, attributes, sample, without=None):
@@ -163,7 +173,8 @@ def _covariance_at_volume(phi, volume):
 
 
 def _whitened(model, states, weights, found):
-    """Slopes along the measured directions and deviations, as :func:`curve` takes them."""
+    """Slopes along the measured directions and deviations, as :func:`curve` takes them, and these
+    directions in parameters, shape (rank, n_params)."""
     of_sites = np.ones(model.n_params, bool)
     for term, part in zip(model.terms, model.parameter_slices):
         of_sites[part] = term.kind != "volume"
@@ -172,7 +183,9 @@ def _whitened(model, states, weights, found):
     axes = spectrum(metric, np.diag(metric) > 0.0).directions
     roots = np.sqrt(weights / weights.sum())
     slopes = np.array([x * row[1] @ d @ axes.T for x, d, row in zip(roots, designs, found)])
-    return slopes, roots * np.array([row[2] for row in found])
+    directions = np.zeros((len(axes), model.n_params))
+    directions[:, of_sites] = axes
+    return slopes, roots * np.array([row[2] for row in found]), directions
 
 
 def _weights_of(slopes, deviations):
@@ -196,12 +209,19 @@ def points(model_row, guess_row=None):
     return found | ({"Boltzmann inversion": guess_row} if guess_row else {})
 
 
-def write_front_table(path, front, marked):
-    """``consistency/pareto.tsv``: points of the front, then sampled models."""
-    rows = []
+def write_front_table(path, front, marked, paces=()):
+    """``consistency/pareto.tsv``: points of the front, then sampled models.
+
+    ``paces``, :class:`remcg.consistency.pace.Pace`, are what some of them diffuse.
+    """
+    rows, motion = [], {(p.name, p.weight): [p.ratio, p.ratio_se, p.friction] for p in paces}
     if front is not None:
         columns = (front.weights, front.pressure, front.pressure_se, front.loss, front.loss_se)
         for row, is_local in zip(zip(*columns), front.is_local):
-            rows.append(["front", *row, "yes" if is_local else "no"])
-    rows += [[name, "", *row, ""] for name, row in marked.items()]
+            own = motion.pop(("front", float(row[0])), [""] * 3)
+            rows.append(["front", *row, "yes" if is_local else "no", *own])
+    for name, row in marked.items():
+        rows.append([name, "", *row, "", *motion.pop((name, None), [""] * 3)])
+    rows += [[p.name, "", "", "", p.loss, p.loss_se, "", *motion[p.name, p.weight]] for p in paces
+             if (p.name, p.weight) in motion]  # fmt: skip
     write_table(path, HEADER, rows)

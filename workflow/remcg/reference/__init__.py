@@ -6,13 +6,15 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from remcg.errors import InputError
 from remcg.io import write_json
-from remcg.reference.openmm import simulate
+from remcg.reference.openmm import simulate, simulate_short
 from remcg.streams import derived_seed
 from remcg.sums import sum_path, write_sum
 
-__all__ = ["make_reference", "simulate"]
+__all__ = ["make_dynamics", "make_reference", "simulate"]
 
 
 def make_reference(campaign, state, trajectory, log, topology, threads=1, progress=None):
@@ -62,6 +64,54 @@ def make_reference(campaign, state, trajectory, log, topology, threads=1, progre
     shutil.rmtree(work)
 
 
+def make_dynamics(campaign, state, sites, trajectory, threads=1, progress=None):
+    """Make the short trajectory of one state, for memory kernels, from a frame of its reference.
+
+    The frame is the one with a volume next to the mean.
+
+    Parameters
+    ----------
+    campaign : remcg.config.Campaign
+    state : str
+        Id.
+    sites : path
+        ``map/<state>.h5``, of the same frames.
+    trajectory : path
+        TRR to be written.
+    threads, progress
+        As for :func:`make_reference`.
+    """
+    from remcg.backmap.frames import read_reference
+    from remcg.boxes import many, reduced, volume
+    from remcg.io import open_h5
+    from remcg.trajectory import Selection, load_topology
+
+    state, settings = campaign.state(state), campaign.reference
+    with open_h5(sites) as file:
+        volumes = volume(many(file["box"][()]))
+    chosen = [int(np.argmin(np.abs(volumes - volumes.mean())))]
+    topology = load_topology(campaign.topology(state.id))
+    molecules = [sorted(atom.index for atom in each) for each in topology.find_molecules()]
+    selection = Selection.of(state)
+    start = read_reference(
+        state.trajectory, topology, molecules, state.id, chosen, selection=selection
+    )
+    simulate_short(
+        topology.to_openmm(),
+        start.positions[0],
+        reduced(many(start.boxes)[0]),
+        campaign.system.force_field,
+        state.temperature,
+        trajectory,
+        derived_seed(campaign.seed, "dynamics", state.id),
+        settings.dynamics,
+        settings.dynamics_interval,
+        settings.cutoff,
+        threads,
+        progress,
+    )
+
+
 def _start(campaign, state):
     """Content of the PDB that a run starts from: the topology, or a new box of molecules."""
     from remcg.reference.boxes import fill, pdb_text
@@ -84,6 +134,7 @@ def _start(campaign, state):
 def _identity(campaign, state, seed, start):
     """All that the frames of a run depend on."""
     settings = asdict(campaign.reference)
+    del settings["dynamics"], settings["dynamics_interval"]
     files = [*settings.pop("templates"), *settings.pop("include"), *campaign.system.force_field]
     content = "".join(
         Path(name).read_text() if Path(name).is_file() else str(name) for name in files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import openmm
-from mdtraj.formats import XTCTrajectoryFile
+from mdtraj.formats import TRRTrajectoryFile, XTCTrajectoryFile
 from openmm import app, unit
 
 from remcg.backmap.atoms import build_system
@@ -17,6 +17,8 @@ from remcg.trajectory import LOG_COLUMNS
 
 PIECE = 50  # frames between checkpoints
 BAROSTAT_STEPS = 25
+SHORT_STEP, SETTLING = 0.001, 4.0  # ps, of short runs
+FEW_STEPS = 50  # of the minimiser, that mend rounded coordinates
 
 
 def simulate(
@@ -98,6 +100,65 @@ def simulate(
             "density or more molecules, and coordinates that are not numbers a shorter timestep"
         ) from error
     pieces.join(trajectory, log)
+
+
+def simulate_short(
+    topology,
+    positions,
+    box,
+    force_field,
+    temperature,
+    trajectory,
+    seed,
+    production=4.0,
+    interval=0.004,
+    cutoff=0.9,
+    threads=1,
+    progress=None,
+):
+    """Motion of an atomistic system at constant energy and volume, with frames close in time.
+
+    From a configuration in equilibrium: new velocities, 4 ps with a thermostat, then none.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    positions : ndarray, shape (n_atoms, 3), nm
+    box : ndarray, shape (3, 3)
+        Reduced vectors, nm.
+    force_field, temperature, seed, cutoff, threads, progress
+        As for :func:`simulate`.
+    trajectory : path
+        TRR with positions and forces (those of constraints not among them).
+    production, interval : float
+        ps.
+    """
+    topology.setPeriodicBoxVectors(box * unit.nanometer)
+    check_force_field(force_field)
+    _check_box(topology, "the reference", cutoff, None)
+    system = build_system(topology, force_field, cutoff)
+    every = int(np.ceil(interval / SHORT_STEP - 1e-9))
+    run = _simulation(topology, system, temperature, None, seed, interval / every, 1.0, threads)
+    run.context.setPositions(positions)
+    run.minimizeEnergy(maxIterations=FEW_STEPS)
+    run.context.setVelocitiesToTemperature(temperature * unit.kelvin, seed + 2)
+    run.step(round(SETTLING / SHORT_STEP))
+    run.integrator.setFriction(0.0)
+    n_frames = round(production / interval)
+    with replacing(trajectory) as path, TRRTrajectoryFile(str(path), "w") as f:
+        for frame in range(n_frames):
+            run.step(every)
+            state = run.context.getState(getPositions=True, getForces=True)
+            forces = state.getForces(asNumpy=True).value_in_unit(
+                unit.kilojoule_per_mole / unit.nanometer
+            )
+            rows = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), box, forces
+            x, cell, forces = (np.asarray(row, np.float32)[None] for row in rows)
+            time, step = np.array([frame * interval], np.float32), np.array([frame], np.int32)
+            # mdtraj has no public way to forces
+            f._write(x, time, step, cell, np.zeros(1, np.float32), None, forces)
+            if progress is not None and (frame + 1) % PIECE == 0:
+                progress((frame + 1) * interval)
 
 
 def interval_lines(interval, log_interval):

@@ -1,0 +1,114 @@
+"""Short atomistic runs with frames close in time: made, mapped, and asked for in a config."""
+
+import mdtraj
+import numpy as np
+import pytest
+import yaml
+
+import tiny
+from remcg import config
+from remcg.config import ROOT
+from remcg.consistency import dynamics, memory
+from remcg.consistency.short_run import map_short_run, read_short_run
+from remcg.errors import InputError
+from remcg.reference import make_dynamics
+from remcg.reference import openmm as reference_openmm
+from remcg.trajectory import read_forces
+from remcg.units import KB
+
+PEPTIDE = ROOT / "resources" / "pentaalanine"
+
+
+def a_campaign(folder, **changes):
+    """Pentaalanine in one file each, as far as a config is read."""
+    content = yaml.safe_load((ROOT / "config" / "pentaalanine.yaml").read_text())
+    for name, section in changes.items():
+        content[name] = {**content.get(name, {}), **section}
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    return config.load(folder / "config.yaml", check_files=False)
+
+
+def test_forces_and_positions_of_a_short_run_obey_newton(tmp_path, monkeypatch):
+    """m x'' = F for the carbonyl atoms, that no constraint holds, in kJ/mol, nm, ps and amu."""
+    monkeypatch.setattr(reference_openmm, "SETTLING", 0.02)
+    campaign = a_campaign(tmp_path, reference={"dynamics": 0.12, "dynamics_interval": 0.001})
+    name, sites = campaign.training[0].id, tmp_path / "map.h5"
+    from remcg.io import write_h5
+
+    write_h5(sites, {"box": np.full((3, 3), 6.0)})
+    make_dynamics(campaign, name, sites, tmp_path / "run.trr")
+    topology = mdtraj.load_topology(str(PEPTIDE / "topology.pdb"))
+    frames = mdtraj.load(str(tmp_path / "run.trr"), top=topology)
+    forces = np.concatenate(list(read_forces([tmp_path / "run.trr"], topology, name)))
+    assert frames.n_frames == len(forces) == 120
+    np.testing.assert_allclose(np.diff(frames.time), 0.001, atol=1e-6)
+    chosen = topology.select("name C")
+    x = frames.xyz[:, chosen].astype(float)
+    found = 12.011 * np.diff(x, 2, axis=0) / 0.001**2
+    assert np.corrcoef(found.ravel(), forces[1:-1, chosen].ravel())[0, 1] > 0.98
+    slope = np.polyfit(forces[1:-1, chosen].ravel(), found.ravel(), 1)[0]
+    assert slope == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("short")
+    path = tiny.write_campaign(folder, n_frames=4, short_runs=["cold"])
+    campaign = config.load(path)
+    map_short_run(campaign, "cold", campaign.state("cold").dynamics, folder / "cold.h5")
+    return folder, campaign, read_short_run(folder / "cold.h5")
+
+
+def test_a_mapped_short_run_has_the_temperature_and_the_times_of_its_frames(run):
+    _, _, arrays = run
+    assert arrays["centres"].shape == (1500, tiny.N_SITES, 3) and "forces" not in arrays
+    np.testing.assert_allclose(arrays["time"], 0.01 * np.arange(1500), atol=1e-5)
+    parts, interval = dynamics.pieces(*(arrays[name] for name in ("centres", "box", "time")))
+    msd = dynamics.mean_squared_displacement(parts[0]).mean(axis=1)
+    c = dynamics.velocity_autocorrelation_from_msd(msd[:200], interval)
+    assert c[0] * tiny.MASS / KB == pytest.approx(280.0, rel=0.15)  # of one run of 125 atoms
+    kernel = memory.memory_kernel(c, interval)
+    assert 10.0 < kernel[0] < 1000.0
+
+
+def test_positions_tell_velocities_to_fourth_order():
+    t = 0.02 * np.arange(40)
+    msd = 6.0 * (1.0 - np.cos(10.0 * t)) / 10.0**2  # C(t) = cos(10 t)
+    found = dynamics.velocity_autocorrelation_from_msd(msd, 0.02)
+    np.testing.assert_allclose(found, np.cos(10.0 * t[:-2]), atol=1.2 * 0.2**4 / 90.0)
+    coarse = dynamics.velocity_autocorrelation_from_msd(msd[::2], 0.04)
+    errors = abs(found[0] - 1.0), abs(coarse[0] - 1.0)
+    assert np.log2(errors[1] / errors[0]) == pytest.approx(4.0, abs=0.2)
+
+
+def test_rounded_coordinates_are_refused(run):
+    folder, campaign, _ = run
+    short = mdtraj.load(str(folder / "cold_short.trr"), top=str(folder / "topology.pdb"))
+    short.save_xtc(str(folder / "rounded.xtc"))
+    with pytest.raises(
+        InputError, match=r"cold: dynamics: .*rounded\.xtc are rounded to 0\.001 nm"
+    ):
+        map_short_run(campaign, "cold", [folder / "rounded.xtc"], folder / "no.h5")
+    assert not (folder / "no.h5").exists()
+
+
+def test_a_short_run_that_nothing_can_make_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"reference\.dynamics: 4 ps .*system\.force_field"):
+        a_campaign(tmp_path, reference={"dynamics": 4.0}, system={"force_field": []})
+    with pytest.raises(InputError, match=r"reference\.dynamics: .*hundred frames"):
+        a_campaign(tmp_path, reference={"dynamics": 0.1})
+
+
+def test_short_runs_shape_no_model(tmp_path):
+    from remcg.provenance import input_hashes
+
+    path = tiny.write_campaign(tmp_path, n_frames=2)
+    before = input_hashes(config.load(path))
+    content = yaml.safe_load(path.read_text())
+    content["states"][0]["dynamics"] = "cold.xtc"
+    path.write_text(yaml.safe_dump(content))
+    assert input_hashes(config.load(path)) == before
+    content["states"][0]["dynamics"] = "nowhere.trr"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"dynamics: the file nowhere\.trr is missing"):
+        config.load(path)
