@@ -136,12 +136,17 @@ def content_of(campaign, name, changes):
     for key, value in changes.items():
         _set(content, key, value, name)
     content["campaign"] = f"{campaign.campaign}-{name}"
-    try:  # files that it names lie where those of the campaign do
-        content = config.from_content(content, campaign.source).to_config()
-    except InputError as error:
-        raise InputError(f"sweep: {name}: {error}") from error
+    content = _checked(content, campaign, name, check_files=False).to_config()
     del content["share"]
     return content
+
+
+def _checked(content, campaign, name, check_files=True):
+    """The variant, its files beside those of the campaign; a mistake is told with its name."""
+    try:
+        return config.from_content(content, campaign.source, check_files)
+    except InputError as error:
+        raise InputError(f"sweep: {name}: {error}") from error
 
 
 def _set(content, key, value, name):
@@ -184,7 +189,7 @@ def prepare(campaign):
     contents = {
         name: content_of(campaign, name, changes) for name, changes in changes_of(campaign).items()
     }
-    checked = {name: config.from_content(each, campaign.source) for name, each in contents.items()}
+    checked = {name: _checked(each, campaign, name) for name, each in contents.items()}
     maps = leaders(checked, map_key, lambda each: -max(t.r_cut for t in each.pair_terms))
     targets = leaders(checked, target_key)
     variants = {}
