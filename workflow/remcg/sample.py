@@ -344,6 +344,7 @@ def make_replica(arguments, campaign, model, task, number):
         lammps = campaign.sample.lammps
         settings["program"] = Program.of(lammps.command, arguments.launcher)
         settings["barostat_time"] = lammps.barostat_time
+        settings["ranks"] = campaign.sample.ranks
         settings["folder"] = lammps_folder(task.output, number)
         return LammpsReplica(model, *run_of, **settings)
     return Replica(model, *run_of, **settings)
