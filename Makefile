@@ -13,8 +13,8 @@ KILLS ?= 50
 
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := $(wildcard workflow/remcg/__init__.py workflow/remcg/engine/*.py workflow/remcg/pairs.py \
-  workflow/remcg/mapping/whole.py workflow/remcg/backmap/constraints.py workflow/remcg/backmap/turns.py)
+KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py workflow/remcg/mapping/whole.py \
+  workflow/remcg/backmap/constraints.py workflow/remcg/backmap/turns.py)
 
 # Recipes read the name of the config from the environment: neither make nor a shell interprets it.
 export CONFIG_FILE := $(value CONFIG)

@@ -1,16 +1,7 @@
-"""Small systems for the tests of kernels and dynamics, which are compiled once for all tests."""
-
-import subprocess
-import sys
+"""Small systems for the tests of kernels and dynamics."""
 
 import numpy as np
 import pytest
-
-import remcg
-
-if not remcg.kernels_are_compiled():  # before anything imports numba
-    subprocess.run([sys.executable, "-m", "remcg.warmup"], check=True)
-    remcg.choose_cache()
 
 from remcg.basis import SplineBasis
 from remcg.engine.replica import Start

@@ -10,6 +10,11 @@ cd "$(dirname "$0")/.."
 home=$(mktemp -d)
 user=""
 cleanup() {
+    local code=$?
+    if [ "$code" != 0 ]; then
+        echo "fresh machine: failed; the ends of the logs:"
+        find "$home" -path "*/logs/*" -name "*.log" -size -100k -exec tail -n 30 {} + || true
+    fi
     rm -rf "$home"
     if [ -n "$user" ]; then userdel "$user" >/dev/null 2>&1 || true; fi
 }
