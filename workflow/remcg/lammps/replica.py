@@ -42,6 +42,7 @@ from remcg.io import write_text
 from remcg.lammps.attempt import Attempt
 from remcg.lammps.dump import BYTES_PER_SITE, COLUMNS, frames
 from remcg.lammps.observe import observe
+from remcg.lammps.timestep import advice
 from remcg.progress import last_words
 from remcg.streams import derived_seed
 from remcg.units import BAR, KB
@@ -150,6 +151,8 @@ class LammpsReplica(Replica):
         """One segment; a stopped or failed one leaves everything as it was."""
         begin = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.step == 0 and self.conditions.is_npt:
+            self._advise()
         shorter = self.attempt.shorter(self.step, self._first_step, self.folder / LOG)
         if shorter:
             self.most_steps = shorter
@@ -159,6 +162,12 @@ class LammpsReplica(Replica):
             busy = self._run_segment(n_steps)
         self.step += n_steps
         self.seconds += busy + time.perf_counter() - begin
+
+    def _advise(self):
+        conditions = self.conditions
+        settings = conditions.temperature, conditions.timestep
+        if said := advice(self.model, self.topology, *settings):
+            print(f"warning: {self.label}: {said}", flush=True)
 
     def _run_segment(self, n_steps):
         """Input, run and samples of a segment; the busy seconds of all ranks but one."""
