@@ -56,7 +56,7 @@ import pathlib, tiny
 tiny.write_campaign(pathlib.Path("a campaign"), n_frames=30, **tiny.SHORTEST)' >/dev/null
     fresh make run CONFIG="a campaign/config.yaml" CORES=2
     fresh .venv/bin/remcg verify results/tiny
-    fresh make test ARGS="tests/test_model.py tests/test_basis.py tests/test_cli.py"
+    fresh make test ARGS="tests/test_model.py tests/test_basis.py"
     if find "$home/home" -mindepth 1 | grep -q .; then
         echo "fresh machine: written to HOME: $(ls -A "$home/home")"
     fi
