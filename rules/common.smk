@@ -1,5 +1,7 @@
 import os
 import re
+import shlex
+import sys
 
 from snakemake.exceptions import WorkflowError
 
@@ -7,6 +9,8 @@ from remcg.config import load
 from remcg.io import read_json
 from remcg.page import MOST_FILES  # of one kind that one job writes, each recorded with all inputs
 
+if os.path.exists(sys.executable):  # Snakemake puts it into the commands of scripts as it is
+    sys.executable = shlex.quote(sys.executable)
 given = [config.get("config_file"), *workflow.overwrite_configfiles, *workflow.configfiles]
 if not any(given):
     raise WorkflowError(

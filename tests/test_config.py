@@ -49,7 +49,8 @@ def test_the_default_campaign_has_the_values_of_its_file():
     assert [state.temperature for state in campaign.test] == [295.0, 325.0]
     assert campaign.reference_temperature == pytest.approx(310.0)
     assert campaign.n_params == 34 * 2 + 2 * 3
-    assert campaign.predict.replicas == campaign.sample.replicas == 2
+    assert campaign.predict_replicas == campaign.sample.replicas == 2
+    assert campaign.to_dict()["predict"]["replicas"] == 2
     assert campaign.system.topology == config.ROOT / "resources" / "spce" / "topology.pdb"
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -379,3 +382,13 @@ def test_a_run_with_threads_is_the_same_each_time(soft_model, soft_start):
 def test_an_unknown_barostat_is_refused_by_name(soft_model, soft_start):
     with pytest.raises(InputError, match=r"no barostat 'box'; choose one of isotropic, semi-"):
         sample(soft_model, soft_start, 300.0, 1.0, barostat="box", **RUN)
+
+
+def test_what_parallel_kernels_need_is_there_before_a_kernel_is_loaded():
+    """Compiled by a process that had a parallel callee from the cache, a kernel does not ask."""
+    code = (
+        "from remcg.engine.threads import launch_at_most, use_threads; launch_at_most(1);"
+        "use_threads(1); from numba.np.ufunc import parallel; print(parallel.threading_layer())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() in ("omp", "tbb", "workqueue"), done.stderr

@@ -8,6 +8,7 @@ import copy
 import random
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 import test_import_maps
 import waters
-from remcg import config, strict_yaml, trajectory
+from remcg import config, strict_yaml, sweep, trajectory
 from remcg.errors import InputError
 from remcg.import_maps import from_openmscg, import_maps
 from remcg.mapping.rules import parse_mapping
@@ -132,6 +133,9 @@ def scratched(text, number):
     return bytes(text)
 
 
+CAMPAIGN = config.load(ROOT / "config" / "spce-water.yaml", check_files=False)
+
+
 def documents():
     """Contents of configs: all of the repository, and one with every section."""
     found = [strict_yaml.read(path) for path in sorted((ROOT / "config").glob("*.yaml"))]
@@ -143,8 +147,7 @@ def documents():
         "test_temperature": [],
     }
     full = waters.content()
-    campaign = config.load(ROOT / "config" / "spce-water.yaml", check_files=False)
-    plain = campaign.to_dict()
+    plain = CAMPAIGN.to_dict()
     full |= {key: plain[key] for key in ("sample", "rem", "predict", "backmap", "validate")}
     files = {
         "topology": "resources/spce/topology.pdb",
@@ -239,6 +242,43 @@ def test_a_model_of_wrong_content_is_an_input_error(tmp_path_factory, number):
     content = mutated(json.loads(json.dumps(small_model().to_dict(), default=list)), number)
     text = json.dumps(content, default=str).encode()
     answers(Model.read, _file(tmp_path_factory, "model.json", text))
+
+
+TABLE = (
+    "variant\tmodel.terms.0.r_cut\tstates.T280.weight\tmodel.temperature\tmodel.exclude\n"
+    'wide\t0.9\t\tlinear\t"[1-2]"\nheavy\t\t3\t\t\nflat\t\t\tconstant\t[]\n'
+)
+PIECES = ["\t", "\n", '"', "variant", "states.0.", "model.terms.²", ".", "seed", "sweep", "null",
+          "[", "{a: 1}", "&a [*a]", "model", "\r", "\ufeff", "9" * 30]  # fmt: skip
+
+
+@run(1000)
+def test_a_scratched_table_of_a_sweep_is_an_input_error(tmp_path_factory, number):
+    chance = random.Random(number)
+    text = list(TABLE)
+    for _ in range(chance.randint(0, 3)):
+        at = chance.randrange(len(text))
+        text[at : at + chance.randint(0, 6)] = chance.choice(PIECES)
+    path = _file(tmp_path_factory, "sweep.tsv", scratched("".join(text), number))
+    answers(_variants, replace(CAMPAIGN, sweep=config.Sweep(table=path)))
+
+
+def _variants(campaign):
+    for name, changes in sweep.changes_of(campaign).items():
+        sweep.content_of(campaign, name, changes)
+
+
+@run(600)
+def test_a_sweep_of_wrong_content_is_an_input_error(number):
+    content = mutated(SWEEP, number)
+    content = {**DOCUMENTS[0], "sweep": content}
+    answers(lambda: _variants(config.from_content(content, CONFIG, check_files=False)))
+
+
+SWEEP = {
+    "grid": {"model.terms.0.r_cut": [0.7, 0.9], "model.temperature": ["linear", "quadratic"]},
+    "variants": {"as-it-is": {}, "heavy": {"states.0.weight": 3, "sample.steps": 20000}},
+}
 
 
 def _file(factory, name, content):

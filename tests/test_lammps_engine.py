@@ -19,6 +19,7 @@ from remcg.ensembles import _state_data
 from remcg.errors import InputError, SamplingError
 from remcg.export.lammps import KCAL
 from remcg.io import read_h5
+from remcg.lammps import attempt
 from remcg.lammps.dump import SPEED, frames
 from remcg.lammps.program import Program
 from remcg.lammps.replica import LammpsReplica
@@ -107,6 +108,83 @@ def test_a_run_that_was_stopped_goes_on_from_its_restart_file(tmp_path, soft_mod
     sample.run(second, tmp_path / "checkpoint.h5")
     for name, array in whole.result().items():
         np.testing.assert_array_equal(second.result()[name], array, err_msg=name)
+
+
+class Limited(Program):
+    """LAMMPS where a job ends after so many steps of a segment: it says how far it came."""
+
+    limit = 15
+
+    def run(self, folder, script, log, threads, check):
+        text = (folder / script).read_text()
+        first, steps = (
+            int(re.search(rf"^{word} +(\d+)", text, re.M)[1]) for word in ("reset_timestep", "run")
+        )
+        if steps <= self.limit:
+            return super().run(folder, script, log, threads, check)
+        check()  # some time has passed
+        last = first + self.limit
+        (folder / log).write_text(f"   Step  Temp\n {first} 300 1 2 3\n {last} 300 1 2 3\n")
+        raise StopError("the time is over")
+
+
+def jobs(folder, path, model, most=10, **settings):
+    """A replica that one job after the other goes on with, and the number of jobs."""
+    for count in range(1, most):
+        run = replica(folder, model, lattice_start(5, 0.05), **settings)
+        run.program = Limited.of("lmp")
+        try:
+            sample.run(run, path)
+        except StopError:
+            continue
+        return run, count
+    pytest.fail("no progress")
+
+
+def test_segments_that_do_not_end_in_time_become_shorter(tmp_path, soft_model, monkeypatch):
+    """Segments of 20 steps, and the first one of 40; jobs have no time for that."""
+    monkeypatch.setattr(attempt, "PATIENCE", 0.0)
+    monkeypatch.setattr(attempt, "HEARTBEAT", 0.0)
+    settings = dict(n_steps=200, n_equilibration=40, pressure=300.0, sample_interval=20)
+    run, n_jobs = jobs(tmp_path / "a", tmp_path / "a.h5", soft_model, keep=10, **settings)
+    assert run.is_done and n_jobs == 3 and run.most_steps == 7
+    found, types = run.result(), np.zeros(125, np.int64)
+    positions, boxes = found["trajectory"], found["trajectory_box"]
+    assert (found["volume"] > 0.0).all() and len(set(found["volume"])) == 10
+    sums = pairs.pair_sums(positions, boxes, types, ("W",), soft_model.pair_terms)
+    np.testing.assert_allclose(found["site_sums"], sums, rtol=1e-9, atol=1e-9)
+
+
+def test_a_segment_that_was_stopped_once_is_run_again_as_it_was(tmp_path, soft_model, monkeypatch):
+    monkeypatch.setattr(attempt, "PATIENCE", 0.0)
+    monkeypatch.setattr(attempt, "HEARTBEAT", 0.0)
+    start = lattice_start(5, 0.05)
+    whole = replica(tmp_path / "whole", soft_model, start)
+    sample.run(whole)
+    first = replica(tmp_path / "again", soft_model, start)
+    first.stop = True
+    with pytest.raises(StopError):
+        sample.run(first, tmp_path / "checkpoint.h5")
+    second = replica(tmp_path / "again", soft_model, start)
+    sample.run(second, tmp_path / "checkpoint.h5")
+    assert second.most_steps is None
+    for name, array in whole.result().items():
+        np.testing.assert_array_equal(second.result()[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("n_sites", "ranks", "length"),
+    [(125, 1, 1000), (10**6, 1, 500), (10**6, 8, 950), (10**7, 1, 50), (10**8, 64, 50)],
+)
+def test_a_segment_takes_a_quarter_of_an_hour_at_most(tmp_path, soft_model, n_sites, ranks, length):
+    """A tenth of the run of 10,000 steps, 1 GiB of frames, or 5e8 site steps per rank."""
+    start = lattice_start(5, 0.05)
+    run = replica(
+        tmp_path, soft_model, start, n_steps=10_000, n_equilibration=0, sample_interval=50,
+        ranks=ranks,
+    )  # fmt: skip
+    run.topology = SimpleNamespace(n_sites=n_sites)
+    assert run._segment() == length
 
 
 def test_the_sampler_writes_a_file_that_the_update_takes(tmp_path, soft_model):

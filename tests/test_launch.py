@@ -74,10 +74,10 @@ def folder(tmp_path, monkeypatch):
         process.kill()
 
 
-def run_here(snakefile):
+def run_here(snakefile, **more):
     Path("Snakefile").write_text(snakefile)
     stream = StringIO()
-    code = launch.run("toy", "config.yaml", 1, display=launch.Display(stream))
+    code = launch.run("toy", "config.yaml", 1, display=launch.Display(stream), **more)
     return code, stream.getvalue()
 
 
@@ -134,11 +134,15 @@ def test_jobs_know_the_cores_the_launcher_and_the_start_of_their_run(folder):
     assert before - 0.01 <= float(started) <= time.time()
 
 
-def test_a_failed_job_shows_the_end_of_its_log_and_where_it_is(folder):
-    code, told = run_here(BROKEN)
+def test_a_failed_job_shows_the_end_of_its_log_and_the_warnings_of_its_maps(folder):
+    maps = Path("results/other/map")  # that the campaign has from another one
+    maps.mkdir(parents=True)
+    (maps / "a.json").write_text(json.dumps({"warnings": ["a: few frames"]}))
+    code, told = run_here(BROKEN, maps="other")
     assert code == 1
     assert "first failed. Its log ends with:\n\nerror: T280: the box is missing" in told
     assert "The whole log: logs/toy/first/a.log" in told
+    assert told.endswith("\nwarning: a: few frames\n")
     assert "Traceback" not in told
 
 
@@ -254,7 +258,7 @@ def test_each_warning_of_the_input_check_is_told_once_after_the_table(folder):
     for state, warnings in {"a": ["a: few frames", "odd"], "b": ["odd"], "old": ["gone"]}.items():
         (facts / f"{state}.json").write_text(json.dumps({"warnings": warnings}))
     stream = StringIO()
-    launch.tell_warnings(facts.parent, ["a", "b", "c"], launch.Display(stream))
+    launch.tell_warnings(facts, ["a", "b", "c"], launch.Display(stream))
     assert stream.getvalue() == "\nwarning: a: few frames\n\nwarning: odd\n"
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -208,6 +209,19 @@ def test_a_lock_held_by_a_living_process_is_waited_for_then_refused(tmp_path):
     with checkpoint.locked(path, wait=0.0):
         pass
     assert not path.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_the_run_goes_on(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkpoint.fcntl, "flock", refuse)
+    path, said = tmp_path / ".T300.lock", []
+    with checkpoint.locked(path, log=said.append):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert len(said) == 1 and "nothing keeps a second run of this state away" in said[0]
+    assert str(path) in said[0] and os.strerror(number) in said[0]
 
 
 def test_a_sampler_ends_when_the_watched_process_does(tmp_path, soft_model):

@@ -1,6 +1,7 @@
 """Checkpoints of a run, a lock on them, and the watch on the process that wanted the run."""
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from remcg.errors import InputError, SamplingError
-from remcg.io import read_h5, write_h5
+from remcg.io import read_h5, refusals_explained, write_h5
 
 SAVE_EVERY = 30.0  # s
 REPORT_EVERY = 10.0  # s
 LOCK_WAIT = 60.0  # s
 GRACE = 10.0  # s between the request to stop and the hard end
 PR_SET_PDEATHSIG = 1
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class StopError(Exception):
@@ -61,8 +63,7 @@ def digest(*items):
 
 def save(path, key, arrays, attributes):
     """Write arrays and plain attributes of a run that ``key`` determines."""
-    text = json.dumps(attributes, sort_keys=True)
-    write_h5(path, arrays, {"key": key, "content": digest(arrays, text), "attributes": text})
+    write_h5(path, arrays, {"key": key, "attributes": json.dumps(attributes, sort_keys=True)})
 
 
 def load(path, key, log=print):
@@ -75,17 +76,14 @@ def load(path, key, log=print):
         return None
     try:
         arrays, attributes = read_h5(path)
-        text, is_whole = attributes["attributes"], True
-        is_whole = attributes["content"] == digest(arrays, text)
+        found, saved = attributes["key"], json.loads(attributes["attributes"])
     except (InputError, OSError, KeyError, RuntimeError, ValueError):
-        is_whole = False
-    if not is_whole:
         log(f"checkpoint {path} is damaged: ignored, the run starts anew")
         return None
-    if attributes["key"] != key:
+    if found != key:
         log(f"checkpoint {path} belongs to another model, start or setting: ignored")
         return None
-    return arrays, json.loads(text)
+    return arrays, saved
 
 
 def failed_path(checkpoint_path):
@@ -113,12 +111,13 @@ def keeping_failure(replica, failed):
 def locked(path, wait=LOCK_WAIT, log=print):
     """Hold an exclusive lock on ``path``; wait for a live owner, then refuse.
 
-    The kernel frees the lock when its owner ends, however it ends.
+    The kernel frees the lock when its owner ends, however it ends. A file system without locks is
+    said to ``log``, and nothing is held there: two runs of one state would write the same bits.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline, has_told = time.monotonic() + wait, False
-    while (file := _try_lock(path)) is None:
+    while (file := _try_lock(path, log)) is None:
         owner = path.read_text().strip() if path.exists() else ""
         if time.monotonic() > deadline:
             raise InputError(
@@ -136,11 +135,12 @@ def locked(path, wait=LOCK_WAIT, log=print):
         file.close()
 
 
-def _try_lock(path):
+def _try_lock(path, log):
     """The locked open file, or None if another process holds it."""
-    file = open(path, "a+")
+    with refusals_explained(path):
+        file = open(path, "a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file, log)
         # the last owner may have removed the file between our opening and locking it
         if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
             file.truncate(0)
@@ -151,6 +151,18 @@ def _try_lock(path):
         pass
     file.close()
     return None
+
+
+def _lock(file, log):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log(
+            f"{file.name} cannot be locked ({error.strerror}): its file system has no locks"
+            " (Lustre: mount it with -o flock); nothing keeps a second run of this state away"
+        )
 
 
 class StopRequest:

@@ -982,6 +982,11 @@ class Campaign:
         return self.predict.engine or self.sample.engine
 
     @property
+    def predict_replicas(self):
+        """Independent copies in predictions."""
+        return self.predict.replicas or self.sample.replicas
+
+    @property
     def backmap_cutoff(self):
         """Real-space cut-off of backmapping, nm; None: the molecules are in vacuum."""
         return self.reference.cutoff if self.backmap.cutoff is None else self.backmap.cutoff
@@ -999,14 +1004,21 @@ class Campaign:
         return bool(self.is_backmapped and drawn)
 
     def to_dict(self):
-        """Plain values; paths are relative to the repository or to the config file."""
+        """Plain values; paths are relative to the repository or to the config file.
+
+        The number of predicted replicas stands there also where it is that of `sample`.
+        """
         content = asdict(self)
+        content["predict"]["replicas"] = self.predict_replicas
         for name in ("source", "sweep", "share"):
             del content[name]
         return _plain(content, self.source.parent)
 
     def to_config(self):
-        """Plain values that a config file may hold: files by their absolute names, no sweep."""
+        """Plain values that a config file may hold: files by their absolute names, no sweep.
+
+        What follows from other keys is left open, as it may not be the same in a variant.
+        """
         content = asdict(self)
         del content["source"], content["sweep"]
         if self.reference.cutoff is None:
@@ -1077,9 +1089,6 @@ def _load(content, path, check_files):
     )
     reference = _reference(campaign.reference, campaign.system.force_field, path)
     campaign = replace(campaign, reference=reference)
-    if campaign.predict.replicas is None:
-        replicas = campaign.sample.replicas
-        campaign = replace(campaign, predict=replace(campaign.predict, replicas=replicas))
     _check_campaign(campaign)
     return campaign
 

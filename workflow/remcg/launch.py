@@ -418,8 +418,8 @@ def write_report(results, configfile, variables, display, record):
     return done.returncode
 
 
-def conclude(results, display):
-    """The table of the campaign and where its results are."""
+def conclude(results, maps, display):
+    """The table of the campaign, where its results are, and what the folder ``maps`` warns of."""
     summary = results / "summary.json"
     if not summary.exists():
         return
@@ -441,18 +441,18 @@ def conclude(results, display):
     display.say("\n".join(["", paint(header, "bold", display.colour), *rows]))
     if checks := verdict_lines(results / "verdict.tsv", display.colour):
         display.say("\n".join(["", *checks]))
-    tell_warnings(results, [state["id"] for state in content["states"]], display)
+    tell_warnings(maps, [state["id"] for state in content["states"]], display)
 
 
-def tell_warnings(results, states, display):
-    """What the input check of each state found odd, each once."""
-    facts = [results / "map" / f"{state}.json" for state in states]
+def tell_warnings(maps, states, display):
+    """What the input check of each state found odd, each once; ``maps`` is the folder of maps."""
+    facts = [maps / f"{state}.json" for state in states]
     found = [json.loads(path.read_text()).get("warnings", []) for path in facts if path.exists()]
     for warning in dict.fromkeys(itertools.chain(*found)):
         display.say("\n" + textwrap.fill(f"warning: {warning}", WIDTH))
 
 
-def run(campaign, configfile, cores, more=(), display=None, profile=None):
+def run(campaign, configfile, cores, more=(), display=None, profile=None, maps=None):
     """Run the campaign; return the exit code.
 
     Parameters
@@ -467,9 +467,12 @@ def run(campaign, configfile, cores, more=(), display=None, profile=None):
         Further arguments for Snakemake.
     profile : path, optional
         Folder of the workflow profile; default: the one for this machine.
+    maps : str, optional
+        Campaign whose mapped trajectories it uses; default: its own.
     """
     display = display or Display()
     results, logs = Path("results", campaign), Path("logs", campaign)
+    maps = Path("results", maps or campaign, "map")
     started = time.time()
     if not DRY.intersection(more):
         check_writable(results)
@@ -486,10 +489,10 @@ def run(campaign, configfile, cores, more=(), display=None, profile=None):
         if code == 0 and DRY.intersection(more):
             tell_plan(logs / "snakemake.log", display)
         elif code == 0 or [job.rule for job in progress.failures] == ["verdict"]:
-            code = _finish(code, results, configfile, variables, logs, progress, display)
+            code = _finish(code, results, maps, configfile, variables, logs, progress, display)
         elif progress.failures:
-            mapped = sorted(path.stem for path in (results / "map").glob("*.json"))
-            tell_warnings(results, mapped, display)
+            mapped = sorted(path.stem for path in maps.glob("*.json"))
+            tell_warnings(maps, mapped, display)
         return code
     finally:
         claim.release()
@@ -528,7 +531,7 @@ def _executor(profile):
     return yaml.safe_load(path.read_text()).get("executor", "local")
 
 
-def report(campaign, configfile, display=None):
+def report(campaign, configfile, display=None, maps=None):
     """Write ``report.html`` anew from what is there, and show the table."""
     display = display or Display()
     results, logs = Path("results", campaign), Path("logs", campaign)
@@ -538,7 +541,7 @@ def report(campaign, configfile, display=None):
         )
     variables = environment(str(results.absolute()), 1, time.time())
     code = write_report(results, configfile, variables, display, logs / "snakemake-report.log")
-    conclude(results, display)
+    conclude(results, Path("results", maps or campaign, "map"), display)
     return code
 
 
@@ -579,13 +582,13 @@ def _run_snakemake(command, variables, run, logs, display):
     return code, progress
 
 
-def _finish(code, results, configfile, variables, logs, progress, display):
+def _finish(code, results, maps, configfile, variables, logs, progress, display):
     if progress.n_finished == 0:
         display.say("nothing to be done")
     if is_report_due(results):
         record = logs / "snakemake-report.log"
         code = write_report(results, configfile, variables, display, record) or code
-    conclude(results, display)
+    conclude(results, maps, display)
     return code
 
 
@@ -641,10 +644,10 @@ def main(arguments=None):
             options = ["--profile", given.profile] if given.profile else []
             return sweep.run(campaign, given.cores, given.snakemake, options)
         if given.report:
-            return report(campaign.campaign, given.configfile)
+            return report(campaign.campaign, given.configfile, maps=campaign.share.maps)
         if not given.snakemake:
             check_new_inputs(campaign)
-        more = {"more": given.snakemake, "profile": given.profile}
+        more = {"more": given.snakemake, "profile": given.profile, "maps": campaign.share.maps}
         return run(campaign.campaign, given.configfile, given.cores, **more)
     except InputError as error:
         print(f"remcg: {error}", file=sys.stderr)

@@ -26,6 +26,8 @@ def sweep_figure(path, rows):
     with plots._figure(path, (10.6, 1.4 + 0.32 * n)) as figure:
         left, *others = figure.subplots(1, 1 + len(SCORES), sharey=True)
         for at, row in zip(y, rows):
+            if "held_out_nats_per_site" not in row:
+                continue
             is_best = row.get("best") == "best"
             left.errorbar(
                 1e3 * row["held_out_nats_per_site"],
@@ -45,4 +47,5 @@ def sweep_figure(path, rows):
                     axis.plot(values, y, "o", ms=4, color=color, label=use)
             axis.set_xlabel(label)
             axis.set_xlim(left=0.0)
-        others[0].legend(frameon=False)
+        if others[0].get_legend_handles_labels()[0]:
+            others[0].legend(frameon=False)

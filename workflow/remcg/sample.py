@@ -241,7 +241,7 @@ def _settings(campaign, is_prediction):
     if not is_prediction:
         return chosen.steps, chosen.equilibration, chosen.replicas, chosen.keep
     predict = campaign.predict
-    replicas = predict.replicas or chosen.replicas
+    replicas = campaign.predict_replicas
     least = BONDED_KEPT if campaign.bonded_terms else LEAST_KEPT
     keep = max(least, 2 * -(-campaign.backmap.frames // replicas))  # equilibration is cut
     return predict.steps, predict.equilibration, replicas, keep
@@ -344,6 +344,7 @@ def make_replica(arguments, campaign, model, task, number):
         lammps = campaign.sample.lammps
         settings["program"] = Program.of(lammps.command, arguments.launcher)
         settings["barostat_time"] = lammps.barostat_time
+        settings["ranks"] = campaign.sample.ranks
         settings["folder"] = lammps_folder(task.output, number)
         return LammpsReplica(model, *run_of, **settings)
     return Replica(model, *run_of, **settings)

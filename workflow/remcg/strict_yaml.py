@@ -66,6 +66,10 @@ def value(text, where):
     """A value such as one of the YAML file has: a number, a word, a list."""
     try:
         return _loaded(text)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: a value is nested too deeply; write it flatter") from error
     except (yaml.YAMLError, ValueError) as error:
         found = " ".join(str(error).split())
         raise InputError(f"{where}: '{text}' is not a value ({found}); correct it") from error

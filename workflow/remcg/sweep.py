@@ -9,6 +9,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import re
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from remcg.io import write_text
 from remcg.typed import nearest
 
 FIXED = ("campaign", "source", "sweep", "share")
+MOST_VARIANTS = 1000
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -36,11 +38,17 @@ def changes_of(campaign):
     found = {}
     for name, changes in campaign.sweep.variants.items():
         _add(found, name, changes, "sweep.variants")
-    grid = campaign.sweep.grid or {}
+    grid = {str(key): values for key, values in (campaign.sweep.grid or {}).items()}
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise InputError(f"sweep.grid.{key}: found {values!r}; give a list of values")
     if grid:
+        count = math.prod(map(len, grid.values()))
+        if count > MOST_VARIANTS:
+            raise InputError(
+                f"sweep.grid: has {count} combinations; {MOST_VARIANTS} are allowed: give fewer"
+                " values"
+            )
         for values in product(*grid.values()):
             changes = dict(zip(grid, values))
             name = "_".join(_label(key, value) for key, value in changes.items())
@@ -73,14 +81,46 @@ def _label(key, value):
 
 def _read_table(path):
     """(name, changes) of every line of a TSV; an empty cell changes nothing."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream, delimiter="\t")
-        if "variant" not in (reader.fieldnames or []):
-            raise InputError(f"{path}: has no column 'variant'; add it, with a name in each line")
-        for line in reader:
-            name = line.pop("variant")
-            cells = {key: text for key, text in line.items() if key and text and text.strip()}
-            yield name, {key: strict_yaml.value(text, path) for key, text in cells.items()}
+    (at, header), *lines = _cells(path)
+    for column in header:
+        if not column or header.count(column) > 1:
+            raise InputError(
+                f"{path}, line {at}: the column '{column}' has no name or one that another has;"
+                " give each its own"
+            )
+    if "variant" not in header:
+        raise InputError(f"{path}: has no column 'variant'; add it, with a name in each line")
+    for number, cells in lines:
+        if len(cells) > len(header):
+            raise InputError(
+                f"{path}, line {number}: has {len(cells)} cells, but there are {len(header)}"
+                " columns; separate cells by one tab each"
+            )
+        line = dict(zip(header, cells))
+        name, where = line.pop("variant", ""), f"{path}, line {number}"
+        filled = {key: text for key, text in line.items() if text}
+        yield name, {key: strict_yaml.value(text, where) for key, text in filled.items()}
+
+
+def _cells(path):
+    """(number, cells) of every line of a TSV that is not blank, without blank cells at its end."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, delimiter="\t", strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not a text file in UTF-8; save it as UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: is not a table with tabs ({error}); correct it") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    for _, cells in lines:
+        while cells and not cells[-1]:
+            cells.pop()
+    lines = [(number, cells) for number, cells in lines if cells]
+    if not lines:
+        raise InputError(f"{path}: is empty; give a line of names, then one per variant")
+    return lines
 
 
 def content_of(campaign, name, changes):
@@ -89,13 +129,24 @@ def content_of(campaign, name, changes):
     Raises
     ------
     InputError
-        For a key that does not exist, with the one nearest to it.
+        For a key that does not exist, with the one nearest to it, and for what is not allowed.
     """
     content = campaign.to_config()
     del content["share"]
     for key, value in changes.items():
         _set(content, key, value, name)
-    return {**content, "campaign": f"{campaign.campaign}-{name}"}
+    content["campaign"] = f"{campaign.campaign}-{name}"
+    content = _checked(content, campaign, name, check_files=False).to_config()
+    del content["share"]
+    return content
+
+
+def _checked(content, campaign, name, check_files=True):
+    """The variant, its files beside those of the campaign; a mistake is told with its name."""
+    try:
+        return config.from_content(content, campaign.source, check_files)
+    except InputError as error:
+        raise InputError(f"sweep: {name}: {error}") from error
 
 
 def _set(content, key, value, name):
@@ -116,7 +167,7 @@ def _step(place, word, key, name):
         }
         if word in ids:
             return ids[word]
-        if word.isdigit() and int(word) < len(place):
+        if word.isdecimal() and len(word) < 10 and int(word) < len(place):
             return int(word)
         allowed = f"0 to {len(place) - 1}" + (f", or {', '.join(list(ids)[:5])}" if ids else "")
         raise InputError(f"sweep: {name}: '{word}' in {key} is none of the list: {allowed}")
@@ -138,9 +189,7 @@ def prepare(campaign):
     contents = {
         name: content_of(campaign, name, changes) for name, changes in changes_of(campaign).items()
     }
-    checked = {
-        name: _checked(folder / f"{name}.yaml", each, name) for name, each in contents.items()
-    }
+    checked = {name: _checked(each, campaign, name) for name, each in contents.items()}
     maps = leaders(checked, map_key, lambda each: -max(t.r_cut for t in each.pair_terms))
     targets = leaders(checked, target_key)
     variants = {}
@@ -151,14 +200,6 @@ def prepare(campaign):
         _write_if_new(path, {**content, **({"share": share} if share else {})}, campaign)
         variants[name] = config.load(path, check_files=False)
     return variants
-
-
-def _checked(path, content, name):
-    """The variant as a campaign; a mistake is told with its name."""
-    try:
-        return config.from_content(content, path.absolute())
-    except InputError as error:
-        raise InputError(f"sweep: {name}: {error}") from error
 
 
 def _write_if_new(path, content, campaign):
@@ -240,22 +281,26 @@ def run(campaign, cores, more=(), options=()):
     """
     variants = prepare(campaign)
     paths = {each.campaign: each.source for each in variants.values()}
+    dry = launch.DRY.intersection(more)
     for name, files in shared_files(variants).items():
         print(f"\n{name}: what variants share", flush=True)
         given = ["--configfile", str(paths[name]), "--cores", str(cores), *options]
-        dry = launch.DRY.intersection(more)
         code = launch.main([*given, "--", *dry, *files])
-        if code or dry:  # variants can be planned once what they share is there
-            return code
+        if code or (dry and not all(Path(file).exists() for file in files)):
+            return code  # variants can be planned once what they share is there
     codes = run_side_by_side(variants, cores, more, options)
-    from remcg.sweep_table import conclude
+    if not dry:
+        from remcg.sweep_table import conclude
 
-    conclude(campaign, variants)
+        conclude(campaign, variants, codes)
     return max((code if code >= 0 else 128 - code for code in codes.values()), default=0)
 
 
 def run_side_by_side(variants, cores, more=(), options=()):
-    """Variant to the exit code of its launcher; a signal to this process goes to all of them."""
+    """Variant to the exit code of its launcher; a signal to this process goes to all of them.
+
+    A variant that was not started has no code.
+    """
     waiting, running, codes = dict(variants), {}, {}
     most = max(each.sample.ranks * each.sample.threads for each in variants.values())
     n_beside = len(variants) if options else max(min(len(variants), cores // most), 1)

@@ -1,9 +1,11 @@
 """The table and the figure of a sweep: which variant describes states that it has not seen best."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
+from remcg import verify
 from remcg.bonded import site_sums
 from remcg.errors import InputError
 from remcg.io import read_h5, read_json, write_text
@@ -26,41 +28,138 @@ COLUMNS = (
     "rdf_rmse_test",
     "density_percent_train",
     "density_percent_test",
+    "compared_by",
+    "left_out",
 )
+CODE = ("code", "version")  # what Snakemake does not run anything again for
 
 
-def conclude(campaign, variants):
-    """Write ``sweep.tsv`` and ``sweep.png`` of the variants that are complete."""
-    done = {name: each for name, each in variants.items() if _is_complete(each)}
-    for name in variants.keys() - done.keys():
-        print(f"{name} has no result; see logs/{variants[name].campaign}")
-    if not done:
-        return
-    rows = rows_of(done, changes_of(campaign))
+def conclude(campaign, variants, codes):
+    """Write ``sweep.tsv`` and ``sweep.png``: all variants, those that are up to date compared.
+
+    Parameters
+    ----------
+    campaign : remcg.config.Campaign
+    variants : dict
+        Name to campaign.
+    codes : dict
+        Name to the exit code of its run, of those that were started.
+    """
+    left_out = {name: why_left_out(each, codes.get(name)) for name, each in variants.items()}
+    left_out = {name: reason for name, reason in left_out.items() if reason}
+    compared = {name: each for name, each in variants.items() if name not in left_out}
+    states, objection = common_states(compared)
+    rows = rows_of(variants, changes_of(campaign), left_out, states)
     folder = Path("results", campaign.campaign)
     changed = [key for key in rows[0] if key not in COLUMNS]
     write_text(folder / "sweep.tsv", table_text([*changed, *COLUMNS], rows))
-    from remcg.plot_sweep import sweep_figure
+    (folder / "sweep.png").unlink(missing_ok=True)  # of other variants, perhaps
+    shown = [row for row in rows if not row.get("left_out")]
+    if shown:
+        from remcg.plot_sweep import sweep_figure
 
-    sweep_figure(folder / "sweep.png", rows)
-    print(f"\n{summary(rows)}\n\ntable:  {folder}/sweep.tsv\nfigure: {folder}/sweep.png")
+        sweep_figure(folder / "sweep.png", shown)
+        print(f"\n{summary(shown)}")
+    print(f"\n{_said(variants, left_out, states, objection)}\n\ntable:  {folder}/sweep.tsv")
+    if shown:
+        print(f"figure: {folder}/sweep.png")
 
 
-def _is_complete(campaign):
-    return Path("results", campaign.campaign, "summary.json").is_file()
+def _said(variants, left_out, states, objection):
+    """What was compared by what, and what was not, and why."""
+    n, ids = len(variants) - len(left_out), ", ".join(state.id for state in states)
+    lines = [f"{n} of {len(variants)} variants compared, by the reference frames of {ids}"]
+    if not n:
+        lines = ["no variant has results that can be compared"]
+    elif objection:
+        lines = [f"{n} of {len(variants)} variants shown, without a best one: {objection}"]
+    for name, reason in left_out.items():
+        lines.append(f"left out: {name}: {reason}; see logs/{variants[name].campaign}")
+    return "\n".join(lines)
 
 
-def rows_of(variants, changes):
-    """One dictionary per variant: what it changes, then :data:`COLUMNS` as far as they exist."""
+def why_left_out(campaign, code):
+    """Why a variant is not compared, or None.
+
+    What a run finished is up to date. After any other end (exit code ``code``; None: not started)
+    only results count that are what an earlier run of the same config and inputs wrote.
+    """
+    results = Path("results", campaign.campaign)
+    if not (results / "summary.json").is_file():
+        return "has no result"
+    if code == 0:
+        return None
+    try:
+        rows = [row for row in verify.rows_of(results, campaign.source) if row.kind not in CODE]
+    except InputError as error:
+        return f"did not end well, and its earlier results are not whole ({error})"
+    if not rows:
+        return None
+    row = rows[0]
+    found = f"{row.status} {row.kind} {row.name}" + (f", {row.detail}" if row.detail else "")
+    return f"did not end well, and its earlier results are of another run ({found})"
+
+
+def common_states(variants):
+    """States by which variants can be compared, and why not, where there are none.
+
+    These are the states that all of them hold out, or where no variant holds out any, those that
+    all are trained on; with the same temperature, pressure, reference and mapping.
+    """
+    every = list(variants.values())
+    if not every:
+        return [], "there is no variant"
+    use = "test" if any(each.test for each in every) else "train"
+    ids = [{state.id for state in each.states if state.use == use} for each in every]
+    alike = [state for state in every[0].states if all(state.id in each for each in ids)]
+    spoken = "held out" if use == "test" else "trained on"
+    if not alike:
+        return [], f"no state is {spoken} in all of them"
+    same = [state for state in alike if len({_reference(each, state.id) for each in every}) == 1]
+    names = ", ".join(state.id for state in alike)
+    return same, "" if same else f"{names} and its mapping are not the same in all of them"
+
+
+def _reference(campaign, name):
+    """What the reference frames of a state are, as text."""
+    content = campaign.to_dict()
+    state = next(item for item in content["states"] if item["id"] == name)
+    state = {key: value for key, value in state.items() if key not in ("use", "weight")}
+    files = [str(campaign.topology(name)), str(campaign.system.mapping)]
+    return json.dumps([state, files], sort_keys=True)
+
+
+def rows_of(variants, changes, left_out=(), states=()):
+    """One dictionary per variant: what it changes, then :data:`COLUMNS` as far as they exist.
+
+    Parameters
+    ----------
+    variants : dict
+        Name to campaign.
+    changes : dict
+        Name to what it changes.
+    left_out : dict
+        Name to the reason why a variant is not compared.
+    states : sequence of remcg.config.State
+        By which the others are compared.
+    """
     keys = list(dict.fromkeys(key for name in variants for key in changes[name]))
-    likelihood = relative_entropies(variants)
-    best = min(likelihood, key=lambda name: likelihood[name]["held_out_nats_per_site"])
-    likelihood = relative_entropies(variants, best)  # so that errors are of what is shown
+    compared = {name: each for name, each in variants.items() if name not in left_out}
+    likelihood = {}
+    if states:
+        likelihood = relative_entropies(compared, states)
+        best = min(likelihood, key=lambda name: likelihood[name]["held_out_nats_per_site"])
+        likelihood = relative_entropies(compared, states, best)  # errors of what is shown
     rows = []
     for name, campaign in variants.items():
-        summary = read_json(Path("results", campaign.campaign, "summary.json"))
         row = {"variant": name, **{key: changes[name].get(key, "") for key in keys}}
-        rows.append({**row, **numbers_of(summary), **likelihood[name]})
+        if name in left_out:
+            rows.append({**row, "status": "left out", "left_out": left_out[name]})
+            continue
+        summary = read_json(Path("results", campaign.campaign, "summary.json"))
+        rows.append({**row, **numbers_of(summary), **likelihood.get(name, {})})
+        if states:
+            rows[-1]["compared_by"] = " ".join(state.id for state in states)
     mark_best(rows)
     return rows
 
@@ -108,19 +207,20 @@ def numbers_of(summary):
     return found
 
 
-def relative_entropies(variants, against=None):
-    r"""Relative entropy of the held-out states, nats per site, above that of one variant.
+def relative_entropies(variants, states, against=None):
+    r"""Relative entropy of some states, nats per site, above that of one variant.
 
     .. math:: S_B - S_A = \beta \langle U_B - U_A \rangle_{ref} - (f_B - f_A)
 
     which is minus the difference of the log-likelihoods of the reference frames. The difference of
-    the free energies f (in kT) is Bennett's, from kept configurations of both predictions. Without
-    test states, of the training states.
+    the free energies f (in kT) is Bennett's, from kept configurations of both predictions.
 
     Parameters
     ----------
     variants : dict
         Name to campaign, all complete.
+    states : sequence of remcg.config.State
+        Which all of them have alike (:func:`common_states`).
     against : str, optional
         Name of the variant to compare with; default: the first one.
 
@@ -134,7 +234,6 @@ def relative_entropies(variants, against=None):
     Shell, J. Chem. Phys. 129, 144108 (2008), eq. 4; Bennett, J. Comput. Phys. 22, 245 (1976).
     """
     first = against or next(iter(variants))
-    states = variants[first].test or variants[first].training
     found = {first: {"held_out_nats_per_site": 0.0, "held_out_se": 0.0}}
     for name in variants.keys() - {first}:
         pairs = [difference(variants[first], variants[name], state) for state in states]
@@ -240,7 +339,9 @@ def summary(rows):
     head = f"{'variant':<32}{'status':<11}{'params':>7}{'held-out nats/site':>26}{'g(r) test':>11}"
     lines = [head]
     for row in rows:
-        held = f"{row['held_out_nats_per_site']:.6f} ± {row['held_out_se']:.6f}"
+        held = "-"
+        if "held_out_nats_per_site" in row:
+            held = f"{row['held_out_nats_per_site']:.6f} ± {row['held_out_se']:.6f}"
         rmse = row.get("rdf_rmse_test")
         shown = f"{rmse:.4f}" if rmse is not None else "-"
         mark = f"  {row['best']}" if row.get("best") else ""

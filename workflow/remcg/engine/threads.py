@@ -2,6 +2,7 @@
 
 import numpy as np
 from numba import config, njit, prange, set_num_threads
+from numba.np.ufunc.parallel import _launch_threads
 
 from remcg.engine.kernels import OBSERVED, Observed, bonded_forces, pair_forces
 from remcg.errors import InputError
@@ -13,7 +14,12 @@ def launch_at_most(n_threads):
 
 
 def use_threads(n_threads):
-    """Let that many threads share the work of :func:`threaded_forces`."""
+    """Let that many threads share the work of :func:`threaded_forces`.
+
+    What these need is loaded also for one thread: numba forgets to do so for a cached kernel whose
+    parallel callee came out of the cache when it was compiled, and a call of it would crash.
+    """
+    _launch_threads()
     if n_threads > config.NUMBA_NUM_THREADS:
         raise InputError(
             f"{n_threads} threads for a process that may start {config.NUMBA_NUM_THREADS}; take"

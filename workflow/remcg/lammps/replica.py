@@ -3,6 +3,10 @@
 A run is a chain of segments, each one call of LAMMPS: it begins with the restart file of the last
 one and leaves a dump with one frame per sample. The frames are read one at a time, and the kernels
 of the own engine make the samples of them, so that memory and disk do not grow with the run.
+
+Where segments end depends on the system and the ranks alone, so that a run that was stopped gives
+the same samples. Only one that was twice at the same segment and did not get through, as at a wall
+limit, goes on in shorter ones: other samples of the same ensemble.
 """
 
 import re
@@ -35,16 +39,20 @@ from remcg.export.lammps import (
     write_potential,
 )
 from remcg.io import write_text
+from remcg.lammps.attempt import Attempt
 from remcg.lammps.dump import BYTES_PER_SITE, COLUMNS, frames
 from remcg.lammps.observe import observe
+from remcg.lammps.timestep import advice
 from remcg.progress import last_words
 from remcg.streams import derived_seed
 from remcg.units import BAR, KB
 
 SEGMENTS = 10  # of a run at least: a killed one loses no more than one
 DUMP_BYTES = 2**30  # of a segment at most
+SITE_STEPS = 5 * 10**8  # of a segment and rank at most: a quarter of an hour of one core
 DAMPING = 100  # steps: of the Nose-Hoover thermostat
 AGREEMENT = 1e-4  # kT per site, between the energies of LAMMPS and of the kernels
+LOG = "log.segment"
 SPEED = 0.01  # Angstrom/fs of 1 nm/ps
 FINAL = "final.bin"
 
@@ -58,11 +66,11 @@ include         model.potential
 neighbor        {skin!r} bin
 neigh_modify    every 1 delay 0 check yes
 timestep        {timestep!r}
-reset_timestep  0
+reset_timestep  {first_step}
 {ensemble}
 thermo          {every}
 thermo_style    custom step temp pe press vol
-thermo_modify   norm no
+thermo_modify   norm no flush yes
 {dump}
 run             {n_steps}
 print           "REMCG pe $(pe:%.15g)"
@@ -101,6 +109,8 @@ class LammpsReplica(Replica):
         Input, log and dump; made by the first segment.
     barostat_time : float
         ps.
+    ranks : int
+        Of LAMMPS, for the length of segments.
 
     References
     ----------
@@ -118,6 +128,7 @@ class LammpsReplica(Replica):
         program,
         folder,
         barostat_time=2.0,
+        ranks=1,
         **settings,
     ):
         super().__init__(model, start, temperature, pressure_bar, **settings)
@@ -132,40 +143,76 @@ class LammpsReplica(Replica):
         self.key = digest("lammps", self.key, self.barostat_time)
         self.restart_file = np.zeros(0, np.uint8)
         self.first_volume = start.volume
+        self.ranks, self.most_steps = int(ranks), None
+        self.attempt = Attempt(self.folder / "attempt.json")
         self.stop = False
 
     def run_chunk(self, until=None):
         """One segment; a stopped or failed one leaves everything as it was."""
-        begin, n_steps = time.perf_counter(), self._segment()
+        begin = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.step == 0 and self.conditions.is_npt:
+            self._advise()
+        shorter = self.attempt.shorter(self.step, self._first_step, self.folder / LOG)
+        if shorter:
+            self.most_steps = shorter
+            print(f"{self.label}: goes on in segments of {shorter} steps: longer ones did not end")
+        n_steps = self._segment()
+        with self.attempt.at(self.step, n_steps):
+            busy = self._run_segment(n_steps)
+        self.step += n_steps
+        self.seconds += busy + time.perf_counter() - begin
+
+    def _advise(self):
+        conditions = self.conditions
+        settings = conditions.temperature, conditions.timestep
+        if said := advice(self.model, self.topology, *settings):
+            print(f"warning: {self.label}: {said}", flush=True)
+
+    def _run_segment(self, n_steps):
+        """Input, run and samples of a segment; the busy seconds of all ranks but one."""
         if not (self.folder / "model.potential").exists() or self.step == 0:
             self._write_tables()
         self._write_input(n_steps)
-        n_ranks = self._run()
+        begin, n_ranks = time.perf_counter(), self._run()
         busy = (time.perf_counter() - begin) * (n_ranks - 1)
         self._read(n_steps)
         self.restart_file = np.fromfile(self.folder / "end.restart", np.uint8)
-        self.step += n_steps
-        self.seconds += busy + time.perf_counter() - begin
+        return busy
 
     def arrays(self):
         """Arrays of a checkpoint."""
         return super().arrays() | {"lammps.restart": self.restart_file}
 
+    def attributes(self):
+        """What a checkpoint holds besides arrays."""
+        return super().attributes() | {"most_steps": self.most_steps}
+
     def restore(self, arrays, attributes):
         """Go on from a checkpoint."""
         self.restart_file = arrays["lammps.restart"]
+        self.most_steps = attributes.get("most_steps")
         super().restore(arrays, attributes)
 
     def _segment(self):
         """Steps of the next segment; sampling begins with one of its own."""
-        interval = self.conditions.sample_interval
-        frames_at_once = DUMP_BYTES // (BYTES_PER_SITE * self.topology.n_sites)
+        interval, n_sites = self.conditions.sample_interval, self.topology.n_sites
+        frames_at_once = min(
+            DUMP_BYTES // (BYTES_PER_SITE * n_sites),
+            self.ranks * SITE_STEPS // (interval * n_sites),
+        )
         length = interval * max(1, min(-(-self.n_samples // SEGMENTS), frames_at_once))
         if self.step < self.n_equilibration:
-            return min(length, self.n_equilibration - self.step)
-        rest = self.n_total - self.step
-        return rest if rest < length + interval else length
+            n_steps = min(length, self.n_equilibration - self.step)
+        else:
+            rest = self.n_total - self.step
+            n_steps = rest if rest < length + interval else length
+        return min(n_steps, self.most_steps or n_steps)
+
+    @property
+    def _first_step(self):
+        """Number that LAMMPS gives to the step it begins with: those of sampling, from 0."""
+        return max(self.step - self.n_equilibration, 0)
 
     def _start(self):
         state, topology = self.state, self.topology
@@ -197,6 +244,7 @@ class LammpsReplica(Replica):
             label=self.label,
             first=self._style() if is_first else "",
             read="read_data       start.data" if is_first else "read_restart    start.restart",
+            first_step=self._first_step,
             skin=ANGSTROM * SKIN,
             timestep=1000.0 * conditions.timestep,
             ensemble=self._ensemble(is_first),
@@ -241,7 +289,7 @@ class LammpsReplica(Replica):
 
     def _run(self):
         """Let LAMMPS run the segment; the number of its ranks."""
-        log, threads = self.folder / "log.segment", self.conditions.threads
+        log, threads = self.folder / LOG, self.conditions.threads
         code = self.program.run(self.folder, "in.segment", log.name, threads, self._obey)
         text = log.read_text(errors="replace")
         if code or "\nREMCG pe " not in text:
@@ -257,6 +305,7 @@ class LammpsReplica(Replica):
         return max([int(n) for n in re.findall(r"on (\d+) procs for", text)], default=1)
 
     def _obey(self):
+        self.attempt.go_on(bool(self.stop))
         if self.stop:
             raise StopError(f"{self.label}: stopped at step {self.step}")
 
@@ -274,38 +323,38 @@ class LammpsReplica(Replica):
         sums = self.samples.rdf.copy(), self.samples.levers.copy()
         try:
             if self.step >= self.n_equilibration:
-                self._read_samples()
+                self._read_samples(n_steps)
             self._read_final(n_steps)
         except BaseException:
             self.samples.rdf[:], self.samples.levers[:] = sums
             raise
         (self.folder / "samples.bin").unlink(missing_ok=True)
 
-    def _read_samples(self):
-        interval, last = self.conditions.sample_interval, -1
-        begun = (self.step - self.n_equilibration) // interval
+    def _read_samples(self, n_steps):
+        interval, first = self.conditions.sample_interval, self._first_step
+        found = 0
         for frame in frames(self.folder / "samples.bin", self.topology.n_sites):
-            last = frame.step
-            k = begun + last // interval - 1
-            if last > 0 and k < self.n_samples:
+            k = frame.step // interval - 1
+            if frame.step > first and k < self.n_samples:
                 self._obey()
                 self._observe(frame, k)
-        due = min(self._segment() // interval, self.n_samples - begun)
-        if last // interval < due:
+                found += 1
+        due = min((first + n_steps) // interval, self.n_samples) - first // interval
+        if found != due:
             raise SamplingError(
-                f"{self.label}: {self.folder / 'samples.bin'} ends with step {last}, {due} frames"
-                " were due; the disk may be full: make room, then start again"
+                f"{self.label}: {self.folder / 'samples.bin'} has {found} frames after step"
+                f" {first}, {due} were due; the disk may be full: make room, then start again"
             )
 
     def _read_final(self, n_steps):
         frame = next(frames(self.folder / FINAL, self.topology.n_sites), None)
-        if frame is None or frame.step != n_steps:
+        if frame is None or frame.step != self._first_step + n_steps:
             raise SamplingError(
                 f"{self.label}: LAMMPS left no configuration of step {n_steps} in"
                 f" {self.folder / FINAL}; the disk may be full: make room, then start again"
             )
         energy, positions = self._observe(frame)
-        said = (self.folder / "log.segment").read_text(errors="replace")
+        said = (self.folder / LOG).read_text(errors="replace")
         theirs = export.lammps.KCAL * float(re.findall(r"\nREMCG pe (\S+)", said)[-1])
         allowed = AGREEMENT * KB * self.conditions.temperature * self.topology.n_sites
         if not abs(theirs - energy) <= allowed:
