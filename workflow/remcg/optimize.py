@@ -3,10 +3,10 @@
 A campaign starts in the *global* stage: sampling at the reference volumes, damped natural-gradient
 steps in the non-volume parameters under a limit on the predicted Kullback-Leibler divergence, and
 the volume term from the virial pressure. Where a full step would move the model by less than a
-fraction of a nat, or steps of less than a nat no longer shrink because noise makes them, the
-*local* stage begins: every state in its own ensemble, and all parameters together go to the
-minimum of the relative entropy as all stored samples show it (MBAR, :mod:`remcg.reweight`), or as
-far as these samples reach.
+fraction of a nat, or short steps no longer shrink because noise makes them, the *local* stage
+begins: every state in its own ensemble, and all parameters together go to the minimum of the
+relative entropy as all stored samples show it (MBAR, :mod:`remcg.reweight`), or as far as these
+samples reach.
 """
 
 from dataclasses import dataclass, replace
@@ -34,8 +34,7 @@ from remcg.uncertainty import sandwich
 from remcg.units import BAR
 
 LOCAL_KL = 0.2  # nats: a full step below this ends the global stage
-STALLED_KL = 1.0  # nats: below this, so does one that is no shorter than the last
-LOCAL_STEP_KL = 3.0  # nats per step in the local stage
+LOCAL_STEP_KL = 3.0  # nats per step in the local stage; global ones as short must still shrink
 REACH = 0.5  # of one iteration's samples: the effective number where samples still reach
 MIN_COUNT = 10.0  # basis sums below this over all frames leave a function unsampled
 GROWTH = 1.5  # of the undamped step, that shows too large a trust region
@@ -188,12 +187,14 @@ def update(model, data, stage, history, max_kl, confidence, smoothness=0.0, chos
     converged = passed and bool(history) and history[-1].passed
     following = model.with_parameters(present.parameters + step)
     following = with_repulsive_core(following, [d.temperature for d in data], counts)
+    unit, shrinks = min(1.0, max_kl), _shrinks(history, full)
     if not is_local:
         if "undone" not in more:
             following = volumes.virial_pressure_matched(following, data, model)
-        chosen["effort"] = dict.fromkeys(states, FAR_SHARE if full > FAR_KL else 1.0)
-    unit = min(1.0, max_kl)
-    is_near = full <= max(LOCAL_KL * unit, 3.0 * noise) or _stalls(history, full, STALLED_KL * unit)
+        share = FAR_SHARE if full > FAR_KL and shrinks else 1.0
+        chosen["effort"] = dict.fromkeys(states, share)
+    is_near = full <= max(LOCAL_KL * unit, 3.0 * noise)
+    is_near |= full <= LOCAL_STEP_KL * unit and not shrinks
     diagnostics = {
         "verdict": "converged" if converged else "continue",
         "stage": "local" if is_local or is_near else "global",
@@ -320,10 +321,10 @@ def _global_step(model, data, present, history, free, moves, penalty, ridge, max
     return _damped(present, free, moves, penalty, ridge, trust)[0], full, {}
 
 
-def _stalls(history, full, short):
-    """Whether full steps of the global stage are short and have ceased to shrink."""
-    last = history[-1] if history and history[-1].stage == "global" else None
-    return last is not None and last.full_step_kl <= full <= short
+def _shrinks(history, full):
+    """Whether full steps of the global stage become shorter; those that noise makes do not."""
+    before = _full_steps([o for o in history if o.stage == "global"])
+    return not before or full < before[-1]
 
 
 def _damped(observation, free, moves, penalty, ridge, max_kl):
