@@ -161,6 +161,21 @@ def test_a_step_that_made_the_way_to_the_minimum_longer_is_undone():
     assert retaken / taken == pytest.approx(0.5, abs=0.1)  # a quarter of the divergence
 
 
+@pytest.mark.parametrize("before, share", [(1.1, 0.25), (0.9, 1.0)])
+def test_far_global_steps_are_sampled_less_only_while_they_shrink(before, share, monkeypatch):
+    monkeypatch.setattr(optimize, "FAR_KL", 0.5)
+    rng = np.random.default_rng(17)
+    temperatures = [1.0 / KB]
+    reference = [well_samples(rng, 1.0, 2000)]
+    start = Model(("X",), (HarmonicTerm(1),), temperatures[0], 1.0, (np.array([[90.0]]),))
+    data = harmonic_data(rng, start, temperatures, reference)
+    _, first, plan = optimize.update(start, data, "global", [], 1.0, 0.99)
+    assert plan["full_step_kl"] > 0.5 and plan["effort"] == {"s": 0.25}
+    last = optimize.replace(first, full_step_kl=before * first.full_step_kl)
+    plan = optimize.update(start, data, "global", [last], 1.0, 0.99)[2]
+    assert plan["effort"] == {"s": share}
+
+
 @pytest.mark.parametrize("before, stage", [(1.1, "global"), (0.9, "local")])
 def test_short_global_steps_end_the_stage_where_they_no_longer_shrink(before, stage):
     rng = np.random.default_rng(16)
