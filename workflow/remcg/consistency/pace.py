@@ -20,6 +20,7 @@ from remcg.boxes import heights, many
 from remcg.consistency import dynamics
 from remcg.consistency.state import SETTLING, moved, n_free_steps
 from remcg.engine.replica import Start
+from remcg.errors import SamplingError
 from remcg.sample import read_topology
 from remcg.units import KB
 
@@ -112,11 +113,16 @@ def measure(model, guess, state, sample, reference, front, marked, seed):
     Returns
     -------
     list of Pace
-        The first of the front is the chosen model.
+        The first of the front is the chosen model. Without those whose dynamics failed; empty if
+        that of the chosen model did.
     """
 
     def moved_model(name, loss, changed, friction, key, weight=None):
-        own = diffusion(changed, state.temperature, sample, friction, (seed, key))
+        try:
+            own = diffusion(changed, state.temperature, sample, friction, (seed, key))
+        except SamplingError as error:
+            print(f"dynamics: {name} is left out of the front: {error}")
+            return None
         ratio = dynamics.speed_up(own, dynamics.Diffusion(*reference, 0.0))
         return Pace(name, *map(float, loss), *ratio, friction, weight)
 
@@ -125,19 +131,26 @@ def measure(model, guess, state, sample, reference, front, marked, seed):
         changed, loss = model.parameters + front.changes[k], (front.loss[k], front.loss_se[k])
         found.append(moved_model("front", loss, model.with_parameters(changed), FRICTION, int(k),
                                  float(front.weights[k])))  # fmt: skip
+    if found[0] is None:
+        return []
     name = "Boltzmann inversion"
     if name in marked:
         found.append(moved_model(name, marked[name][2:], guess, FRICTION, "guess"))
-    fast = found[0].ratio
-    if fast > 1.0:
-        scale = KB * state.temperature * float(np.mean(1.0 / _molecular_masses(sample)))
+    if found[0].ratio > 1.0:
         name, loss = "chosen model with friction", (0.0, 0.0)
-        friction = scale / reference[0] * (1.0 - 1.0 / fast)
+        friction = _added_friction(sample, state.temperature, reference[0], found[0].ratio)
         first = moved_model(name, loss, model, friction, "slowed")
-        slope = (1.0 / first.ratio - 1.0 / fast) / (friction - FRICTION)
-        friction = FRICTION + (1.0 - 1.0 / fast) / slope
-        found.append(moved_model(name, loss, model, friction, "matched"))
-    return found
+        if first is not None and first.ratio < found[0].ratio:
+            slope = (1.0 / first.ratio - 1.0 / found[0].ratio) / (friction - FRICTION)
+            friction = FRICTION + (1.0 - 1.0 / found[0].ratio) / slope
+            found.append(moved_model(name, loss, model, friction, "matched"))
+    return [pace for pace in found if pace is not None]
+
+
+def _added_friction(sample, temperature, reference, ratio):
+    """That would slow a model by ``ratio`` if frictions added up, 1/ps."""
+    inverse_mass = float(np.mean(1.0 / _molecular_masses(sample)))
+    return KB * temperature * inverse_mass / reference * (1.0 - 1.0 / ratio)
 
 
 def _spaced(front):
