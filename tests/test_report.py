@@ -208,6 +208,91 @@ def test_the_density_is_judged_by_the_larger_of_limit_and_three_errors():
     assert status(summary, "density SE") == "fails"
 
 
+def a_full_state():
+    """A state at constant pressure, of chains, with everything that has a limit."""
+    state = a_state()
+    state["chains"] = {
+        "A5": {
+            "rg_nm": {
+                "js_bits": 0.01,
+                "noise_floor_js_bits": 0.005,
+                "reference": 0.4,
+                "reference_se": 0.001,
+                "model": 0.401,
+                "model_se": 0.001,
+            }
+        }
+    }
+    state["consistency"] = {
+        "isotherm_bar": {"mean": -10.0, "mean_se": 8.0},
+        "thermal_expansion_1_K": {
+            "reference": 5e-4,
+            "reference_se": 2e-5,
+            "model": 5.2e-4,
+            "model_se": 2e-5,
+        },
+        "coordination": {
+            "W-W": {
+                "reference": 4.5,
+                "reference_se": 0.01,
+                "model": 4.5,
+                "model_se": 0.01,
+                "js_bits": 0.01,
+                "js_bits_se": 0.001,
+            }
+        },
+    }
+    return state
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "broken"),
+    [
+        (("compressibility_1_bar",), {"model": 13.5e-5}, "compressibility deviation"),
+        (("pressure_bar",), {"model": 3000.0}, "pressure"),
+        (("consistency", "isotherm_bar"), {"mean": 5000.0}, "isotherm"),
+        (
+            ("consistency", "thermal_expansion_1_K"),
+            {"model": -5e-4},
+            "thermal expansion deviation",
+        ),
+        (
+            ("chains", "A5", "rg_nm"),
+            {"model": 0.56},
+            "chain mean deviation radius of gyration A5",
+        ),
+        (("chains", "A5", "rg_nm"), {"js_bits": 0.5}, "chain JS radius of gyration A5"),
+        (("consistency", "coordination", "W-W"), {"js_bits": 0.8}, "coordination JS W-W"),
+        (("consistency", "coordination", "W-W"), {"model": 5.0}, "coordination deviation W-W"),
+    ],
+)
+def test_a_wrong_quantity_fails_its_own_check_alone(place, change, broken):
+    state = a_full_state()
+    assert report.verdict(a_summary(states=[state], backmap={})) == []
+    entry = state
+    for key in place:
+        entry = entry[key]
+    entry.update(change)
+    summary = a_summary(states=[state], backmap={})
+    assert [check.name for check in report.verdict(summary)] == [broken]
+    page = report.front_page(summary, a_model(), report.checks(summary))
+    assert f"T300: {broken}" in page
+
+
+def test_a_deviation_below_three_errors_is_noise():
+    state = a_full_state()
+    state["compressibility_1_bar"].update(model=5.5e-5)
+    state["pressure_bar"].update(model=-22.5)
+    state["consistency"]["isotherm_bar"].update(mean=-70.0, mean_se=24.0)
+    state["chains"]["A5"]["rg_nm"].update(model=0.39, model_se=0.004)
+    summary = a_summary(states=[state], backmap={})
+    noisy = {c.quantity for c in report.checks(summary) if c.status == "within noise"}
+    assert noisy == {"compressibility deviation", "pressure", "isotherm", "chain mean deviation"}
+    state["compressibility_1_bar"].update(model_se=1e-6, reference_se=1e-6)
+    summary = a_summary(states=[state], backmap={})
+    assert [c.quantity for c in report.verdict(summary)] == ["compressibility deviation"]
+
+
 def test_limits_differ_between_trained_and_test_states_and_can_be_set():
     summary = a_summary()
     for state in summary["states"]:
@@ -274,7 +359,7 @@ def test_the_front_page_is_self_contained_and_names_what_fails(tmp_path):
     figures = [(tmp_path / "density.png", ROOT / "workflow/report/density.rst")]
     report.write_front_page(tmp_path / "index.html", summary, a_model(), figures=figures)
     page = (tmp_path / "index.html").read_text()
-    assert "1 of 23 checks fails." in page
+    assert "1 of 27 checks fails." in page
     assert "T325: RDF rmse W-W 0.0300 ± 0.0010, limit 0.012: fails" in page
     assert "trained at 300 K, predicted without further fitting at 325 K" in page
     sources = Sources()

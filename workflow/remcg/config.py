@@ -744,6 +744,36 @@ class Limits:
     density_se: float = option(
         "number", "standard error of the model's density", 0.0015, low=0, high=1
     )
+    compressibility: float = option(
+        "number",
+        "deviation of the compressibility, as a fraction, or 3 SE if larger",
+        0.15,
+        low=0,
+        high=100,
+    )
+    pressure: float = option(
+        "number",
+        "deviation of the mean pressure from the one that is set, or 3 SE if larger",
+        20.0,
+        unit="bar",
+        low=0,
+        high=1e6,
+    )
+    isotherm: float = option(
+        "number",
+        "mean distance in pressure of the isotherms of model and reference, or 3 SE if larger",
+        60.0,
+        unit="bar",
+        low=0,
+        high=1e6,
+    )
+    expansion: float = option(
+        "number",
+        "deviation of the thermal expansion, as a fraction, or 3 SE if larger",
+        0.2,
+        low=0,
+        high=100,
+    )
     bonded_js: float = option(
         "number",
         "Jensen-Shannon divergence of a bonded distribution from the reference, relative to that "
@@ -751,6 +781,22 @@ class Limits:
         2.0,
         low=0,
         high=1e6,
+    )
+    chain_mean: float = option(
+        "number",
+        "deviation of the mean radius of gyration and end-to-end distance of molecules, as a "
+        "fraction, or 3 SE if larger",
+        0.02,
+        low=0,
+        high=10,
+    )
+    chain_js: float = option(
+        "number",
+        "Jensen-Shannon divergence of their distributions",
+        0.1,
+        unit="bit",
+        low=0,
+        high=1,
     )
     structure_factor: float = option(
         "number", "rmse of the static structure factor", 0.05, low=0, high=100
@@ -765,6 +811,14 @@ class Limits:
     )
     coordination: float = option(
         "number", "deviation of the mean coordination number, as a fraction", 0.05, low=0, high=10
+    )
+    coordination_js: float = option(
+        "number",
+        "Jensen-Shannon divergence of the number of neighbours in the first shell",
+        0.05,
+        unit="bit",
+        low=0,
+        high=1,
     )
     penalty_per_site: float = option(
         "number",

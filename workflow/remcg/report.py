@@ -20,10 +20,17 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "density_train": 0.004,
     "density_test": 0.006,
     "density_se": 0.0015,
+    "compressibility": 0.15,
+    "pressure": 20.0,
+    "isotherm": 60.0,
+    "expansion": 0.2,
     "bonded_js": 2.0,
+    "chain_mean": 0.02,
+    "chain_js": 0.1,
     "structure_factor": 0.05,
     "neighbor_angles_js": 0.02,
     "coordination": 0.05,
+    "coordination_js": 0.05,
     "penalty_per_site": 0.002,
     "symmetry": 1e-6,
     "backmap_residual": 1e-6,
@@ -207,7 +214,8 @@ def checks(summary, limits=None):
     found = [Check("rem", "convergence (1 = yes)", "", float(converged), 1.0, None, "", status)]
     for state in summary["states"]:
         found += _rdf_checks(state, limits) + _bonded_checks(state, limits)
-        found += _density_checks(state, limits) + _consistency_checks(state, limits)
+        found += _chain_checks(state, limits) + _density_checks(state, limits)
+        found += _thermodynamic_checks(state, limits) + _consistency_checks(state, limits)
         found += _backmap_checks(
             state["id"], summary.get("backmap", {}).get(state["id"], {}), limits
         )
@@ -497,6 +505,68 @@ def _bonded_checks(state, limits):
     return found
 
 
+def _chain_checks(state, limits):
+    """Means and distributions of the size of whole molecules."""
+    found = []
+    for name, shapes in state.get("chains", {}).items():
+        for kind, row in shapes.items():
+            part = f"{_SHAPES.get(kind, kind)} {name}"
+            found += _ratio_check(state["id"], "chain mean", part, row, limits["chain_mean"])
+            if "js_bits" in row:
+                error = row.get("js_bits_se")
+                noise = row.get("noise_floor_js_bits", 0.0) + SIGNIFICANT * (error or 0.0)
+                value, limit = row["js_bits"], limits["chain_js"]
+                status = _status(value, limit, noise)
+                found.append(
+                    Check(state["id"], "chain JS", part, value, limit, error, "bit", status)
+                )
+    return found
+
+
+def _thermodynamic_checks(state, limits):
+    """Response functions, and pressures at the set state and along the isotherm."""
+    name, own = state["id"], state.get("consistency", {})
+    found = _ratio_check(
+        name,
+        "compressibility",
+        "",
+        state.get("compressibility_1_bar", {}),
+        limits["compressibility"],
+    )
+    found += _ratio_check(
+        name, "thermal expansion", "", own.get("thermal_expansion_1_K", {}), limits["expansion"]
+    )
+    pressure, isotherm = state.get("pressure_bar", {}), own.get("isotherm_bar", {})
+    if {"target", "model", "model_se"} <= pressure.keys():
+        value, error = pressure["model"] - pressure["target"], pressure["model_se"]
+        found.append(_pressure_check(name, "pressure", value, error, limits["pressure"]))
+    if {"mean", "mean_se"} <= isotherm.keys():
+        value, error = isotherm["mean"], isotherm["mean_se"]
+        found.append(_pressure_check(name, "isotherm", value, error, limits["isotherm"]))
+    return found
+
+
+def _pressure_check(name, quantity, value, error, limit):
+    status = _status(abs(value), limit, SIGNIFICANT * error)
+    return Check(name, quantity, "", value, limit, error, "bar", status)
+
+
+def _ratio_check(name, quantity, part, row, limit):
+    """Deviation of the model as a fraction of the reference; empty where a side is missing."""
+    if "model" not in row or not row.get("reference"):
+        return []
+    value, error = _relative(row)
+    status = _status(abs(value), limit, SIGNIFICANT * error)
+    return [Check(name, f"{quantity} deviation", part, value, limit, error, "", status)]
+
+
+def _relative(row):
+    """Deviation of the model from the reference and its standard error, as fractions."""
+    size = abs(row["reference"])
+    error = math.hypot(row.get("model_se", 0.0), row.get("reference_se", 0.0)) / size
+    return (row["model"] - row["reference"]) / size, error
+
+
 def _density_checks(state, limits):
     entry = state.get("density_kg_m3", {})
     if not {"reference", "reference_se", "model", "model_se"} <= entry.keys():
@@ -530,10 +600,12 @@ def _consistency_checks(state, limits):
         add("neighbour angles JS", part, row["js_bits"], "neighbor_angles_js", error, "bit", noise)
     for part, row in entry.get("coordination", {}).items():
         if row.get("reference"):
-            value = row["model"] / row["reference"] - 1.0
-            error = math.hypot(row["model_se"], row["reference_se"]) / row["reference"]
+            value, error = _relative(row)
             noise = SIGNIFICANT * error
             add("coordination deviation", part, value, "coordination", error, "", noise)
+        if "js_bits" in row:
+            js, error = row["js_bits"], row.get("js_bits_se", 0.0)
+            add("coordination JS", part, js, "coordination_js", error, "bit", SIGNIFICANT * error)
     penalty = state.get("penalty_nats_per_site")
     if penalty:
         noise = SIGNIFICANT * penalty["se"]
@@ -769,9 +841,9 @@ def _thermodynamic_cells(state):
     kappa, pressure = state.get("compressibility_1_bar", {}), state.get("pressure_bar", {})
     return [
         (_side(kappa, "reference", 1e5), None),
-        (_side(kappa, "model", 1e5), None),
+        (_side(kappa, "model", 1e5), "compressibility deviation"),
         (f"{pressure['target']:g}" if "target" in pressure else "", None),
-        (_side(pressure, "model"), None),
+        (_side(pressure, "model"), "pressure"),
     ]
 
 
