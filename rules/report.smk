@@ -34,6 +34,7 @@ rule report:
         openmm="results/{campaign}/export/openmm",
     output:
         summary="results/{campaign}/summary.json",
+        verdict="results/{campaign}/verdict.tsv",
         provenance="results/{campaign}/provenance.json",
         page=report(
             "results/{campaign}/index.html",

@@ -137,6 +137,19 @@ def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):
     assert lost.p_value < 1e-6 and lost.value > lost.null
 
 
+def test_a_strict_campaign_that_fails_keeps_its_results_and_names_what_fails(tmp_path):
+    limits = {"strict": True, "limits": {"rdf_rmse_train": 0.0}}
+    config = tiny.write_campaign(tmp_path, n_frames=30, **tiny.SHORTEST, validate=limits)
+    process = tiny.launch(config)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode != 0
+    assert "cold: RDF rmse AR-AR" in output and "validate.strict is set" in output
+    verdict = (tiny.results(config) / "verdict.tsv").read_text()
+    assert "fails" in verdict
+    for name in ("summary.json", "report.html", "index.html", "provenance.json"):
+        assert (tiny.results(config) / name).exists(), name
+
+
 def test_a_deleted_iteration_is_made_again_bit_for_bit_and_the_earlier_ones_are_kept(finished):
     config, _ = finished
     folder = tiny.results(config)
