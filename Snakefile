@@ -42,6 +42,6 @@ rule all:
         all_iterations,
         f"results/{CAMPAIGN.campaign}/verdict.tsv",
         f"results/{CAMPAIGN.campaign}/.verdict",
-        f"results/{CAMPAIGN.campaign}/index.html",
+        f"results/{CAMPAIGN.campaign}/report.html",
         f"results/{CAMPAIGN.campaign}/export/tables",
     localrule: True

@@ -37,7 +37,7 @@ rule report:
         verdict="results/{campaign}/verdict.tsv",
         provenance="results/{campaign}/provenance.json",
         page=report(
-            "results/{campaign}/index.html",
+            "results/{campaign}/report.html",
             caption="../workflow/report/front.rst",
             category="Summary",
         ),

@@ -69,7 +69,7 @@ def test_every_promised_file_is_there_and_holds_no_nan(finished):
         "consistency/penalties.tsv",
         "consistency/penalties.png",
         "report.html",
-        "index.html",
+        "workflow.html",
         "summary.json",
         "provenance.json",
         "verdict.tsv",
@@ -109,7 +109,7 @@ def test_a_reference_that_is_the_model_has_its_memory_kernel(finished):
     difference = ours["kernel_zero_1_ps2"] - theirs["kernel_zero_1_ps2"]
     assert abs(difference) < 4.0 * np.hypot(*errors) + 0.05 * theirs["kernel_zero_1_ps2"]
     assert max(errors) < 0.15 * theirs["kernel_zero_1_ps2"]
-    assert "K(0) of the reference" in (tiny.results(config) / "index.html").read_text()
+    assert "K(0) of the reference" in (tiny.results(config) / "report.html").read_text()
 
 
 def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):
@@ -146,7 +146,7 @@ def test_a_strict_campaign_that_fails_keeps_its_results_and_names_what_fails(tmp
     assert "cold: RDF rmse AR-AR" in output and "validate.strict is set" in output
     verdict = (tiny.results(config) / "verdict.tsv").read_text()
     assert "fails" in verdict
-    for name in ("summary.json", "report.html", "index.html", "provenance.json"):
+    for name in ("summary.json", "report.html", "workflow.html", "provenance.json"):
         assert (tiny.results(config) / name).exists(), name
 
 

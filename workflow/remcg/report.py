@@ -42,6 +42,8 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
 SIGNIFICANT = 3.0  # standard errors
 MISFIT, MOST_MISFITS = 5.0, 4  # noise floors from which a distribution is named on the front page
 
+WORKFLOW = "workflow.html"  # Snakemake's report, beside the front page
+
 REM_KEYS = ("converged", "iterations", "chi2_per_dof", "cg_steps_per_state", "n_params")
 STATE_KEYS = (
     "id",
@@ -298,7 +300,8 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
         sections,
         _file_list(files),
         f"<footer>remcg {html.escape(summary['version'])}, seed {summary['seed']}. "
-        f"{html.escape(_timing(summary))}</footer>",
+        f"{html.escape(_timing(summary))} Jobs, code and run times, in the same folder: "
+        f'<a href="{WORKFLOW}">{WORKFLOW}</a>.</footer>',
     ]
     from remcg.viewer import SCRIPT
 
