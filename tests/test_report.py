@@ -187,10 +187,13 @@ def test_a_number_passes_or_is_within_noise_or_fails():
     for rmse, noise, expected in (
         (0.010, 0.003, "pass"),
         (0.0101, 0.003, "fails"),
-        (0.0125, 0.011, "within noise"),
-        (0.0145, 0.011, "fails"),
+        (0.0125, 0.006, "fails"),
+        (0.0125, 0.009, "pass"),
+        (0.0140, 0.009, "within noise"),
+        (0.0195, 0.009, "fails"),
     ):
-        rdf.update(rmse=rmse, noise_floor_rmse=noise)
+        error = 0.003 if expected == "within noise" else 0.001
+        rdf.update(rmse=rmse, noise_floor_rmse=noise, rmse_se=error)
         assert status(summary, "RDF rmse W-W") == expected
 
 
@@ -206,6 +209,40 @@ def test_the_density_is_judged_by_the_larger_of_limit_and_three_errors():
         assert status(summary, "density deviation") == expected
     density.update(model=1000.0, model_se=1.6)
     assert status(summary, "density SE") == "fails"
+
+
+def test_the_limit_of_an_rdf_is_raised_to_its_noise_floors():
+    summary = a_summary()
+    for state in summary["states"]:
+        state["rdf"]["W-W"].update(rmse=0.05, noise_floor_rmse=0.02)
+
+    def limits(settings=None):
+        found = report.checks(summary, settings)
+        return [check.limit for check in found if check.quantity == "RDF rmse"]
+
+    assert limits() == pytest.approx([0.03, 0.04])
+    assert limits({"rdf_floors_train": 3.0, "rdf_floors_test": 0.0}) == pytest.approx([0.06, 0.012])
+    assert limits({"rdf_rmse_train": 0.2}) == pytest.approx([0.2, 0.04])
+    page = report.front_page(summary, a_model(), report.checks(summary))
+    assert "limit 0.03: fails" in page
+
+
+@pytest.mark.parametrize("nothing", [None, "none"])
+def test_what_has_no_limit_is_not_checked(nothing):
+    state = a_full_state()
+    state["penalty_nats_per_site"] = {"value": 0.5, "se": 0.01}
+    state["rdf"]["W-W"].update(rmse=9.0, max=9.0)
+    state["density_kg_m3"].update(model=5.0)
+    summary = a_summary(states=[state], backmap={})
+    assert len(report.verdict(summary)) == 5
+    keys = ["rdf_rmse_train", "rdf_max_train", "density_train", "density_se", "penalty_per_site"]
+    without = dict.fromkeys(keys, nothing)
+    assert report.verdict(summary, without) == []
+    left = {check.quantity for check in report.checks(summary, without)}
+    gone = {"RDF rmse", "RDF max", "density deviation", "density SE", "transferability"}
+    assert not left & gone and "compressibility deviation" in left
+    page = report.front_page(summary, a_model(), report.checks(summary, without))
+    assert ">inf" not in page and "nan" not in page
 
 
 def a_full_state():

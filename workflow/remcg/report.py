@@ -15,6 +15,8 @@ from remcg.model import TEMPERATURE_ORDERS
 LIMITS = {  # the names of validate.limits in the config; densities as fractions, JS in noise floors
     "rdf_rmse_train": 0.010,
     "rdf_rmse_test": 0.012,
+    "rdf_floors_train": 1.5,
+    "rdf_floors_test": 2.0,
     "rdf_max_train": 0.05,
     "rdf_max_test": 0.06,
     "density_train": 0.004,
@@ -39,6 +41,7 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "backmap_peak": 0.02,
     "backmap_energy": 0.5,
 }
+UNCHECKED = (None, "none")
 SIGNIFICANT = 3.0  # standard errors
 MISFIT, MOST_MISFITS = 5.0, 4  # noise floors from which a distribution is named on the front page
 
@@ -120,7 +123,7 @@ class Check:
         unit = f" {self.unit}" if self.unit else ""
         return (
             f"{self.subject}: {self.name} {plus_minus(self.value, self.error)}{unit}, "
-            f"limit {self.limit:g}{unit}: {self.status}"
+            f"limit {self.limit:.3g}{unit}: {self.status}"
         )
 
 
@@ -208,9 +211,10 @@ def checks(summary, limits=None):
     ----------
     summary : dict
     limits : dict or remcg.config.Limits, optional
-        Replaces entries of ``LIMITS``.
+        Replaces entries of ``LIMITS``; None or "none": the quantity is not checked.
     """
     limits = {**LIMITS, **_mapping(limits)}
+    limits = {key: math.inf if value in UNCHECKED else value for key, value in limits.items()}
     converged = bool(summary["rem"]["converged"])
     status = "pass" if converged else "fails"
     found = [Check("rem", "convergence (1 = yes)", "", float(converged), 1.0, None, "", status)]
@@ -221,7 +225,7 @@ def checks(summary, limits=None):
         found += _backmap_checks(
             state["id"], summary.get("backmap", {}).get(state["id"], {}), limits
         )
-    return found
+    return [check for check in found if check.limit < math.inf]
 
 
 def verdict(summary, limits=None):
@@ -482,13 +486,14 @@ def _mapping(limits):
 
 def _rdf_checks(state, limits):
     name, use = state["id"], state["use"]
-    rmse_limit, max_limit = limits[f"rdf_rmse_{use}"], limits[f"rdf_max_{use}"]
+    max_limit, floors = limits[f"rdf_max_{use}"], limits[f"rdf_floors_{use}"]
     found = []
     for pair, rdf in state.get("rdf", {}).items():
         error = rdf.get("rmse_se")
-        noise = rdf.get("noise_floor_rmse", 0.0) + SIGNIFICANT * (error or 0.0)
-        status = _status(rdf["rmse"], rmse_limit, noise)
-        found.append(Check(name, "RDF rmse", pair, rdf["rmse"], rmse_limit, error, "", status))
+        floor = rdf.get("noise_floor_rmse", 0.0)
+        limit = max(limits[f"rdf_rmse_{use}"], floors * floor)
+        status = _status(rdf["rmse"], limit, floor + SIGNIFICANT * (error or 0.0))
+        found.append(Check(name, "RDF rmse", pair, rdf["rmse"], limit, error, "", status))
         error = rdf.get("max_se")
         status = _status(rdf["max"], max_limit, SIGNIFICANT * (error or 0.0))
         found.append(Check(name, "RDF max", pair, rdf["max"], max_limit, error, "", status))
@@ -944,7 +949,7 @@ def _key(checks):
         if check.subject != "rem":
             limits.setdefault((check.quantity, check.unit), set()).add(check.limit)
     shown = "; ".join(
-        f"{quantity} {' or '.join(f'{limit:g}' for limit in sorted(values))} {unit}".strip()
+        f"{quantity} {' or '.join(f'{limit:.3g}' for limit in sorted(values))} {unit}".strip()
         for (quantity, unit), values in limits.items()
     )
     return (
