@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import browser
 import tiny
 from remcg.io import read_json
 from remcg.model import Model
@@ -77,6 +78,22 @@ def test_every_promised_file_is_there_and_holds_no_nan(finished):
         assert (folder / name).exists(), name
     for name in ("summary.json", "model/model.json"):
         assert "NaN" not in (folder / name).read_text()
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("name", "shown"), [("report", "RDF rmse"), ("workflow", "front page")])
+def test_the_pages_of_a_campaign_need_no_network_and_make_no_error(
+    finished, tmp_path, name, shown, dark
+):
+    path = tiny.results(finished[0]) / f"{name}.html"
+    document, console, asked = browser.opened(path, tmp_path, dark)
+    assert shown.lower() in document.lower()
+    assert [line for line in console if ADVICE not in line] == []
+    assert asked == set()
+
+
+ADVICE = "cdn.tailwindcss.com should not be used in production"  # of Snakemake's page, on its build
 
 
 def test_a_model_of_the_right_form_is_consistent_at_every_state(finished):

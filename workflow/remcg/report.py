@@ -391,7 +391,7 @@ def write_verdict(path, checks):
     lines = ["subject\tquantity\tvalue\tse\tlimit\tunit\tstatus"]
     for check in checks:
         error = "" if check.error is None else f"{check.error:.4g}"
-        cells = [check.subject, check.name, f"{check.value:.6g}", error, f"{check.limit:g}"]
+        cells = [check.subject, check.name, f"{check.value:.6g}", error, f"{check.limit:.4g}"]
         lines.append("\t".join([*cells, check.unit, check.status]))
     write_text(path, "\n".join(lines) + "\n")
 
