@@ -36,7 +36,7 @@ install: $(VENV)/.warm  ## set up .venv (every other target does this by itself)
 run: $(VENV)/.warm  ## run a campaign: CONFIG=config/other.yaml CORES=8 PROFILE=profiles/slurm ARGS="--forcerun validate"
 	@$(BIN)/python -m remcg.launch --configfile "$$CONFIG_FILE" --cores $(CORES) --profile "$(PROFILE)" -- $(ARGS)
 
-report: $(VENV)/.installed  ## write the report of a campaign anew: CONFIG=...
+report: $(VENV)/.installed  ## write workflow.html of a campaign anew: CONFIG=...
 	@$(BIN)/python -m remcg.launch --configfile "$$CONFIG_FILE" --report
 
 figures:  ## figures of README.md from the finished default campaign

@@ -41,6 +41,7 @@ rule all:
     input:
         all_iterations,
         f"results/{CAMPAIGN.campaign}/verdict.tsv",
-        f"results/{CAMPAIGN.campaign}/index.html",
+        f"results/{CAMPAIGN.campaign}/.verdict",
+        f"results/{CAMPAIGN.campaign}/report.html",
         f"results/{CAMPAIGN.campaign}/export/tables",
     localrule: True

@@ -34,9 +34,10 @@ rule report:
         openmm="results/{campaign}/export/openmm",
     output:
         summary="results/{campaign}/summary.json",
+        verdict="results/{campaign}/verdict.tsv",
         provenance="results/{campaign}/provenance.json",
         page=report(
-            "results/{campaign}/index.html",
+            "results/{campaign}/report.html",
             caption="../workflow/report/front.rst",
             category="Summary",
         ),

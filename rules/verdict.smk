@@ -1,8 +1,9 @@
 rule verdict:
     input:
-        "results/{campaign}/summary.json",
+        checks="results/{campaign}/verdict.tsv",
+        tables="results/{campaign}/export/tables",
     output:
-        "results/{campaign}/verdict.tsv",
+        touch("results/{campaign}/.verdict"),
     log:
         "logs/{campaign}/verdict/verdict.log",
     benchmark:

@@ -1,4 +1,4 @@
-"""Summary, provenance and front page of the campaign."""
+"""Summary, checks, provenance and front page of the campaign."""
 
 import os
 from pathlib import Path
@@ -38,6 +38,8 @@ with stage(snakemake.log[0]):
         orchestration,
     )
     write_json(snakemake.output.summary, summary)
+    checks = report.checks(summary, campaign.validate.limits)
+    report.write_verdict(snakemake.output.verdict, checks)
     captions = Path(__file__).parents[1] / "workflow" / "report"
     report.write_front_page(
         snakemake.output.page,

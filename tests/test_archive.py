@@ -61,7 +61,7 @@ def test_no_name_reached_a_shell_or_a_page(finished):
     folder = finished.parent
     for place in (folder, folder.parent, tiny.ROOT, Path.cwd()):
         assert not (place / "pwned").exists()
-    for page in ("index.html", "report.html"):
+    for page in ("report.html", "workflow.html"):
         assert "<img src=x" not in (tiny.results(finished) / page).read_text()
 
 
@@ -73,7 +73,7 @@ def test_the_provenance_is_complete(finished):
     assert record["wall_s"]["sample"] > 0.0 and record["wall_s"]["total"] > 0.0
     assert record["code"]["files"]["Snakefile"] == provenance.file_hash(tiny.ROOT / "Snakefile")
     assert record["seeds"]["seed"] == 7 and record["host"] and record["cpu"] and record["mpi"]
-    assert {"model/model.json", "rem/iter-000/sample/cold.h5", "map/hot.h5", "index.html"} <= (
+    assert {"model/model.json", "rem/iter-000/sample/cold.h5", "map/hot.h5", "report.html"} <= (
         record["outputs"].keys()
     )
     names = [name for name in record["inputs"] if name.endswith(("xtc", "pdb", "mapping.yaml"))]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import browser
 import tiny
 from remcg.io import read_json
 from remcg.model import Model
@@ -69,7 +70,7 @@ def test_every_promised_file_is_there_and_holds_no_nan(finished):
         "consistency/penalties.tsv",
         "consistency/penalties.png",
         "report.html",
-        "index.html",
+        "workflow.html",
         "summary.json",
         "provenance.json",
         "verdict.tsv",
@@ -77,6 +78,22 @@ def test_every_promised_file_is_there_and_holds_no_nan(finished):
         assert (folder / name).exists(), name
     for name in ("summary.json", "model/model.json"):
         assert "NaN" not in (folder / name).read_text()
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("name", "shown"), [("report", "RDF rmse"), ("workflow", "front page")])
+def test_the_pages_of_a_campaign_need_no_network_and_make_no_error(
+    finished, tmp_path, name, shown, dark
+):
+    path = tiny.results(finished[0]) / f"{name}.html"
+    document, console, asked = browser.opened(path, tmp_path, dark)
+    assert shown.lower() in document.lower()
+    assert [line for line in console if ADVICE not in line] == []
+    assert asked == set()
+
+
+ADVICE = "cdn.tailwindcss.com should not be used in production"  # of Snakemake's page, on its build
 
 
 def test_a_model_of_the_right_form_is_consistent_at_every_state(finished):
@@ -109,7 +126,7 @@ def test_a_reference_that_is_the_model_has_its_memory_kernel(finished):
     difference = ours["kernel_zero_1_ps2"] - theirs["kernel_zero_1_ps2"]
     assert abs(difference) < 4.0 * np.hypot(*errors) + 0.05 * theirs["kernel_zero_1_ps2"]
     assert max(errors) < 0.15 * theirs["kernel_zero_1_ps2"]
-    assert "K(0) of the reference" in (tiny.results(config) / "index.html").read_text()
+    assert "K(0) of the reference" in (tiny.results(config) / "report.html").read_text()
 
 
 def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):
@@ -135,6 +152,19 @@ def test_a_prediction_at_the_wrong_temperature_is_flagged(finished):
     local = transferability.local_state("cold", 280.0, model.theta(320.0), *phi)
     lost = transferability.penalty(local.theta - local.best, local.fisher, local.noise)
     assert lost.p_value < 1e-6 and lost.value > lost.null
+
+
+def test_a_strict_campaign_that_fails_keeps_its_results_and_names_what_fails(tmp_path):
+    limits = {"strict": True, "limits": {"rdf_rmse_train": 0.0}}
+    config = tiny.write_campaign(tmp_path, n_frames=30, **tiny.SHORTEST, validate=limits)
+    process = tiny.launch(config)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode != 0
+    assert "cold: RDF rmse AR-AR" in output and "validate.strict is set" in output
+    verdict = (tiny.results(config) / "verdict.tsv").read_text()
+    assert "fails" in verdict
+    for name in ("summary.json", "report.html", "workflow.html", "provenance.json"):
+        assert (tiny.results(config) / name).exists(), name
 
 
 def test_a_deleted_iteration_is_made_again_bit_for_bit_and_the_earlier_ones_are_kept(finished):

@@ -106,6 +106,28 @@ def test_numbers_and_names_mean_what_they_look_like(folder):
     assert campaign.pair_terms[0].sites == ["NO", "NO"]
 
 
+@pytest.mark.parametrize("nothing", [None, "none"])
+def test_a_limit_may_be_left_out_but_not_every_one(folder, nothing):
+    validator = jsonschema.Draft202012Validator(config.schema())
+    for key in ("rdf_rmse_test", "rdf_max_train", "density_se", "penalty_per_site"):
+        content = changed("validate", "limits", key, value=nothing)
+        assert getattr(load(folder, content).validate.limits, key) == "none"
+        validator.validate(content)
+    content = changed("validate", "limits", "symmetry", value=nothing)
+    with pytest.raises(InputError, match=r"validate\.limits\.symmetry: .* a number"):
+        load(folder, content)
+    assert not validator.is_valid(content)
+
+
+def test_the_joint_fit_over_compositions_reports_without_limits_on_structure_and_density():
+    campaign = config.load(config.ROOT / "config" / "methanol-water.yaml", check_files=False)
+    limits = vars(campaign.validate.limits)
+    assert {key for key, value in limits.items() if value == "none"} == {
+        "rdf_rmse_train", "rdf_rmse_test", "rdf_max_train", "rdf_max_test",
+        "density_train", "density_test", "density_se", "penalty_per_site",
+    }  # fmt: skip
+
+
 def test_a_grid_of_states_fills_in_ids_and_file_names(folder):
     grid = {
         "temperature": [280, 300.5, 320],

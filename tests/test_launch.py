@@ -241,9 +241,9 @@ def test_the_report_is_due_when_the_summary_is_newer(folder):
     assert not launch.is_report_due(results)
     (results / "summary.json").touch()
     assert launch.is_report_due(results)
-    (results / "report.html").touch()
+    (results / "workflow.html").touch()
     assert not launch.is_report_due(results)
-    os.utime(results / "report.html", (0, 0))
+    os.utime(results / "workflow.html", (0, 0))
     assert launch.is_report_due(results)
 
 

@@ -2,17 +2,15 @@
 
 import base64
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
+import browser
+from browser import CHROMIUM
 from remcg import page, viewer
 from remcg.plots import _figure
 from remcg.topology import Topology
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
 def a_scene():
@@ -92,6 +90,15 @@ def test_names_of_a_campaign_are_never_taken_for_html_or_for_a_place_of_the_page
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_browser_of_these_tests_sees_errors_and_requests_of_a_page(tmp_path):
+    file = tmp_path / "bad.html"
+    file.write_text("<img src='http://example.invalid/a.png'><script>missing()</script>")
+    _, console, asked = browser.opened(file, tmp_path)
+    assert len(console) == 1 and "missing is not defined" in console[0]
+    assert asked == {"http://example.invalid/a.png"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_browser_draws_the_page_without_an_error_or_a_request(tmp_path, dark):
     (tmp_path / "rdf_T300.tsv").write_text("pair\tr_nm\nA-A\t0.1\n")
@@ -99,18 +106,13 @@ def test_a_browser_draws_the_page_without_an_error_or_a_request(tmp_path, dark):
     body = links + sections + viewer.figure(a_scene(), "Sites")
     file = tmp_path / "index.html"
     file.write_text(page.page("campaign", body, viewer.SCRIPT))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    options += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=1000"]
-    options += ["--blink-settings=preferredColorScheme=0"] * dark
-    run = subprocess.run(
-        [CHROMIUM, *options, "--dump-dom", file.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert "CONSOLE" not in run.stderr  # where violations of the page's own policy are told, too
-    width = re.search(r'<canvas[^>]* width="(\d+)"', run.stdout)
+    document, console, asked = browser.opened(file, tmp_path, dark)
+    assert console == []  # where violations of the page's own policy are told, too
+    assert asked == set()
+    width = re.search(r'<canvas[^>]* width="(\d+)"', document)
     assert width and int(width.group(1)) > 300  # the script came to its drawing
-    assert "default-src 'none'" in run.stdout
-    assert re.findall(r'(?:src|href)="(?!data:|#)', run.stdout) == []
+    assert "default-src 'none'" in document
+    assert re.findall(r'(?:src|href)="(?!data:|#)', document) == []
 
 
 def test_the_table_of_backmapped_structures_has_every_curve_of_their_figure(tmp_path):

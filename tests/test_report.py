@@ -187,10 +187,13 @@ def test_a_number_passes_or_is_within_noise_or_fails():
     for rmse, noise, expected in (
         (0.010, 0.003, "pass"),
         (0.0101, 0.003, "fails"),
-        (0.0125, 0.011, "within noise"),
-        (0.0145, 0.011, "fails"),
+        (0.0125, 0.006, "fails"),
+        (0.0125, 0.009, "pass"),
+        (0.0140, 0.009, "within noise"),
+        (0.0195, 0.009, "fails"),
     ):
-        rdf.update(rmse=rmse, noise_floor_rmse=noise)
+        error = 0.003 if expected == "within noise" else 0.001
+        rdf.update(rmse=rmse, noise_floor_rmse=noise, rmse_se=error)
         assert status(summary, "RDF rmse W-W") == expected
 
 
@@ -206,6 +209,125 @@ def test_the_density_is_judged_by_the_larger_of_limit_and_three_errors():
         assert status(summary, "density deviation") == expected
     density.update(model=1000.0, model_se=1.6)
     assert status(summary, "density SE") == "fails"
+
+
+def test_the_limit_of_an_rdf_is_raised_to_its_noise_floors():
+    summary = a_summary()
+    for state in summary["states"]:
+        state["rdf"]["W-W"].update(rmse=0.05, noise_floor_rmse=0.02)
+
+    def limits(settings=None):
+        found = report.checks(summary, settings)
+        return [check.limit for check in found if check.quantity == "RDF rmse"]
+
+    assert limits() == pytest.approx([0.03, 0.04])
+    assert limits({"rdf_floors_train": 3.0, "rdf_floors_test": 0.0}) == pytest.approx([0.06, 0.012])
+    assert limits({"rdf_rmse_train": 0.2}) == pytest.approx([0.2, 0.04])
+    page = report.front_page(summary, a_model(), report.checks(summary))
+    assert "limit 0.03: fails" in page
+
+
+@pytest.mark.parametrize("nothing", [None, "none"])
+def test_what_has_no_limit_is_not_checked(nothing):
+    state = a_full_state()
+    state["penalty_nats_per_site"] = {"value": 0.5, "se": 0.01}
+    state["rdf"]["W-W"].update(rmse=9.0, max=9.0)
+    state["density_kg_m3"].update(model=5.0)
+    summary = a_summary(states=[state], backmap={})
+    assert len(report.verdict(summary)) == 5
+    keys = ["rdf_rmse_train", "rdf_max_train", "density_train", "density_se", "penalty_per_site"]
+    without = dict.fromkeys(keys, nothing)
+    assert report.verdict(summary, without) == []
+    left = {check.quantity for check in report.checks(summary, without)}
+    gone = {"RDF rmse", "RDF max", "density deviation", "density SE", "transferability"}
+    assert not left & gone and "compressibility deviation" in left
+    page = report.front_page(summary, a_model(), report.checks(summary, without))
+    assert ">inf" not in page and "nan" not in page
+
+
+def a_full_state():
+    """A state at constant pressure, of chains, with everything that has a limit."""
+    state = a_state()
+    state["chains"] = {
+        "A5": {
+            "rg_nm": {
+                "js_bits": 0.01,
+                "noise_floor_js_bits": 0.005,
+                "reference": 0.4,
+                "reference_se": 0.001,
+                "model": 0.401,
+                "model_se": 0.001,
+            }
+        }
+    }
+    state["consistency"] = {
+        "isotherm_bar": {"mean": -10.0, "mean_se": 8.0},
+        "thermal_expansion_1_K": {
+            "reference": 5e-4,
+            "reference_se": 2e-5,
+            "model": 5.2e-4,
+            "model_se": 2e-5,
+        },
+        "coordination": {
+            "W-W": {
+                "reference": 4.5,
+                "reference_se": 0.01,
+                "model": 4.5,
+                "model_se": 0.01,
+                "js_bits": 0.01,
+                "js_bits_se": 0.001,
+            }
+        },
+    }
+    return state
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "broken"),
+    [
+        (("compressibility_1_bar",), {"model": 13.5e-5}, "compressibility deviation"),
+        (("pressure_bar",), {"model": 3000.0}, "pressure"),
+        (("consistency", "isotherm_bar"), {"mean": 5000.0}, "isotherm"),
+        (
+            ("consistency", "thermal_expansion_1_K"),
+            {"model": -5e-4},
+            "thermal expansion deviation",
+        ),
+        (
+            ("chains", "A5", "rg_nm"),
+            {"model": 0.56},
+            "chain mean deviation radius of gyration A5",
+        ),
+        (("chains", "A5", "rg_nm"), {"js_bits": 0.5}, "chain JS radius of gyration A5"),
+        (("consistency", "coordination", "W-W"), {"js_bits": 0.8}, "coordination JS W-W"),
+        (("consistency", "coordination", "W-W"), {"model": 5.0}, "coordination deviation W-W"),
+    ],
+)
+def test_a_wrong_quantity_fails_its_own_check_alone(place, change, broken):
+    state = a_full_state()
+    assert report.verdict(a_summary(states=[state], backmap={})) == []
+    entry = state
+    for key in place:
+        entry = entry[key]
+    entry.update(change)
+    summary = a_summary(states=[state], backmap={})
+    assert [check.name for check in report.verdict(summary)] == [broken]
+    page = report.front_page(summary, a_model(), report.checks(summary))
+    assert f"T300: {broken}" in page
+
+
+def test_a_deviation_below_three_errors_is_noise():
+    state = a_full_state()
+    state["compressibility_1_bar"].update(model=5.5e-5)
+    state["pressure_bar"].update(model=-22.5)
+    state["consistency"]["isotherm_bar"].update(mean=-70.0, mean_se=24.0)
+    state["chains"]["A5"]["rg_nm"].update(model=0.39, model_se=0.004)
+    summary = a_summary(states=[state], backmap={})
+    noisy = {c.quantity for c in report.checks(summary) if c.status == "within noise"}
+    assert noisy == {"compressibility deviation", "pressure", "isotherm", "chain mean deviation"}
+    state["compressibility_1_bar"].update(model_se=1e-6, reference_se=1e-6)
+    summary = a_summary(states=[state], backmap={})
+    assert [c.quantity for c in report.verdict(summary)] == ["compressibility deviation"]
 
 
 def test_limits_differ_between_trained_and_test_states_and_can_be_set():
@@ -272,16 +394,17 @@ def test_the_front_page_is_self_contained_and_names_what_fails(tmp_path):
     summary["states"][1]["rdf"]["W-W"]["rmse"] = 0.03
     plots.density_figure(tmp_path / "density.png", summary["states"])
     figures = [(tmp_path / "density.png", ROOT / "workflow/report/density.rst")]
-    report.write_front_page(tmp_path / "index.html", summary, a_model(), figures=figures)
-    page = (tmp_path / "index.html").read_text()
-    assert "1 of 23 checks fails." in page
+    report.write_front_page(tmp_path / "report.html", summary, a_model(), figures=figures)
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 27 checks fails." in page
     assert "T325: RDF rmse W-W 0.0300 ± 0.0010, limit 0.012: fails" in page
     assert "trained at 300 K, predicted without further fitting at 325 K" in page
     sources = Sources()
     sources.feed(page)
     assert sources.open == []
     assert sum(source.startswith("data:image/png;base64,") for source in sources.found) == 1
-    assert all(source.startswith(("data:", "#")) for source in sources.found)
+    elsewhere = [source for source in sources.found if not source.startswith(("data:", "#"))]
+    assert elsewhere == ["workflow.html"]
     assert "http:" not in page and "https:" not in page
 
 

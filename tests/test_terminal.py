@@ -8,7 +8,7 @@ import pytest
 
 from remcg.launch import QUIET, Display
 from remcg.progress import Job, sampled, sampling
-from remcg.terminal import clock, cut, has_colour, verdict_lines
+from remcg.terminal import clock, cut, failing_lines, has_colour, verdict_lines
 
 LOG = """\
 cold: NPT, rank 0 of 1, 2 replicas
@@ -106,6 +106,7 @@ def test_the_verdict_is_counted_and_what_fails_is_named(tmp_path):
         "  ✗ T340: density deviation 0.90 ± 0.10 %, limit 0.4 %",
     ]
     assert verdict_lines(tmp_path / "none.tsv") == []
+    assert failing_lines(path) == ["T340: density deviation 0.90 ± 0.10 %, limit 0.4 %"]
 
 
 @pytest.mark.parametrize(

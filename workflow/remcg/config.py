@@ -37,6 +37,7 @@ TEMPERATURE_ORDERS = {
 }  # as in remcg.model, which is slow to import
 AUTO = "auto"
 NO_CUTOFF = "none"
+NO_LIMIT = "none"
 SMALLEST_BASIS, LARGEST_BASIS = 4, 500
 USUAL_SPACING = 0.02  # nm between the functions of a pair term
 LEAST_SAMPLES = 10  # per run; error bars come from as many blocks
@@ -729,20 +730,81 @@ class Reference:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a verdict compares with; densities as fractions of the reference, or 3 SE if larger."""
+    """What a verdict compares with; where `none` or null is allowed, it means no check."""
 
-    rdf_rmse_train: float = option("number", "RDF rmse, training states", 0.010, low=0, high=10)
-    rdf_rmse_test: float = option("number", "RDF rmse, test states", 0.012, low=0, high=10)
-    rdf_max_train: float = option(
-        "number", "largest RDF deviation, training states", 0.05, low=0, high=10
+    rdf_rmse_train: float | str = option(
+        "number", "RDF rmse, training states", 0.010, low=0, high=10, word=NO_LIMIT
     )
-    rdf_max_test: float = option(
-        "number", "largest RDF deviation, test states", 0.06, low=0, high=10
+    rdf_rmse_test: float | str = option(
+        "number", "RDF rmse, test states", 0.012, low=0, high=10, word=NO_LIMIT
     )
-    density_train: float = option("number", "density, training states", 0.004, low=0, high=1)
-    density_test: float = option("number", "density, test states", 0.006, low=0, high=1)
-    density_se: float = option(
-        "number", "standard error of the model's density", 0.0015, low=0, high=1
+    rdf_floors_train: float = option(
+        "number",
+        "the limit of the RDF rmse is at least so many times its noise floor, training states",
+        1.5,
+        low=0,
+        high=1000,
+    )
+    rdf_floors_test: float = option("number", "the same, test states", 2.0, low=0, high=1000)
+    rdf_max_train: float | str = option(
+        "number", "largest RDF deviation, training states", 0.05, low=0, high=10, word=NO_LIMIT
+    )
+    rdf_max_test: float | str = option(
+        "number", "largest RDF deviation, test states", 0.06, low=0, high=10, word=NO_LIMIT
+    )
+    density_train: float | str = option(
+        "number",
+        "density, training states, as a fraction, or 3 SE if larger",
+        0.004,
+        low=0,
+        high=1,
+        word=NO_LIMIT,
+    )
+    density_test: float | str = option(
+        "number",
+        "density, test states, as a fraction, or 3 SE if larger",
+        0.006,
+        low=0,
+        high=1,
+        word=NO_LIMIT,
+    )
+    density_se: float | str = option(
+        "number",
+        "standard error of the model's density, as a fraction",
+        0.0015,
+        low=0,
+        high=1,
+        word=NO_LIMIT,
+    )
+    compressibility: float = option(
+        "number",
+        "deviation of the compressibility, as a fraction, or 3 SE if larger",
+        0.15,
+        low=0,
+        high=100,
+    )
+    pressure: float = option(
+        "number",
+        "deviation of the mean pressure from the one that is set, or 3 SE if larger",
+        20.0,
+        unit="bar",
+        low=0,
+        high=1e6,
+    )
+    isotherm: float = option(
+        "number",
+        "mean distance in pressure of the isotherms of model and reference, or 3 SE if larger",
+        60.0,
+        unit="bar",
+        low=0,
+        high=1e6,
+    )
+    expansion: float = option(
+        "number",
+        "deviation of the thermal expansion, as a fraction, or 3 SE if larger",
+        0.2,
+        low=0,
+        high=100,
     )
     bonded_js: float = option(
         "number",
@@ -751,6 +813,22 @@ class Limits:
         2.0,
         low=0,
         high=1e6,
+    )
+    chain_mean: float = option(
+        "number",
+        "deviation of the mean radius of gyration and end-to-end distance of molecules, as a "
+        "fraction, or 3 SE if larger",
+        0.02,
+        low=0,
+        high=10,
+    )
+    chain_js: float = option(
+        "number",
+        "Jensen-Shannon divergence of their distributions",
+        0.1,
+        unit="bit",
+        low=0,
+        high=1,
     )
     structure_factor: float = option(
         "number", "rmse of the static structure factor", 0.05, low=0, high=100
@@ -766,13 +844,22 @@ class Limits:
     coordination: float = option(
         "number", "deviation of the mean coordination number, as a fraction", 0.05, low=0, high=10
     )
-    penalty_per_site: float = option(
+    coordination_js: float = option(
+        "number",
+        "Jensen-Shannon divergence of the number of neighbours in the first shell",
+        0.05,
+        unit="bit",
+        low=0,
+        high=1,
+    )
+    penalty_per_site: float | str = option(
         "number",
         "relative entropy above that of the best model of the state alone, per site",
         0.002,
         unit="nats",
         low=0,
         high=1e6,
+        word=NO_LIMIT,
     )
     symmetry: float = option(
         "number",

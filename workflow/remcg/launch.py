@@ -389,9 +389,9 @@ def tell_plan(record, display):
 
 
 def is_report_due(results):
-    """Whether ``report.html`` is missing or older than what it shows."""
-    report = results / "report.html"
-    shown = [results / name for name in ("summary.json", "index.html") if (results / name).exists()]
+    """Whether ``workflow.html`` is missing or older than what it shows."""
+    report, names = results / "workflow.html", ("summary.json", "report.html")
+    shown = [results / name for name in names if (results / name).exists()]
     if not shown:
         return False
     latest = max(path.stat().st_mtime for path in shown)
@@ -400,8 +400,8 @@ def is_report_due(results):
 
 def write_report(results, configfile, variables, display, record):
     """Snakemake's report is a second call: it shows files, and they must all be there."""
-    display.say("writing the report")
-    command = _snakemake(configfile, 1, "--report", str(results / "report.html"))
+    display.say("writing the record of the workflow")
+    command = _snakemake(configfile, 1, "--report", str(results / "workflow.html"))
     done = subprocess.run(
         command,
         env=variables,
@@ -428,6 +428,7 @@ def conclude(results, maps, display):
 
     places = {
         "report": "report.html",
+        "workflow": "workflow.html",
         "numbers": "summary.json",
         "model": "model/README.md",
         "potentials": "export",
@@ -532,7 +533,7 @@ def _executor(profile):
 
 
 def report(campaign, configfile, display=None, maps=None):
-    """Write ``report.html`` anew from what is there, and show the table."""
+    """Write ``workflow.html`` anew from what is there, and show the table."""
     display = display or Display()
     results, logs = Path("results", campaign), Path("logs", campaign)
     if not (results / "summary.json").exists():
@@ -627,7 +628,7 @@ def main(arguments=None):
     parser.add_argument("--configfile", default="config/spce-water.yaml", help="the campaign")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores for all jobs")
     parser.add_argument("--profile", help="folder of a workflow profile, such as profiles/slurm")
-    parser.add_argument("--report", action="store_true", help="only write the report anew")
+    parser.add_argument("--report", action="store_true", help="only write workflow.html anew")
     parser.add_argument("snakemake", nargs="*", help="after --: more arguments for Snakemake")
     given = parser.parse_args(arguments)
     try:

@@ -15,15 +15,24 @@ from remcg.model import TEMPERATURE_ORDERS
 LIMITS = {  # the names of validate.limits in the config; densities as fractions, JS in noise floors
     "rdf_rmse_train": 0.010,
     "rdf_rmse_test": 0.012,
+    "rdf_floors_train": 1.5,
+    "rdf_floors_test": 2.0,
     "rdf_max_train": 0.05,
     "rdf_max_test": 0.06,
     "density_train": 0.004,
     "density_test": 0.006,
     "density_se": 0.0015,
+    "compressibility": 0.15,
+    "pressure": 20.0,
+    "isotherm": 60.0,
+    "expansion": 0.2,
     "bonded_js": 2.0,
+    "chain_mean": 0.02,
+    "chain_js": 0.1,
     "structure_factor": 0.05,
     "neighbor_angles_js": 0.02,
     "coordination": 0.05,
+    "coordination_js": 0.05,
     "penalty_per_site": 0.002,
     "symmetry": 1e-6,
     "backmap_residual": 1e-6,
@@ -32,8 +41,11 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "backmap_peak": 0.02,
     "backmap_energy": 0.5,
 }
+UNCHECKED = (None, "none")
 SIGNIFICANT = 3.0  # standard errors
 MISFIT, MOST_MISFITS = 5.0, 4  # noise floors from which a distribution is named on the front page
+
+WORKFLOW = "workflow.html"  # Snakemake's report, beside the front page
 
 REM_KEYS = ("converged", "iterations", "chi2_per_dof", "cg_steps_per_state", "n_params")
 STATE_KEYS = (
@@ -111,7 +123,7 @@ class Check:
         unit = f" {self.unit}" if self.unit else ""
         return (
             f"{self.subject}: {self.name} {plus_minus(self.value, self.error)}{unit}, "
-            f"limit {self.limit:g}{unit}: {self.status}"
+            f"limit {self.limit:.3g}{unit}: {self.status}"
         )
 
 
@@ -199,19 +211,21 @@ def checks(summary, limits=None):
     ----------
     summary : dict
     limits : dict or remcg.config.Limits, optional
-        Replaces entries of ``LIMITS``.
+        Replaces entries of ``LIMITS``; None or "none": the quantity is not checked.
     """
     limits = {**LIMITS, **_mapping(limits)}
+    limits = {key: math.inf if value in UNCHECKED else value for key, value in limits.items()}
     converged = bool(summary["rem"]["converged"])
     status = "pass" if converged else "fails"
     found = [Check("rem", "convergence (1 = yes)", "", float(converged), 1.0, None, "", status)]
     for state in summary["states"]:
         found += _rdf_checks(state, limits) + _bonded_checks(state, limits)
-        found += _density_checks(state, limits) + _consistency_checks(state, limits)
+        found += _chain_checks(state, limits) + _density_checks(state, limits)
+        found += _thermodynamic_checks(state, limits) + _consistency_checks(state, limits)
         found += _backmap_checks(
             state["id"], summary.get("backmap", {}).get(state["id"], {}), limits
         )
-    return found
+    return [check for check in found if check.limit < math.inf]
 
 
 def verdict(summary, limits=None):
@@ -290,7 +304,8 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
         sections,
         _file_list(files),
         f"<footer>remcg {html.escape(summary['version'])}, seed {summary['seed']}. "
-        f"{html.escape(_timing(summary))}</footer>",
+        f"{html.escape(_timing(summary))} Jobs, code and run times, in the same folder: "
+        f'<a href="{WORKFLOW}">{WORKFLOW}</a>.</footer>',
     ]
     from remcg.viewer import SCRIPT
 
@@ -376,7 +391,7 @@ def write_verdict(path, checks):
     lines = ["subject\tquantity\tvalue\tse\tlimit\tunit\tstatus"]
     for check in checks:
         error = "" if check.error is None else f"{check.error:.4g}"
-        cells = [check.subject, check.name, f"{check.value:.6g}", error, f"{check.limit:g}"]
+        cells = [check.subject, check.name, f"{check.value:.6g}", error, f"{check.limit:.4g}"]
         lines.append("\t".join([*cells, check.unit, check.status]))
     write_text(path, "\n".join(lines) + "\n")
 
@@ -471,13 +486,14 @@ def _mapping(limits):
 
 def _rdf_checks(state, limits):
     name, use = state["id"], state["use"]
-    rmse_limit, max_limit = limits[f"rdf_rmse_{use}"], limits[f"rdf_max_{use}"]
+    max_limit, floors = limits[f"rdf_max_{use}"], limits[f"rdf_floors_{use}"]
     found = []
     for pair, rdf in state.get("rdf", {}).items():
         error = rdf.get("rmse_se")
-        noise = rdf.get("noise_floor_rmse", 0.0) + SIGNIFICANT * (error or 0.0)
-        status = _status(rdf["rmse"], rmse_limit, noise)
-        found.append(Check(name, "RDF rmse", pair, rdf["rmse"], rmse_limit, error, "", status))
+        floor = rdf.get("noise_floor_rmse", 0.0)
+        limit = max(limits[f"rdf_rmse_{use}"], floors * floor)
+        status = _status(rdf["rmse"], limit, floor + SIGNIFICANT * (error or 0.0))
+        found.append(Check(name, "RDF rmse", pair, rdf["rmse"], limit, error, "", status))
         error = rdf.get("max_se")
         status = _status(rdf["max"], max_limit, SIGNIFICANT * (error or 0.0))
         found.append(Check(name, "RDF max", pair, rdf["max"], max_limit, error, "", status))
@@ -495,6 +511,68 @@ def _bonded_checks(state, limits):
                 Check(state["id"], "bonded JS", name, ratio, limit, None, "floors", status)
             )
     return found
+
+
+def _chain_checks(state, limits):
+    """Means and distributions of the size of whole molecules."""
+    found = []
+    for name, shapes in state.get("chains", {}).items():
+        for kind, row in shapes.items():
+            part = f"{_SHAPES.get(kind, kind)} {name}"
+            found += _ratio_check(state["id"], "chain mean", part, row, limits["chain_mean"])
+            if "js_bits" in row:
+                error = row.get("js_bits_se")
+                noise = row.get("noise_floor_js_bits", 0.0) + SIGNIFICANT * (error or 0.0)
+                value, limit = row["js_bits"], limits["chain_js"]
+                status = _status(value, limit, noise)
+                found.append(
+                    Check(state["id"], "chain JS", part, value, limit, error, "bit", status)
+                )
+    return found
+
+
+def _thermodynamic_checks(state, limits):
+    """Response functions, and pressures at the set state and along the isotherm."""
+    name, own = state["id"], state.get("consistency", {})
+    found = _ratio_check(
+        name,
+        "compressibility",
+        "",
+        state.get("compressibility_1_bar", {}),
+        limits["compressibility"],
+    )
+    found += _ratio_check(
+        name, "thermal expansion", "", own.get("thermal_expansion_1_K", {}), limits["expansion"]
+    )
+    pressure, isotherm = state.get("pressure_bar", {}), own.get("isotherm_bar", {})
+    if {"target", "model", "model_se"} <= pressure.keys():
+        value, error = pressure["model"] - pressure["target"], pressure["model_se"]
+        found.append(_pressure_check(name, "pressure", value, error, limits["pressure"]))
+    if {"mean", "mean_se"} <= isotherm.keys():
+        value, error = isotherm["mean"], isotherm["mean_se"]
+        found.append(_pressure_check(name, "isotherm", value, error, limits["isotherm"]))
+    return found
+
+
+def _pressure_check(name, quantity, value, error, limit):
+    status = _status(abs(value), limit, SIGNIFICANT * error)
+    return Check(name, quantity, "", value, limit, error, "bar", status)
+
+
+def _ratio_check(name, quantity, part, row, limit):
+    """Deviation of the model as a fraction of the reference; empty where a side is missing."""
+    if "model" not in row or not row.get("reference"):
+        return []
+    value, error = _relative(row)
+    status = _status(abs(value), limit, SIGNIFICANT * error)
+    return [Check(name, f"{quantity} deviation", part, value, limit, error, "", status)]
+
+
+def _relative(row):
+    """Deviation of the model from the reference and its standard error, as fractions."""
+    size = abs(row["reference"])
+    error = math.hypot(row.get("model_se", 0.0), row.get("reference_se", 0.0)) / size
+    return (row["model"] - row["reference"]) / size, error
 
 
 def _density_checks(state, limits):
@@ -530,10 +608,12 @@ def _consistency_checks(state, limits):
         add("neighbour angles JS", part, row["js_bits"], "neighbor_angles_js", error, "bit", noise)
     for part, row in entry.get("coordination", {}).items():
         if row.get("reference"):
-            value = row["model"] / row["reference"] - 1.0
-            error = math.hypot(row["model_se"], row["reference_se"]) / row["reference"]
+            value, error = _relative(row)
             noise = SIGNIFICANT * error
             add("coordination deviation", part, value, "coordination", error, "", noise)
+        if "js_bits" in row:
+            js, error = row["js_bits"], row.get("js_bits_se", 0.0)
+            add("coordination JS", part, js, "coordination_js", error, "bit", SIGNIFICANT * error)
     penalty = state.get("penalty_nats_per_site")
     if penalty:
         noise = SIGNIFICANT * penalty["se"]
@@ -769,9 +849,9 @@ def _thermodynamic_cells(state):
     kappa, pressure = state.get("compressibility_1_bar", {}), state.get("pressure_bar", {})
     return [
         (_side(kappa, "reference", 1e5), None),
-        (_side(kappa, "model", 1e5), None),
+        (_side(kappa, "model", 1e5), "compressibility deviation"),
         (f"{pressure['target']:g}" if "target" in pressure else "", None),
-        (_side(pressure, "model"), None),
+        (_side(pressure, "model"), "pressure"),
     ]
 
 
@@ -869,7 +949,7 @@ def _key(checks):
         if check.subject != "rem":
             limits.setdefault((check.quantity, check.unit), set()).add(check.limit)
     shown = "; ".join(
-        f"{quantity} {' or '.join(f'{limit:g}' for limit in sorted(values))} {unit}".strip()
+        f"{quantity} {' or '.join(f'{limit:.3g}' for limit in sorted(values))} {unit}".strip()
         for (quantity, unit), values in limits.items()
     )
     return (

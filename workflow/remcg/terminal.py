@@ -61,20 +61,33 @@ def verdict_lines(path, colour=False):
     """
     if not Path(path).exists():
         return []
-    with open(path, newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+    rows = _read(path)
     counts = {status: sum(row["status"] == status for row in rows) for status in MARKS}
     spoken = [
         paint(f"{MARKS[status]} {number} {SPOKEN[status]}", status, colour)
         for status, number in counts.items()
         if number or status == "pass"
     ]
-    failing = [row for row in rows if row["status"] == "fails"]
+    failing = _failing(rows)
     lines = [f"checks: {', '.join(spoken)}"]
-    lines += [paint(f"  ✗ {_told(row)}", "fails", colour) for row in failing[:MOST_SHOWN]]
+    lines += [paint(f"  ✗ {each}", "fails", colour) for each in failing[:MOST_SHOWN]]
     if len(failing) > MOST_SHOWN:
         lines.append(f"  and {len(failing) - MOST_SHOWN} more in {path}")
     return lines
+
+
+def failing_lines(path):
+    """One line for each check of a ``verdict.tsv`` that fails."""
+    return _failing(_read(path))
+
+
+def _read(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def _failing(rows):
+    return [_told(row) for row in rows if row["status"] == "fails"]
 
 
 def _told(row):

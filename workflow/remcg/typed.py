@@ -6,6 +6,7 @@ from dataclasses import MISSING, field, fields
 
 from remcg.errors import InputError
 
+NONE = "none"
 _JSON_TYPES = {
     "number": "number",
     "integer": "integer",
@@ -51,7 +52,7 @@ def option(
     many : bool
         The value is a list; one value alone stands for a list of one.
     word : str, optional
-        A word that may stand for the value, such as auto.
+        A word that may stand for the value, such as auto; null is the same as "none".
     named : bool
         The value is a mapping from names to values.
     """
@@ -146,6 +147,8 @@ def check(value, item, where):
     if value is None:
         if default_of(item) is None and not is_required(item):
             return None
+        if rules["word"] == NONE:
+            return NONE
         raise InputError(f"{where}: has no value; give {_spoken_kind(rules)}")
     if rules["many"] and not rules["named"]:
         return _check_many(value, rules, where)
@@ -261,7 +264,8 @@ def _property(item, given):
     if rules["named"]:
         each = {"anyOf": alternatives} if rules["many"] else schema
         alternatives = [{"type": "object", "additionalProperties": each}]
-    if not is_required(item) and default_of(item) is None:
+    is_nullable = not is_required(item) and default_of(item) is None
+    if is_nullable or rules["word"] == NONE:
         alternatives.append({"type": "null"})
     schema = alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}
     described = f"{rules['doc']} ({rules['unit']})" if rules["unit"] else rules["doc"]
