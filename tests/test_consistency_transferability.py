@@ -1,5 +1,7 @@
 """Penalties of transferability: a harmonic model of a double well, and linear algebra by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -87,6 +89,27 @@ def test_sampled_penalties_of_the_harmonic_model_agree_with_quadrature():
     other = np.array([best[0]])  # the cold model at the hot state
     found, _ = tr.reweighted(states, 2, other, 0.0, references[2], mixture)
     assert abs(found.value - exact_penalty(best[0], best[2])) < 4.0 * found.se
+
+
+def test_a_newton_step_too_far_does_not_make_a_reweighted_penalty_negative():
+    """A Gaussian family: penalty (theta - best)^2/2; one Newton step that left the samples."""
+    rng, n = np.random.default_rng(7), 20_000
+    kt = KB * 300.0
+    reference = kt * (-0.3 + rng.normal(size=(1, n, 1)))
+    model = kt * rng.normal(size=(1, n, 1))
+    state = tr.local_state("a", 300.0, np.zeros(1), reference, model)
+    empty = np.zeros_like(reference)
+    ensemble = Ensemble(np.zeros(2), np.concatenate([model, empty], axis=2), 20)
+    rows = np.concatenate([reference, empty], axis=2)
+    arguments = np.zeros(1), 0.0, rows, Mixture([ensemble])
+    for step in (0.0, 6.0, -9.0, 30.0):
+        moved = replace(state, best=state.best + step)
+        found, share = tr.reweighted([moved], 0, *arguments)
+        assert share > 0.5
+        assert found.value + found.bias == pytest.approx(0.5 * 0.3**2, abs=4.0 * found.se)
+    beyond = rows - [40.0 * kt, 0.0]  # the best model is out of the samples' reach
+    far = replace(state, best=state.best + 40.0)
+    assert tr.reweighted([far], 0, *arguments[:2], beyond, arguments[3])[1] == 0.0
 
 
 def gaussian_state(name, temperature, centre, n_reference, rng, fisher, n_model=20000):

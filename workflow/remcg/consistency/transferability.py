@@ -26,7 +26,7 @@ from remcg.entropy import JointObjective, StateFactors, covariance
 from remcg.reweight import covariance_of
 from remcg.spectrum import pseudo_inverse, spectrum
 from remcg.statistics import covariance_of_mean
-from remcg.steps import minimise
+from remcg.steps import SETTLED, minimise
 from remcg.units import beta
 
 CONFIDENCE = 0.95
@@ -342,7 +342,8 @@ def reweighted(states, at, theta, pressure, reference, mixture, noise=None):
     -------
     (Penalty, float)
         With the bias and the null distribution of the local estimate; the least effective share
-        of the samples of one state. Below ENOUGH the value is not to be trusted.
+        of the samples of one state. Below ENOUGH the value is not to be trusted; it is 0 where the
+        samples do not reach the minimum.
     """
     candidates = [(np.asarray(theta, float), noise)]
     return reweighted_all(states, at, candidates, pressure, reference, mixture)[0]
@@ -364,7 +365,8 @@ def reweighted_all(states, at, candidates, pressure, reference, mixture):
     objective = JointObjective([factor], [pressure], [means], [mixture], {id(mixture): names})
     one = min(e.n_samples for e in mixture.ensembles)
     free, enough = np.diag(state.fisher) > 0.0, [0.02 * one]
-    best = minimise(objective, state.best, free, np.zeros_like(state.fisher), 3.0, enough)
+    start = _start(objective, state, enough[0])
+    best = minimise(objective, start, free, np.zeros_like(state.fisher), 3.0, enough)
     there = objective.at(best.parameters)
     found = []
     thetas = [theta for theta, _ in candidates]
@@ -379,6 +381,18 @@ def reweighted_all(states, at, candidates, pressure, reference, mixture):
         own = covariance_of_mean((reference[..., :-1] @ change)[..., None]).item()
         error = max(np.sqrt(variance + own + extra), 0.5 * (local.bias + local.null) / 1.645)
         value = here.value - there.value - local.bias
-        share = min(here.states[0].n_effective, best.n_effective[0]) / one
+        is_least = best.is_reached and here.value >= there.value - SETTLED
+        share = min(here.states[0].n_effective, best.n_effective[0]) / one if is_least else 0.0
         found.append((replace(local, value=float(value), se=float(error)), float(share)))
     return found
+
+
+def _start(objective, state, enough):
+    """The lower of the best coefficients to second order and the sampled ones.
+
+    The first may lie where no samples are: its value means nothing there, and steps from there
+    lead nowhere.
+    """
+    there, here = objective.at(state.best), objective.at(state.theta)
+    is_known = there.states[0].n_effective >= enough
+    return state.best if is_known and there.value < here.value else state.theta
