@@ -198,6 +198,55 @@ def test_the_noise_of_a_joint_fit_is_that_of_its_states():
     assert table["without"]["T300"].bias == pytest.approx(0.5 * 4 * 1e-4 * 3 / 2)
 
 
+def fit_to_references(model, temperatures, rng, n_reference=150, n_model=300):
+    """States of Gaussian features, whose joint fit to the means of the references is exact."""
+    size, n = model.n_phi, len(temperatures)
+    fisher = np.diag(np.linspace(0.5, 2.0, size))
+    designs = [model.design(T) for T in temperatures]
+    lower = [np.sqrt(fisher) * KB * T for T in temperatures]
+    references = [rng.normal(size=(1, n_reference, size)) @ x for x in lower]
+    own = [-np.linalg.solve(fisher, x.mean(axis=(0, 1))) / (KB * T)
+           for x, T in zip(references, temperatures)]  # fmt: skip
+    metric = sum(d.T @ fisher @ d for d in designs) / n
+    parameters = np.linalg.solve(metric, sum(d.T @ fisher @ b for d, b in zip(designs, own)) / n)
+    states = []
+    for T, d, x, reference in zip(temperatures, designs, lower, references):
+        theta = d @ parameters
+        sample = -KB * T * fisher @ theta + rng.normal(size=(1, n_model, size)) @ x
+        states.append(tr.local_state(f"T{T:g}", T, theta, reference, sample))
+    return states, model.with_parameters(parameters)
+
+
+@pytest.mark.parametrize("n_orders", [1, 2, 3])
+def test_an_exact_fit_to_the_same_reference_has_penalties_without_bias_and_even_p_values(n_orders):
+    rng, T = np.random.default_rng(8), (280.0, 300.0, 320.0)
+    scores, p_values = [], []
+    for _ in range(80):
+        states, model = fit_to_references(model_of(n_orders), T, rng)
+        row = tr.matrix(states, model, [True] * 3, [1 / 3] * 3)["model"]
+        found = [row[s.name] for s in states]
+        scores += [p.value / p.se for p in found]
+        p_values += [p.p_value for p in found]
+    assert abs(np.mean(scores)) < 0.3
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+    assert 0.0 < np.mean(np.array(p_values) < 0.1) < 0.25
+
+
+def test_only_a_state_that_was_fitted_follows_the_noise_of_its_reference():
+    rng = np.random.default_rng(9)
+    states, model = fit_to_references(model_of(3), (280.0, 300.0, 320.0), rng)
+    own = [s.noise - s.reference_noise for s in states]
+    weights = [1 / 3] * 3
+    for k in range(3):  # as many orders as temperatures
+        found = tr.noise_of_model(states, model, [True] * 3, weights, k)
+        np.testing.assert_allclose(found, own[k], atol=1e-9 * states[k].noise.max())
+    found = tr.noise_of_model(states, model, [True, False, True], weights, 1)
+    np.testing.assert_array_equal(found, states[1].noise)
+    direct = model.with_parameters(model.parameters, status="direct")
+    found = tr.noise_of_model(states, direct, [True] * 3, weights, 1)
+    np.testing.assert_array_equal(found, states[1].noise)
+
+
 def test_a_model_at_the_wrong_temperature_is_flagged():
     rng = np.random.default_rng(5)
     right = gaussian_state("a", 300.0, np.zeros(3), 300, rng, FISHER)

@@ -15,6 +15,29 @@ overlap, :func:`reweighted` gives the penalty itself.
 Noise of the two ends adds :math:`\tfrac12 \mathrm{tr}(F\Sigma)`, which is subtracted: p/(2n) for p
 parameters and n independent frames. Without any loss the estimate follows the null distribution
 :math:`2n\Delta \sim \chi^2_p`, here with the scale and the degrees of freedom that the noise has.
+
+Noise of a model that was fitted to the same reference frames (:func:`noise_of_model`). To first
+order the best coefficients of state t scatter with the means of reference and model,
+
+.. math:: \hat\theta^*_t = \theta^*_t + a_t + c_t, \qquad
+          a_t = -\beta_t F_t^{-1} \delta\langle\phi\rangle_{ref,t}, \quad
+          c_t = \beta_t F_t^{-1} \delta\langle\phi\rangle_{model,t},
+
+with covariances :math:`R_t` and :math:`M_t`; all of them are independent of each other. If nothing
+is lost, :math:`\theta^*_t = D_t p^*` at every trained state, and the minimum of the joint relative
+entropy, whose reference means are those same ones, is
+
+.. math:: p = p^* + G \sum_t w_t D_t^T F_t a_t, \qquad G = \Big(\sum_t w_t D_t^T F_t D_t\Big)^{-1}.
+
+The samples that :math:`c_s` stems from are not those of the fit. The difference is therefore
+
+.. math:: D_s p - \hat\theta^*_s = \sum_t \left(w_t D_s G D_t^T F_t - \delta_{ts}\right) a_t - c_s,
+
+and its covariance :math:`\sum_t B_t R_t B_t^T + M_s` with the brackets :math:`B_t`. The fit follows
+the noise of the reference as far as it can: as many orders as temperatures leave :math:`M_s` alone,
+many states and few orders :math:`R_s + M_s`. That is also the noise at a state that the model was
+not fitted to, where its coefficients count as given. The noise of the fit's own samples is no part
+of it: what it costs the model has lost.
 """
 
 from dataclasses import dataclass, replace
@@ -54,6 +77,8 @@ class LocalState:
     rank : int
         Number of measured directions.
     n_sites : int
+    reference_noise : ndarray, shape (n_phi, n_phi), (kJ/mol)^2, optional
+        The part of ``noise`` from the samples of the reference; default: none.
     """
 
     name: str
@@ -64,6 +89,13 @@ class LocalState:
     noise: np.ndarray
     rank: int
     n_sites: int
+    reference_noise: np.ndarray | None = None
+
+    @property
+    def shared_noise(self):
+        """``reference_noise``, or zeros."""
+        found = self.reference_noise
+        return np.zeros_like(self.noise) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -123,16 +155,17 @@ def local_state(name, temperature, theta, reference_phi, phi, n_sites=1):
     free = np.diag(fisher) > 0.0
     gradient = b * (reference_phi.mean(axis=(0, 1)) - phi.mean(axis=(0, 1)))
     inverse = pseudo_inverse(fisher, free)
-    spread = b**2 * (covariance_of_mean(reference_phi) + covariance_of_mean(phi))
+    spreads = [b**2 * inverse @ covariance_of_mean(x) @ inverse for x in (reference_phi, phi)]
     return LocalState(
         name,
         float(temperature),
         np.asarray(theta, float),
         fisher,
         theta - inverse @ gradient,
-        inverse @ spread @ inverse,
+        sum(spreads),
         spectrum(fisher, free).rank,
         n_sites,
+        spreads[0],
     )
 
 
@@ -309,8 +342,39 @@ def matrix(states, model, trained, weights):
     for name, s, chosen, designs, start in models(states, model, trained):
         row = table.setdefault(name, {})
         row[states[s].name] = used_at(states, chosen, designs, weights, start, s)
-    table["model"] = {s.name: penalty(s.theta - s.best, s.fisher, s.noise) for s in states}
+    table["model"] = {
+        s.name: penalty(
+            s.theta - s.best, s.fisher, noise_of_model(states, model, trained, weights, k)
+        )
+        for k, s in enumerate(states)
+    }
     return table
+
+
+def noise_of_model(states, model, trained, weights, at):
+    """Covariance of the sampled coefficients' difference from the best ones of a state.
+
+    Where the relative entropy at that state was minimised, the coefficients follow the noise of its
+    reference, see the head of this module.
+
+    Parameters
+    ----------
+    states, model, trained, weights
+        As for :func:`matrix`.
+    at : int
+
+    Returns
+    -------
+    ndarray, shape (n_phi, n_phi)
+    """
+    own = states[at].noise
+    if not trained[at] or model.extra.get("status") == "direct":  # no minimum of that entropy
+        return own
+    sources = [replace(s, noise=s.shared_noise) for s in states]
+    designs = [model.design(s.temperature) for s in states]
+    training = np.flatnonzero(trained).tolist()
+    _, left = fitted(sources, training, designs, weights, model.parameters, at)
+    return own - states[at].shared_noise + left
 
 
 def _alone(trained, at):
@@ -376,10 +440,11 @@ def reweighted_all(states, at, candidates, pressure, reference, mixture):
         here = objective.at(theta)
         local = penalty(theta - state.best, state.fisher, state.noise if noise is None else noise)
         slope = state.fisher @ (theta - state.best)
-        extra = 0.0 if noise is None else max(slope @ (noise - state.noise) @ slope, 0.0)
+        extra = 0.0 if noise is None else slope @ (noise - state.noise) @ slope
         change = factor.beta * (theta - best.parameters)
         own = covariance_of_mean((reference[..., :-1] @ change)[..., None]).item()
-        error = max(np.sqrt(variance + own + extra), 0.5 * (local.bias + local.null) / 1.645)
+        error = np.sqrt(max(variance + own + extra, variance))
+        error = max(error, 0.5 * (local.bias + local.null) / 1.645)
         value = here.value - there.value - local.bias
         is_least = best.is_reached and here.value >= there.value - SETTLED
         share = min(here.states[0].n_effective, best.n_effective[0]) / one if is_least else 0.0
