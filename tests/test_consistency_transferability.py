@@ -189,6 +189,15 @@ def test_a_model_linear_in_temperature_loses_nothing_where_the_truth_is_linear()
     assert table["T280 alone"]["T320"].bias == pytest.approx(0.5 * 4 * 2e-4)
 
 
+def test_a_model_that_goes_through_every_best_one_loses_nothing_for_certain():
+    """As many orders as temperatures: what arithmetic leaves is no loss."""
+    rng = np.random.default_rng(10)
+    states = known_states([280.0, 300.0, 320.0], rng.normal(size=(3, 4)), scale=50.0)
+    row = tr.matrix(states, model_of(3), [True] * 3, [1 / 3] * 3)["joint"]
+    for found in row.values():
+        assert found == tr.Penalty(0.0, 0.0, 0.0, 0.0, 1.0)
+
+
 def test_the_noise_of_a_joint_fit_is_that_of_its_states():
     states = known_states([280.0, 300.0, 320.0], [np.zeros(4)] * 3)
     table = tr.matrix(states, model_of(1), [True] * 3, [1 / 3] * 3)

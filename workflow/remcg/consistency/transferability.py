@@ -53,6 +53,7 @@ from remcg.steps import SETTLED, minimise
 from remcg.units import beta
 
 CONFIDENCE = 0.95
+EXACT = 1e-9  # nats: differences and noise below are those of arithmetic
 LEAST = 0.1  # of the reference's covariance, that the model's counts as in every direction
 FAR = 10.0  # nats: penalties beyond are orders of magnitude only
 ENOUGH = 0.1  # of the samples of one state: the effective number that reweighting needs
@@ -207,10 +208,13 @@ def penalty(difference, fisher, noise):
     Returns
     -------
     Penalty
+        Zero without any noise where the parameters are the best ones by construction.
     """
     product = fisher @ noise
     first, second = np.trace(product), np.sum(product * product.T)
     raw, bias = 0.5 * difference @ fisher @ difference, 0.5 * first
+    if max(abs(raw), abs(bias)) < EXACT:
+        return Penalty(0.0, 0.0, 0.0, 0.0, 1.0)
     slope = fisher @ difference
     variance = max(slope @ noise @ slope - 0.5 * second, 0.5 * second)
     scale, dof = (second / first, first**2 / second) if first > 0.0 and second > 0.0 else (1.0, 0.0)
