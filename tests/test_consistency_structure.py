@@ -101,6 +101,19 @@ def test_a_closed_box_of_an_ideal_gas_has_no_finite_size_effect_left():
     np.testing.assert_allclose(found, 1.0, atol=1e-4)
 
 
+def test_the_finite_size_correction_gives_pairs_of_sites_their_structure_factor():
+    """Independent pairs, 2s^2 apart in the mean square of each axis: S = 1 + exp(-(ks)^2)."""
+    n, volume, s = 20, 8.0, 0.1
+    edges, k = np.linspace(0.0, 0.99, 991), np.linspace(4.0, 12.0, 9)
+    r = 0.5 * (edges[1:] + edges[:-1])
+    partner = np.exp(-(r**2) / (4.0 * s * s)) / (4.0 * np.pi * s * s) ** 1.5
+    g, exact = (n - 2 + volume * partner) / (n - 1), 1.0 + np.exp(-((s * k) ** 2))
+    arguments = edges, g, n / volume, k
+    corrected = structure.structure_factor_from_rdf(*arguments, (n, volume))
+    assert np.abs(corrected - exact).max() < 0.03
+    assert np.abs(structure.structure_factor_from_rdf(*arguments) - exact).max() > 0.06
+
+
 def test_both_ways_to_the_structure_factor_agree_for_correlated_sites():
     rng = np.random.default_rng(5)
     centres, boxes = gas(200, 100, seed=4)
