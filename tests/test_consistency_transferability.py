@@ -30,18 +30,27 @@ def exact_penalty(k, best):
     return 0.5 * (k / best - 1.0 - np.log(k / best))
 
 
+def closed_mean_square(kt):
+    """<x^2> of the double well in modified Bessel functions."""
+    z = 0.5 * HEIGHT / kt
+    return 0.5 + 0.5 * (iv(-0.75, z) + iv(0.75, z)) / (iv(-0.25, z) + iv(0.25, z))
+
+
 def test_the_numbers_of_the_double_well_are_those_of_the_closed_forms():
     for z, expected in ((0.5, 0.8934649696), (1.0, 0.8327454871), (3.0, 0.8892940156)):
         assert mean_square(HEIGHT / z) == pytest.approx(expected, abs=1e-9)
-        bessel = (iv(-0.75, z / 2) + iv(0.75, z / 2)) / (iv(-0.25, z / 2) + iv(0.25, z / 2))
-        assert 0.5 * (1.0 + bessel) == pytest.approx(expected, abs=1e-9)
+        assert closed_mean_square(HEIGHT / z) == pytest.approx(expected, abs=1e-9)
     best = KT / [mean_square(kt) for kt in KT]
-    np.testing.assert_allclose(best, [1.1735213879, 1.4913355, 1.8031278], atol=5e-8)
+    softness = closed_mean_square(KT) / KT  # 1/k of every state
+    np.testing.assert_allclose(best, 1.0 / softness, atol=1e-8, rtol=0.0)
     joint = 1.0 / np.sum(WEIGHTS / best)
-    assert joint == pytest.approx(1.4442046449, abs=1e-8)
+    assert joint == pytest.approx(1.0 / softness.mean(), abs=1e-8)
+    # of Gaussians with variances kT/k: k/k_s - 1 - ln(k/k_s), halved
+    ratio = softness / softness.mean()
     found = exact_penalty(joint, best)
+    np.testing.assert_allclose(found, 0.5 * (ratio - 1.0 - np.log(ratio)), atol=1e-8, rtol=0.0)
+    assert WEIGHTS @ found == pytest.approx(-0.5 * np.log(ratio).mean(), abs=1e-8)
     np.testing.assert_allclose(found, [0.0115546, 0.0002551, 0.0114541], atol=6e-8)
-    assert WEIGHTS @ found == pytest.approx(0.0077546, abs=6e-8)
 
 
 def test_the_local_estimate_is_the_second_order_of_the_exact_penalty():

@@ -60,7 +60,9 @@ def read_reference(path):
         return file["positions"][every], file["box"][every], times, read_topology(file), names
 
 
-def analyse(map_path, target, sample, model, interval, seed, log=print, short_run=None):
+def analyse(
+    map_path, target, sample, model, interval, seed, log=print, short_run=None, shells=None
+):
     """Numbers and curves of one state.
 
     Parameters
@@ -77,6 +79,8 @@ def analyse(map_path, target, sample, model, interval, seed, log=print, short_ru
         Gets a line for everything that cannot be had.
     short_run : dict, optional
         Datasets of ``map/dynamics/<state>.h5``.
+    shells : dict, optional
+        Radius of the first shell by pair name, nm; default: those of this state alone.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def analyse(map_path, target, sample, model, interval, seed, log=print, short_ru
         )
     else:
         boxes = sample[0]["trajectory_box"]
-        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng)
+        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng, shells)
         numbers, curves = numbers | found, curves | drawn
         numbers["symmetry"] = symmetries(model, sample, reference[3], frames, boxes, rng)
     found, drawn = compare_dynamics(reference, sample, model, seed, log, short_run)
@@ -109,7 +113,7 @@ def spread(n_frames, n_sites):
     return np.linspace(0, n_frames - 1, n).round().astype(int)
 
 
-def compare_structure(reference, sampled, target, model, rng):
+def compare_structure(reference, sampled, target, model, rng, shells=None):
     """Structure factors, neighbours' angles and coordination of both sides, see :func:`analyse`."""
     positions, boxes, _, topology, names = reference
     chosen = spread(len(positions), topology.n_sites)
@@ -119,7 +123,11 @@ def compare_structure(reference, sampled, target, model, rng):
         "model": (sampled[0][other], sampled[1][other]),
     }
     found = _compare_factors(sides, topology, names, rng)
-    local = _compare_neighbors(sides, topology, names, target, model, rng)
+    radii = np.zeros((len(names), len(names)))
+    for name, radius in (shells or _own_shells(target)).items():
+        a, b = (names.index(x) for x in name.split("-"))
+        radii[a, b] = radii[b, a] = radius
+    local = _compare_neighbors(sides, topology, names, radii, model, rng)
     return found[0] | local[0], found[1] | local[1]
 
 
@@ -166,15 +174,14 @@ def _factors_by_rdf(positions, boxes, types, pairs, k):
     return edges[-1], np.array(found)
 
 
-def _compare_neighbors(sides, topology, names, target, model, rng):
+def _own_shells(target):
     arrays, attributes = target
-    shells = np.zeros((len(names), len(names)))
-    for name, blocks in zip(
-        json.loads(attributes["pair_names"]), np.moveaxis(arrays["rdf_blocks"], 1, 0)
-    ):
-        a, b = (names.index(x) for x in name.split("-"))
-        radius = structure.first_minimum(arrays["rdf_edges"], blocks.mean(axis=0))
-        shells[a, b] = shells[b, a] = radius
+    mean = arrays["rdf_blocks"].mean(axis=0)
+    found = dict(zip(json.loads(attributes["pair_names"]), mean))
+    return structure.first_shells([(arrays["rdf_edges"], found)])
+
+
+def _compare_neighbors(sides, topology, names, shells, model, rng):
     excluded = topology.excluded(model.exclude)
     local = {
         side: structure.local_structure(*frames, topology.site_types, shells, excluded)
