@@ -277,12 +277,33 @@ def series(n_replicas, n, memory, rng):
     return 50.0 + x
 
 
-def test_scores_of_both_sides_are_taken_at_one_lag():
+def two_function_model():
     from remcg.forms import HarmonicBasis
     from remcg.model import BondTerm, Model
 
-    model = Model(("A",), (BondTerm(("A", "A"), HarmonicBasis(0.1, 0.5), 1),), 300.0, 1.0,
-                  (np.zeros((1, 2)),))  # fmt: skip
+    terms = (BondTerm(("A", "A"), HarmonicBasis(0.1, 0.5), 1),)
+    return Model(("A",), terms, 300.0, 1.0, (np.zeros((1, 2)),))
+
+
+def test_structure_that_follows_a_slow_volume_alone_scores_nothing():
+    rng, said, sides = np.random.default_rng(1), [], []
+    for n_replicas, n, memory in ((1, 2000, 50.0), (2, 20000, 1000.0)):
+        slow = series(n_replicas, n, memory, rng)
+        own = 5.0 * (slow[..., :1] - 50.0) * [1.0, -2.0] + rng.normal(size=slow.shape)
+        sides.append({"site_sums": own, "volume": slow[..., 0]})
+    target = {key: x[0] for key, x in sides[0].items()}
+    target["energy"] = 30.0 * target["volume"] + rng.normal(size=2000)
+    arguments = 2.0 * np.arange(2000), (target, {"n_molecules": 1}), (sides[1], {})
+    found = state.compare_scores(*arguments, two_function_model(), 0.1, said.append)["vamp2"]
+    for side in ("reference", "model", "with_energy"):
+        assert abs(found[side] - 1.0) < 5.0 * found[f"{side}_se"] + 0.01
+    target["site_sums"] = target["volume"][:, None] * [3.0, -1.0]
+    assert state.compare_scores(*arguments, two_function_model(), 0.1, said.append) == {}
+    assert "volume alone" in said[0]
+
+
+def test_scores_of_both_sides_are_taken_at_one_lag():
+    model = two_function_model()
     rng, said = np.random.default_rng(0), []
     times = 2.0 * np.arange(2000)
     target = {"site_sums": series(1, 2000, 3.0, rng)[0], "volume": np.ones(2000)}

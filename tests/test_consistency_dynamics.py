@@ -153,24 +153,6 @@ def test_the_friction_of_sampled_trajectories_is_found_within_five_per_cent(proc
     assert memory.friction(kernel, 0.02)[125] == pytest.approx(GAMMA, rel=0.05)
 
 
-def test_the_random_force_obeys_the_fluctuation_dissipation_relation(process):
-    velocities, accelerations = process
-    times = 0.02 * np.arange(200)
-    random = memory.random_forces(velocities, accelerations, exact_kernel(times), 0.02)
-    past = velocities[199 - len(times) + 1 :][: len(random)]
-    n = 100
-    series = random[:, :, None]
-    found = dynamics.autocorrelation_sums(series).mean(axis=1)[:n]
-    found = found / (len(random) - np.arange(n))
-    assert np.abs(found - exact_kernel(times)[:n]).max() < 0.04 * exact_kernel(0.0)
-    assert past.shape == random.shape
-    # uncorrelated with the velocity at the time from which the kernel has its whole past
-    assert abs((random[0] * velocities[0]).mean()) < 5.0 * np.sqrt(8.0 / 600)
-    wrong = memory.random_forces(velocities, accelerations, 0.5 * exact_kernel(times), 0.02)
-    square = (wrong**2).mean()
-    assert abs(square / exact_kernel(0.0) - 1.0) > 0.05
-
-
 def test_mean_square_forces_give_the_kernel_at_zero(process):
     from remcg.units import KB
 

@@ -1,5 +1,7 @@
 """Penalties of transferability: a harmonic model of a double well, and linear algebra by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -28,18 +30,27 @@ def exact_penalty(k, best):
     return 0.5 * (k / best - 1.0 - np.log(k / best))
 
 
+def closed_mean_square(kt):
+    """<x^2> of the double well in modified Bessel functions."""
+    z = 0.5 * HEIGHT / kt
+    return 0.5 + 0.5 * (iv(-0.75, z) + iv(0.75, z)) / (iv(-0.25, z) + iv(0.25, z))
+
+
 def test_the_numbers_of_the_double_well_are_those_of_the_closed_forms():
     for z, expected in ((0.5, 0.8934649696), (1.0, 0.8327454871), (3.0, 0.8892940156)):
         assert mean_square(HEIGHT / z) == pytest.approx(expected, abs=1e-9)
-        bessel = (iv(-0.75, z / 2) + iv(0.75, z / 2)) / (iv(-0.25, z / 2) + iv(0.25, z / 2))
-        assert 0.5 * (1.0 + bessel) == pytest.approx(expected, abs=1e-9)
+        assert closed_mean_square(HEIGHT / z) == pytest.approx(expected, abs=1e-9)
     best = KT / [mean_square(kt) for kt in KT]
-    np.testing.assert_allclose(best, [1.1735213879, 1.4913355, 1.8031278], atol=5e-8)
+    softness = closed_mean_square(KT) / KT  # 1/k of every state
+    np.testing.assert_allclose(best, 1.0 / softness, atol=1e-8, rtol=0.0)
     joint = 1.0 / np.sum(WEIGHTS / best)
-    assert joint == pytest.approx(1.4442046449, abs=1e-8)
+    assert joint == pytest.approx(1.0 / softness.mean(), abs=1e-8)
+    # of Gaussians with variances kT/k: k/k_s - 1 - ln(k/k_s), halved
+    ratio = softness / softness.mean()
     found = exact_penalty(joint, best)
+    np.testing.assert_allclose(found, 0.5 * (ratio - 1.0 - np.log(ratio)), atol=1e-8, rtol=0.0)
+    assert WEIGHTS @ found == pytest.approx(-0.5 * np.log(ratio).mean(), abs=1e-8)
     np.testing.assert_allclose(found, [0.0115546, 0.0002551, 0.0114541], atol=6e-8)
-    assert WEIGHTS @ found == pytest.approx(0.0077546, abs=6e-8)
 
 
 def test_the_local_estimate_is_the_second_order_of_the_exact_penalty():
@@ -87,6 +98,27 @@ def test_sampled_penalties_of_the_harmonic_model_agree_with_quadrature():
     other = np.array([best[0]])  # the cold model at the hot state
     found, _ = tr.reweighted(states, 2, other, 0.0, references[2], mixture)
     assert abs(found.value - exact_penalty(best[0], best[2])) < 4.0 * found.se
+
+
+def test_a_newton_step_too_far_does_not_make_a_reweighted_penalty_negative():
+    """A Gaussian family: penalty (theta - best)^2/2; one Newton step that left the samples."""
+    rng, n = np.random.default_rng(7), 20_000
+    kt = KB * 300.0
+    reference = kt * (-0.3 + rng.normal(size=(1, n, 1)))
+    model = kt * rng.normal(size=(1, n, 1))
+    state = tr.local_state("a", 300.0, np.zeros(1), reference, model)
+    empty = np.zeros_like(reference)
+    ensemble = Ensemble(np.zeros(2), np.concatenate([model, empty], axis=2), 20)
+    rows = np.concatenate([reference, empty], axis=2)
+    arguments = np.zeros(1), 0.0, rows, Mixture([ensemble])
+    for step in (0.0, 6.0, -9.0, 30.0):
+        moved = replace(state, best=state.best + step)
+        found, share = tr.reweighted([moved], 0, *arguments)
+        assert share > 0.5
+        assert found.value + found.bias == pytest.approx(0.5 * 0.3**2, abs=4.0 * found.se)
+    beyond = rows - [40.0 * kt, 0.0]  # the best model is out of the samples' reach
+    far = replace(state, best=state.best + 40.0)
+    assert tr.reweighted([far], 0, *arguments[:2], beyond, arguments[3])[1] == 0.0
 
 
 def gaussian_state(name, temperature, centre, n_reference, rng, fisher, n_model=20000):
@@ -166,6 +198,15 @@ def test_a_model_linear_in_temperature_loses_nothing_where_the_truth_is_linear()
     assert table["T280 alone"]["T320"].bias == pytest.approx(0.5 * 4 * 2e-4)
 
 
+def test_a_model_that_goes_through_every_best_one_loses_nothing_for_certain():
+    """As many orders as temperatures: what arithmetic leaves is no loss."""
+    rng = np.random.default_rng(10)
+    states = known_states([280.0, 300.0, 320.0], rng.normal(size=(3, 4)), scale=50.0)
+    row = tr.matrix(states, model_of(3), [True] * 3, [1 / 3] * 3)["joint"]
+    for found in row.values():
+        assert found == tr.Penalty(0.0, 0.0, 0.0, 0.0, 1.0)
+
+
 def test_the_noise_of_a_joint_fit_is_that_of_its_states():
     states = known_states([280.0, 300.0, 320.0], [np.zeros(4)] * 3)
     table = tr.matrix(states, model_of(1), [True] * 3, [1 / 3] * 3)
@@ -173,6 +214,55 @@ def test_the_noise_of_a_joint_fit_is_that_of_its_states():
     assert table["joint"]["T300"].bias == pytest.approx(0.5 * 4 * 1e-4 * 2 / 3)
     # the mean of the two others less this one: 3/2
     assert table["without"]["T300"].bias == pytest.approx(0.5 * 4 * 1e-4 * 3 / 2)
+
+
+def fit_to_references(model, temperatures, rng, n_reference=150, n_model=300):
+    """States of Gaussian features, whose joint fit to the means of the references is exact."""
+    size, n = model.n_phi, len(temperatures)
+    fisher = np.diag(np.linspace(0.5, 2.0, size))
+    designs = [model.design(T) for T in temperatures]
+    lower = [np.sqrt(fisher) * KB * T for T in temperatures]
+    references = [rng.normal(size=(1, n_reference, size)) @ x for x in lower]
+    own = [-np.linalg.solve(fisher, x.mean(axis=(0, 1))) / (KB * T)
+           for x, T in zip(references, temperatures)]  # fmt: skip
+    metric = sum(d.T @ fisher @ d for d in designs) / n
+    parameters = np.linalg.solve(metric, sum(d.T @ fisher @ b for d, b in zip(designs, own)) / n)
+    states = []
+    for T, d, x, reference in zip(temperatures, designs, lower, references):
+        theta = d @ parameters
+        sample = -KB * T * fisher @ theta + rng.normal(size=(1, n_model, size)) @ x
+        states.append(tr.local_state(f"T{T:g}", T, theta, reference, sample))
+    return states, model.with_parameters(parameters)
+
+
+@pytest.mark.parametrize("n_orders", [1, 2, 3])
+def test_an_exact_fit_to_the_same_reference_has_penalties_without_bias_and_even_p_values(n_orders):
+    rng, T = np.random.default_rng(8), (280.0, 300.0, 320.0)
+    scores, p_values = [], []
+    for _ in range(80):
+        states, model = fit_to_references(model_of(n_orders), T, rng)
+        row = tr.matrix(states, model, [True] * 3, [1 / 3] * 3)["model"]
+        found = [row[s.name] for s in states]
+        scores += [p.value / p.se for p in found]
+        p_values += [p.p_value for p in found]
+    assert abs(np.mean(scores)) < 0.3
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+    assert 0.0 < np.mean(np.array(p_values) < 0.1) < 0.25
+
+
+def test_only_a_state_that_was_fitted_follows_the_noise_of_its_reference():
+    rng = np.random.default_rng(9)
+    states, model = fit_to_references(model_of(3), (280.0, 300.0, 320.0), rng)
+    own = [s.noise - s.reference_noise for s in states]
+    weights = [1 / 3] * 3
+    for k in range(3):  # as many orders as temperatures
+        found = tr.noise_of_model(states, model, [True] * 3, weights, k)
+        np.testing.assert_allclose(found, own[k], atol=1e-9 * states[k].noise.max())
+    found = tr.noise_of_model(states, model, [True, False, True], weights, 1)
+    np.testing.assert_array_equal(found, states[1].noise)
+    direct = model.with_parameters(model.parameters, status="direct")
+    found = tr.noise_of_model(states, direct, [True] * 3, weights, 1)
+    np.testing.assert_array_equal(found, states[1].noise)
 
 
 def test_a_model_at_the_wrong_temperature_is_flagged():

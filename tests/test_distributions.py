@@ -85,7 +85,12 @@ def test_a_perfect_model_is_below_the_noise_floor_and_another_one_far_above(targ
     for name, entry in same["bonded"].items():
         assert 0.25 < entry["js_bits"] / entry["noise_floor_js_bits"] < 1.0
         assert entry["noise_floor_js_bits"] == off["bonded"][name]["noise_floor_js_bits"]
-    assert off["bonded"]["A-B"]["js_bits"] > 5 * off["bonded"]["A-B"]["noise_floor_js_bits"]
+        assert abs(entry["excess_js_bits"]) < 5 * entry["js_bits_se"] < entry["js_bits"] * 10
+        assert abs(entry["kl_bits"]) < 5 * entry["kl_bits_se"]
+        assert 0.0 < entry["rmse"] <= entry["max"] < 0.2
+    entry = off["bonded"]["A-B"]
+    assert entry["js_bits"] > 5 * entry["noise_floor_js_bits"]
+    assert entry["excess_js_bits"] > 5 * entry["js_bits_se"]
     shape = same["chains"]["A-B-A"]["end_nm"]
     error = np.hypot(shape["reference_se"], shape["model_se"])
     assert abs(shape["model"] - shape["reference"]) < 5 * error

@@ -96,6 +96,30 @@ def test_the_error_of_the_rmse_is_its_scatter_over_repetitions():
     assert claimed / scatter == pytest.approx(1.0, abs=4 / np.sqrt(2 * 300) + 0.05)
 
 
+def test_divergences_of_equal_ensembles_are_zero_within_their_errors_and_others_are_not():
+    rng, scores = np.random.default_rng(3), []
+    for _ in range(12):
+        pair = validate.RdfPair(EDGES, blocks(rng, 10), blocks(rng, 20))
+        found = validate.rdf_divergences(pair, 0.9)
+        scores.append(found["excess_js_bits"] / found["js_bits_se"])
+        plain = validate.pair_distance_divergence(
+            EDGES, pair.reference.mean(axis=0), pair.model.mean(axis=0), 0.9
+        )
+        # bins of little content are joined first, which takes a little of the divergence
+        assert found["excess_js_bits"] + found["js_bits_bias"] == pytest.approx(plain, rel=0.1)
+    assert abs(np.mean(scores)) < 1.0 and min(scores) < 0.0
+    off = validate.RdfPair(EDGES, blocks(rng, 10), blocks(rng, 20, signal=0.2))
+    found = validate.rdf_divergences(off, 0.9)
+    assert found["excess_js_bits"] > 5.0 * found["js_bits_se"]
+    assert found["kl_bits"] > 5.0 * found["kl_bits_se"]
+    # halves of ten blocks: sqrt(2/5) of a block's deviation, of which all bins have the same
+    deviation = off.reference[:, validate.rdf_window(EDGES, G, 0.9)].std(axis=0, ddof=1)
+    expected = np.sqrt(0.4 * np.mean(deviation**2))
+    assert found["split_half_rmse"] == pytest.approx(expected, rel=0.1)
+    empty = np.zeros((3, len(G)))
+    assert validate.rdf_divergences(validate.RdfPair(EDGES, empty, empty + 1.0), 0.9) == {}
+
+
 def test_a_reference_without_pairs_below_the_cut_off_has_no_rdf_errors():
     empty = np.zeros((3, len(G)))
     assert validate.rdf_errors(validate.RdfPair(EDGES, empty, empty + 1.0), 0.9) == {}

@@ -156,13 +156,15 @@ def numbers(distributions):
     Returns
     -------
     dict
-        bonded: per tuple of site types {js_bits, noise_floor_js_bits}; chains: per kind of
-        molecules rg_nm and end_nm with these, and with the means of both sides and their standard
-        errors.
+        bonded: per tuple of site types {js_bits, noise_floor_js_bits}, both plug-in estimates, and
+        what :func:`remcg.consistency.divergence.beside_plug_in` adds; chains: per kind of molecules
+        rg_nm and end_nm with these, and with the means of both sides and their standard errors.
     """
+    from remcg.consistency.divergence import beside_plug_in  # which needs this module
+
     found = {"bonded": {}, "chains": {}}
     for item in distributions.values():
-        entry = {
+        entry = beside_plug_in(item.reference, item.model) | {
             "js_bits": jensen_shannon(item.reference.sum(axis=0), item.model.sum(axis=0)),
             "noise_floor_js_bits": noise_floor(item.reference),
         }

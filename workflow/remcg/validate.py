@@ -109,6 +109,38 @@ def rdf_errors(pair, r_cut):
     }
 
 
+def rdf_divergences(pair, r_cut):
+    """Divergences of the pair-distance distributions below r_cut with bias, error and noise floor.
+
+    Parameters
+    ----------
+    pair : RdfPair
+    r_cut : float
+        nm.
+
+    Returns
+    -------
+    dict
+        excess_js_bits, js_bits_se, js_bits_bias, noise_floor_js_bits and the same of kl_bits, see
+        :func:`remcg.consistency.divergence.beside_plug_in`; split_half_rmse: of g(r) of the halves
+        of the reference, in the bins of :func:`rdf_window`.
+    """
+    from remcg.consistency.divergence import beside_plug_in  # which needs this module
+
+    inside = pair.edges[1:] <= r_cut + EDGE_TOLERANCE
+    window = rdf_window(pair.edges, pair.reference.mean(axis=0), r_cut)
+    if not window.any():
+        return {}
+    shells = np.diff(pair.edges**3)[inside]
+    found = beside_plug_in(pair.reference[:, inside] * shells, pair.model[:, inside] * shells)
+    found = {key: value for key, value in found.items() if "_bits" in key}  # g has its own rmse
+    if len(pair.reference) > 1:
+        found["split_half_rmse"] = distributions.noise_floor(
+            pair.reference[:, window], lambda a, b: _rms(b - a)
+        )
+    return found
+
+
 def pair_distance_divergence(edges, reference, model, r_cut):
     r"""Jensen-Shannon divergence of the pair-distance distributions below r_cut, bits.
 
@@ -200,6 +232,12 @@ def rdf_pairs(target_arrays, target_attrs, sample_arrays):
     return {name: RdfPair(edges, reference[:, i], model[:, i]) for i, name in enumerate(names)}
 
 
+def reference_rdfs(pairs):
+    """(edges, mean g(r) of the reference by pair name) of the result of :func:`rdf_pairs`."""
+    edges = next((pair.edges for pair in pairs.values()), np.zeros(1))
+    return edges, {name: pair.reference.mean(axis=0) for name, pair in pairs.items()}
+
+
 def compare_state(target_arrays, target_attrs, sample_arrays, sample_attrs, model):
     """All numbers of one state: prediction against reference.
 
@@ -214,11 +252,11 @@ def compare_state(target_arrays, target_attrs, sample_arrays, sample_attrs, mode
     Returns
     -------
     dict
-        temperature_K; rdf (per pair, see :func:`rdf_errors`); pressure_bar {target, model,
-        model_se}; kinetic_temperature_K {model, model_se}; at constant pressure also density_kg_m3
-        and compressibility_1_bar {reference, reference_se, model, model_se}. A pressure without
-        target belongs to a state at constant volume, a compressibility without reference to a
-        reference whose volume does not change.
+        temperature_K; rdf (per pair, see :func:`rdf_errors` and :func:`rdf_divergences`);
+        pressure_bar {target, model, model_se}; kinetic_temperature_K {model, model_se}; at constant
+        pressure also density_kg_m3 and compressibility_1_bar {reference, reference_se, model,
+        model_se}. A pressure without target belongs to a state at constant volume, a
+        compressibility without reference to a reference whose volume does not change.
     """
     temperature = float(sample_attrs["temperature"])
     n_molecules = int(target_attrs["n_molecules"])
@@ -548,7 +586,10 @@ def write_table(path, header, rows):
 def _all_rdf_errors(target_arrays, target_attrs, sample_arrays, model):
     cuts = {term.name: term.basis.r_cut for term in model.pair_terms}
     pairs = rdf_pairs(target_arrays, target_attrs, sample_arrays)
-    errors = {name: rdf_errors(pair, cuts[name]) for name, pair in pairs.items() if name in cuts}
+    errors = {
+        name: rdf_errors(pair, cuts[name]) | rdf_divergences(pair, cuts[name])
+        for name, pair in pairs.items() if name in cuts
+    }  # fmt: skip
     return {name: entry for name, entry in errors.items() if entry}
 
 

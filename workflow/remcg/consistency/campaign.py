@@ -268,11 +268,14 @@ def reweighted_penalties(model, states, local, attributes, references, shared):
     if shared is None:
         return {}
     order, mixture = shared
-    candidates = {k: [("model", local[k].theta, None)] for k in order}
+    weights, trained = _weights(states, attributes), [state.use == "train" for state in states]
+    candidates = {}
+    for k in order:
+        noise = transferability.noise_of_model(local, model, trained, weights, k)
+        candidates[k] = [("model", local[k].theta, noise)]
     for a, b in [*pairwise(order), *pairwise(order[::-1])]:
         noise = local[a].noise + local[b].noise
         candidates[b].append((f"{local[a].name} alone", local[a].best, noise))
-    weights, trained = _weights(states, attributes), [state.use == "train" for state in states]
     for name, k, chosen, designs, start in transferability.models(local, model, trained):
         fit = transferability.fitted(local, chosen, designs, weights, start, k)
         candidates[k].append((name, *fit))

@@ -64,40 +64,14 @@ def friction(kernel, interval):
     return np.concatenate([[0.0], np.cumsum(middle)])
 
 
-def random_forces(velocities, accelerations, kernel, interval):
-    r"""What the generalised Langevin equation leaves to the random force, per mass.
-
-    .. math:: R(t) = \dot v(t) + \int_0^t K(s)\, v(t - s)\, ds
-
-    with the integral up to the length of the kernel.
-
-    Parameters
-    ----------
-    velocities, accelerations : ndarray, shape (n_times, n_particles)
-    kernel : ndarray, shape (n,)
-
-    Returns
-    -------
-    ndarray, shape (n_times - n + 1, n_particles)
-        From the time n - 1 on, where the whole kernel has a past.
-    """
-    weights = kernel * interval
-    weights[[0, -1]] *= 0.5
-    n, total = len(kernel), len(velocities)
-    size = 1 << (total + n).bit_length()
-    past = np.fft.irfft(
-        np.fft.rfft(weights, size)[:, None] * np.fft.rfft(velocities, size, axis=0), size, axis=0
-    )[n - 1 : total]
-    return accelerations[n - 1 :] + past
-
-
 def mean_square_force_kernel(forces, masses, temperature):
     r"""K(0) as the forces say, with its standard error: the fluctuation-dissipation relation at 0.
 
     .. math:: K(0) = \frac{\langle F^2 \rangle}{3 m kT}
 
     At time zero the random force is the whole force, and :math:`\langle R(0) R(t) \rangle = (kT/m)
-    K(t)`.
+    K(t)` needs no more than configurations. Nothing is checked at later times, where the random
+    force is the one of the projected dynamics.
 
     Parameters
     ----------

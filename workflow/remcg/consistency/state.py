@@ -35,6 +35,7 @@ FINE = 0.02  # ps: frames this close may tell velocities
 COARSEST = 0.25  # K(0) times the squared time between frames, up to which they tell the kernel
 FORCE_FRAMES = 100  # for K(0)
 N_FEATURES = 5
+LEFT = 1e-6  # of the deviation of a basis sum, that more than rounding is left of
 KEPT, LAST = ("trajectory", "trajectory_box"), ("positions", "box")
 UNITS = {
     "structure_factor": ("1/nm", "1"),
@@ -59,7 +60,9 @@ def read_reference(path):
         return file["positions"][every], file["box"][every], times, read_topology(file), names
 
 
-def analyse(map_path, target, sample, model, interval, seed, log=print, short_run=None):
+def analyse(
+    map_path, target, sample, model, interval, seed, log=print, short_run=None, shells=None
+):
     """Numbers and curves of one state.
 
     Parameters
@@ -76,6 +79,8 @@ def analyse(map_path, target, sample, model, interval, seed, log=print, short_ru
         Gets a line for everything that cannot be had.
     short_run : dict, optional
         Datasets of ``map/dynamics/<state>.h5``.
+    shells : dict, optional
+        Radius of the first shell by pair name, nm; default: those of this state alone.
 
     Returns
     -------
@@ -93,7 +98,7 @@ def analyse(map_path, target, sample, model, interval, seed, log=print, short_ru
         )
     else:
         boxes = sample[0]["trajectory_box"]
-        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng)
+        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng, shells)
         numbers, curves = numbers | found, curves | drawn
         numbers["symmetry"] = symmetries(model, sample, reference[3], frames, boxes, rng)
     found, drawn = compare_dynamics(reference, sample, model, seed, log, short_run)
@@ -108,7 +113,7 @@ def spread(n_frames, n_sites):
     return np.linspace(0, n_frames - 1, n).round().astype(int)
 
 
-def compare_structure(reference, sampled, target, model, rng):
+def compare_structure(reference, sampled, target, model, rng, shells=None):
     """Structure factors, neighbours' angles and coordination of both sides, see :func:`analyse`."""
     positions, boxes, _, topology, names = reference
     chosen = spread(len(positions), topology.n_sites)
@@ -118,7 +123,11 @@ def compare_structure(reference, sampled, target, model, rng):
         "model": (sampled[0][other], sampled[1][other]),
     }
     found = _compare_factors(sides, topology, names, rng)
-    local = _compare_neighbors(sides, topology, names, target, model, rng)
+    radii = np.zeros((len(names), len(names)))
+    for name, radius in (shells or _own_shells(target)).items():
+        a, b = (names.index(x) for x in name.split("-"))
+        radii[a, b] = radii[b, a] = radius
+    local = _compare_neighbors(sides, topology, names, radii, model, rng)
     return found[0] | local[0], found[1] | local[1]
 
 
@@ -165,15 +174,14 @@ def _factors_by_rdf(positions, boxes, types, pairs, k):
     return edges[-1], np.array(found)
 
 
-def _compare_neighbors(sides, topology, names, target, model, rng):
+def _own_shells(target):
     arrays, attributes = target
-    shells = np.zeros((len(names), len(names)))
-    for name, blocks in zip(
-        json.loads(attributes["pair_names"]), np.moveaxis(arrays["rdf_blocks"], 1, 0)
-    ):
-        a, b = (names.index(x) for x in name.split("-"))
-        radius = structure.first_minimum(arrays["rdf_edges"], blocks.mean(axis=0))
-        shells[a, b] = shells[b, a] = radius
+    mean = arrays["rdf_blocks"].mean(axis=0)
+    found = dict(zip(json.loads(attributes["pair_names"]), mean))
+    return structure.first_shells([(arrays["rdf_edges"], found)])
+
+
+def _compare_neighbors(sides, topology, names, shells, model, rng):
     excluded = topology.excluded(model.exclude)
     local = {
         side: structure.local_structure(*frames, topology.site_types, shells, excluded)
@@ -429,11 +437,13 @@ def _force_kernel(model, sample, topology, masses, temperature):
 
 
 def compare_scores(times, target, sample, model, interval, log):
-    """VAMP-2 of the slow collective structure: leading components of the basis sums.
+    """VAMP-2 of basis sums' components of largest variance, at fixed volume.
 
-    The components are those of the reference; both sides are scored at one lag, the time between
-    frames of the reference. Where the energy of the atoms is known, it is scored together with the
-    components as ``with_energy``: what the sites alone do not tell of the slow motion.
+    The volume follows the barostat of each side, not the dynamics of the sites: what basis sums and
+    energy owe to it, to first order, is taken off first. The components are those of the reference;
+    both sides are scored at one lag, the time between frames of the reference. Where the energy of
+    the atoms is known, it is scored together with the components as ``with_energy``: what the sites
+    alone do not tell of the slow motion.
     """
     arrays, attributes = target
     n = int(attributes["n_molecules"])
@@ -454,8 +464,13 @@ def compare_scores(times, target, sample, model, interval, log):
         for side, (x, _) in sides.items()
     }
     phi["reference"] = phi["reference"].reshape(1, len(arrays["volume"]), -1)
+    before = phi["reference"].std(axis=(0, 1))
+    phi = {side: at_fixed_volume(phi[side], x["volume"]) for side, (x, _) in sides.items()}
     scale = phi["reference"].std(axis=(0, 1))
-    varies = scale > 1e-9 * scale.max()
+    varies = (scale > 1e-9 * scale.max()) & (scale > LEFT * before)
+    if not varies.any():
+        log("no VAMP-2 scores: the basis sums of the reference follow its volume alone")
+        return {}
     middle = phi["reference"].mean(axis=(0, 1))[varies]
     rows = (phi["reference"][0][:, varies] - middle) / scale[varies]
     leading = np.linalg.svd(rows, full_matrices=False)[2][:N_FEATURES].T
@@ -466,10 +481,33 @@ def compare_scores(times, target, sample, model, interval, log):
         entry |= {side: value, f"{side}_se": error}
     energy = np.asarray(arrays.get("energy", ()), float)
     if len(energy) == len(rows) and np.isfinite(energy).all() and np.ptp(energy) > 0.0:
+        energy = at_fixed_volume(energy[:, None], arrays["volume"])
         both = np.column_stack([rows @ leading, energy])
         value, error = vamp.cross_validated([both], 1)
         entry |= {"with_energy": value, "with_energy_se": error}
     return {"vamp2": entry}
+
+
+def at_fixed_volume(values, volumes):
+    """Values less their regression on the deviation of the volume from its mean.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., n_values)
+    volumes : ndarray, of as many samples
+        nm^3; constant ones change nothing.
+
+    Returns
+    -------
+    ndarray, shape of ``values``
+    """
+    rows = values.reshape(-1, values.shape[-1])
+    change = np.ravel(volumes) - np.mean(volumes)
+    square = change @ change
+    if square <= len(change) * (1e-9 * np.mean(volumes)) ** 2:
+        return values
+    slopes = change @ (rows - rows.mean(axis=0)) / square
+    return (rows - change[:, None] * slopes).reshape(values.shape)
 
 
 def _mean(rows):

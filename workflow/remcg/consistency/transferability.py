@@ -15,6 +15,29 @@ overlap, :func:`reweighted` gives the penalty itself.
 Noise of the two ends adds :math:`\tfrac12 \mathrm{tr}(F\Sigma)`, which is subtracted: p/(2n) for p
 parameters and n independent frames. Without any loss the estimate follows the null distribution
 :math:`2n\Delta \sim \chi^2_p`, here with the scale and the degrees of freedom that the noise has.
+
+Noise of a model that was fitted to the same reference frames (:func:`noise_of_model`). To first
+order the best coefficients of state t scatter with the means of reference and model,
+
+.. math:: \hat\theta^*_t = \theta^*_t + a_t + c_t, \qquad
+          a_t = -\beta_t F_t^{-1} \delta\langle\phi\rangle_{ref,t}, \quad
+          c_t = \beta_t F_t^{-1} \delta\langle\phi\rangle_{model,t},
+
+with covariances :math:`R_t` and :math:`M_t`; all of them are independent of each other. If nothing
+is lost, :math:`\theta^*_t = D_t p^*` at every trained state, and the minimum of the joint relative
+entropy, whose reference means are those same ones, is
+
+.. math:: p = p^* + G \sum_t w_t D_t^T F_t a_t, \qquad G = \Big(\sum_t w_t D_t^T F_t D_t\Big)^{-1}.
+
+The samples that :math:`c_s` stems from are not those of the fit. The difference is therefore
+
+.. math:: D_s p - \hat\theta^*_s = \sum_t \left(w_t D_s G D_t^T F_t - \delta_{ts}\right) a_t - c_s,
+
+and its covariance :math:`\sum_t B_t R_t B_t^T + M_s` with the brackets :math:`B_t`. The fit follows
+the noise of the reference as far as it can: as many orders as temperatures leave :math:`M_s` alone,
+many states and few orders :math:`R_s + M_s`. That is also the noise at a state that the model was
+not fitted to, where its coefficients count as given. The noise of the fit's own samples is no part
+of it: what it costs the model has lost.
 """
 
 from dataclasses import dataclass, replace
@@ -26,10 +49,11 @@ from remcg.entropy import JointObjective, StateFactors, covariance
 from remcg.reweight import covariance_of
 from remcg.spectrum import pseudo_inverse, spectrum
 from remcg.statistics import covariance_of_mean
-from remcg.steps import minimise
+from remcg.steps import SETTLED, minimise
 from remcg.units import beta
 
 CONFIDENCE = 0.95
+EXACT = 1e-9  # nats: differences and noise below are those of arithmetic
 LEAST = 0.1  # of the reference's covariance, that the model's counts as in every direction
 FAR = 10.0  # nats: penalties beyond are orders of magnitude only
 ENOUGH = 0.1  # of the samples of one state: the effective number that reweighting needs
@@ -54,6 +78,8 @@ class LocalState:
     rank : int
         Number of measured directions.
     n_sites : int
+    reference_noise : ndarray, shape (n_phi, n_phi), (kJ/mol)^2, optional
+        The part of ``noise`` from the samples of the reference; default: none.
     """
 
     name: str
@@ -64,6 +90,13 @@ class LocalState:
     noise: np.ndarray
     rank: int
     n_sites: int
+    reference_noise: np.ndarray | None = None
+
+    @property
+    def shared_noise(self):
+        """``reference_noise``, or zeros."""
+        found = self.reference_noise
+        return np.zeros_like(self.noise) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -123,16 +156,17 @@ def local_state(name, temperature, theta, reference_phi, phi, n_sites=1):
     free = np.diag(fisher) > 0.0
     gradient = b * (reference_phi.mean(axis=(0, 1)) - phi.mean(axis=(0, 1)))
     inverse = pseudo_inverse(fisher, free)
-    spread = b**2 * (covariance_of_mean(reference_phi) + covariance_of_mean(phi))
+    spreads = [b**2 * inverse @ covariance_of_mean(x) @ inverse for x in (reference_phi, phi)]
     return LocalState(
         name,
         float(temperature),
         np.asarray(theta, float),
         fisher,
         theta - inverse @ gradient,
-        inverse @ spread @ inverse,
+        sum(spreads),
         spectrum(fisher, free).rank,
         n_sites,
+        spreads[0],
     )
 
 
@@ -174,10 +208,13 @@ def penalty(difference, fisher, noise):
     Returns
     -------
     Penalty
+        Zero without any noise where the parameters are the best ones by construction.
     """
     product = fisher @ noise
     first, second = np.trace(product), np.sum(product * product.T)
     raw, bias = 0.5 * difference @ fisher @ difference, 0.5 * first
+    if max(abs(raw), abs(bias)) < EXACT:
+        return Penalty(0.0, 0.0, 0.0, 0.0, 1.0)
     slope = fisher @ difference
     variance = max(slope @ noise @ slope - 0.5 * second, 0.5 * second)
     scale, dof = (second / first, first**2 / second) if first > 0.0 and second > 0.0 else (1.0, 0.0)
@@ -309,8 +346,39 @@ def matrix(states, model, trained, weights):
     for name, s, chosen, designs, start in models(states, model, trained):
         row = table.setdefault(name, {})
         row[states[s].name] = used_at(states, chosen, designs, weights, start, s)
-    table["model"] = {s.name: penalty(s.theta - s.best, s.fisher, s.noise) for s in states}
+    table["model"] = {
+        s.name: penalty(
+            s.theta - s.best, s.fisher, noise_of_model(states, model, trained, weights, k)
+        )
+        for k, s in enumerate(states)
+    }
     return table
+
+
+def noise_of_model(states, model, trained, weights, at):
+    """Covariance of the sampled coefficients' difference from the best ones of a state.
+
+    Where the relative entropy at that state was minimised, the coefficients follow the noise of its
+    reference, see the head of this module.
+
+    Parameters
+    ----------
+    states, model, trained, weights
+        As for :func:`matrix`.
+    at : int
+
+    Returns
+    -------
+    ndarray, shape (n_phi, n_phi)
+    """
+    own = states[at].noise
+    if not trained[at] or model.extra.get("status") == "direct":  # no minimum of that entropy
+        return own
+    sources = [replace(s, noise=s.shared_noise) for s in states]
+    designs = [model.design(s.temperature) for s in states]
+    training = np.flatnonzero(trained).tolist()
+    _, left = fitted(sources, training, designs, weights, model.parameters, at)
+    return own - states[at].shared_noise + left
 
 
 def _alone(trained, at):
@@ -342,7 +410,8 @@ def reweighted(states, at, theta, pressure, reference, mixture, noise=None):
     -------
     (Penalty, float)
         With the bias and the null distribution of the local estimate; the least effective share
-        of the samples of one state. Below ENOUGH the value is not to be trusted.
+        of the samples of one state. Below ENOUGH the value is not to be trusted; it is 0 where the
+        samples do not reach the minimum.
     """
     candidates = [(np.asarray(theta, float), noise)]
     return reweighted_all(states, at, candidates, pressure, reference, mixture)[0]
@@ -364,7 +433,8 @@ def reweighted_all(states, at, candidates, pressure, reference, mixture):
     objective = JointObjective([factor], [pressure], [means], [mixture], {id(mixture): names})
     one = min(e.n_samples for e in mixture.ensembles)
     free, enough = np.diag(state.fisher) > 0.0, [0.02 * one]
-    best = minimise(objective, state.best, free, np.zeros_like(state.fisher), 3.0, enough)
+    start = _start(objective, state, enough[0])
+    best = minimise(objective, start, free, np.zeros_like(state.fisher), 3.0, enough)
     there = objective.at(best.parameters)
     found = []
     thetas = [theta for theta, _ in candidates]
@@ -374,11 +444,24 @@ def reweighted_all(states, at, candidates, pressure, reference, mixture):
         here = objective.at(theta)
         local = penalty(theta - state.best, state.fisher, state.noise if noise is None else noise)
         slope = state.fisher @ (theta - state.best)
-        extra = 0.0 if noise is None else max(slope @ (noise - state.noise) @ slope, 0.0)
+        extra = 0.0 if noise is None else slope @ (noise - state.noise) @ slope
         change = factor.beta * (theta - best.parameters)
         own = covariance_of_mean((reference[..., :-1] @ change)[..., None]).item()
-        error = max(np.sqrt(variance + own + extra), 0.5 * (local.bias + local.null) / 1.645)
+        error = np.sqrt(max(variance + own + extra, variance))
+        error = max(error, 0.5 * (local.bias + local.null) / 1.645)
         value = here.value - there.value - local.bias
-        share = min(here.states[0].n_effective, best.n_effective[0]) / one
+        is_least = best.is_reached and here.value >= there.value - SETTLED
+        share = min(here.states[0].n_effective, best.n_effective[0]) / one if is_least else 0.0
         found.append((replace(local, value=float(value), se=float(error)), float(share)))
     return found
+
+
+def _start(objective, state, enough):
+    """The lower of the best coefficients to second order and the sampled ones.
+
+    The first may lie where no samples are: its value means nothing there, and steps from there
+    lead nowhere.
+    """
+    there, here = objective.at(state.best), objective.at(state.theta)
+    is_known = there.states[0].n_effective >= enough
+    return state.best if is_known and there.value < here.value else state.theta
