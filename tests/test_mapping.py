@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+import molecules
 import waters
 from remcg import config, mapping, trajectory
 from remcg.errors import InputError
@@ -146,14 +147,47 @@ def test_atoms_without_bonds_go_next_to_the_first_of_their_molecule():
     topology = waters.topology(1)
     topology._bonds = []
     chunk = trajectory.Chunk(
-        np.array([[[0.01, 1, 1], [1.95, 1, 1], [0.05, 1.95, 1]]]),
+        np.array([[[0.01, 1, 1], [1.95, 1, 1], [0.05, 1.75, 1]]]),
         np.full((1, 3), 2.0),
         np.zeros(1),
         0,
     )
     found = mapping.Unwrapper(topology, [np.arange(3)])(chunk, "cold")
     np.testing.assert_allclose(found[0, :, 0], [0.01, -0.05, 0.05])
-    np.testing.assert_allclose(found[0, 2, 1], 1.95)
+    np.testing.assert_allclose(found[0, 2, 1], 1.75)
+
+
+def unbonded(n_atoms, spacing, direction, shift, vectors):
+    """Centre of a molecule of one site without bonds, of atoms in a row, wrapped one by one."""
+    topology = molecules.topology([("ROD", [f"C{i}" for i in range(n_atoms)])], [])
+    rules = {
+        "ROD": mapping.ResidueMap((mapping.SiteMap("R", "R", [f"C{i}" for i in range(n_atoms)]),))
+    }
+    built = mapping.build_sites(topology, rules)
+    atoms = shift + spacing * np.arange(n_atoms)[:, None] * np.asarray(direction, float)
+    stored = molecules.stored(atoms[None], topology, np.asarray(vectors, float))
+    chunk = trajectory.Chunk(stored.xyz.astype(float), np.asarray([vectors], float), np.zeros(1), 0)
+    return mapping.Mapper(topology, built)(chunk, "cold")[0, 0]
+
+
+SKEW = np.array([[2.0, 0.0, 0.0], [0.7, 2.0, 0.0], [-0.6, 0.8, 2.0]])
+
+
+@pytest.mark.parametrize("vectors", [2.0 * np.eye(3), SKEW], ids=["edges", "skew"])
+@pytest.mark.parametrize("shift", [0.0, 1.3])
+def test_a_long_molecule_without_bonds_is_refused_rather_than_folded(vectors, shift):
+    for direction in np.eye(3):
+        with pytest.raises(InputError, match=r"cold: in frame 0 no bonds connect ROD.*-C0 and ROD"):
+            unbonded(12, 0.15, direction, shift, vectors)
+
+
+@pytest.mark.parametrize("vectors", [2.0 * np.eye(3), SKEW], ids=["edges", "skew"])
+@pytest.mark.parametrize("shift", [0.0, 1.3])
+def test_a_short_molecule_without_bonds_needs_none(vectors, shift):
+    for direction in np.eye(3):
+        found = unbonded(6, 0.15, direction, shift, vectors)  # 0.75 nm of a box of 2 nm
+        steps = (found - shift - 0.375 * direction) @ np.linalg.inv(vectors)
+        np.testing.assert_allclose(steps - np.round(steps), 0.0, atol=1e-6)
 
 
 def test_a_bond_of_impossible_length_is_refused():
