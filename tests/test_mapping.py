@@ -81,6 +81,10 @@ REFUSED = {
     "misspelt": ({"HOH": {"site": {}}}, "HOH: unknown key 'site'; did you mean 'sites'"),
     "atom twice": (with_site(atoms=["O", "O"]), "lists the atom O twice"),
     "weights": (with_site(atoms=["O"], weights="masses"), "found 'masses'; allowed are mass"),
+    "empty type": (
+        {"HOH": {"sites": {"W": {"atoms": ["O"]}}, "types": {"W": None}}},
+        "HOH.types.W: found nothing; give the name of its type",
+    ),
     "too few weights": (with_site(atoms=["O", "H1"], weights=[1]), r"found \[1\] for 2 atoms"),
     "weights of zero": (with_site(atoms=["O"], weights=[0]), "their sum must be positive"),
     "empty": ("", "is empty; give HOH: {sites"),
@@ -91,6 +95,13 @@ REFUSED = {
     ),
     "key twice": ("HOH: {ignore: true}\nHOH: {ignore: true}\n", "'HOH' stands twice"),
 }
+
+
+def test_sites_and_types_may_be_numbers(tmp_path):
+    text = "HOH: {sites: {1: {atoms: [O]}, 2: {atoms: [H1]}}, types: {1: 7, 2: 8}, bonds: [[1, 2]]}"
+    found = read(tmp_path, text)["HOH"]
+    assert [(site.name, site.type) for site in found.sites] == [("1", "7"), ("2", "8")]
+    assert found.bonds == (("1", "2"),)
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -395,3 +406,19 @@ def test_checking_a_campaign_tells_what_it_found(campaign):
     assert "27 molecules" in text
     assert "20 parameters, T0 300 K" in text
     assert text.count("cold.xtc") == 1
+
+
+def test_checking_a_campaign_tells_of_pairs_without_a_term(tmp_path):
+    split = {"O": {"atoms": ["O"]}, "H": {"atoms": ["H1", "H2"]}}
+    content = waters.content()
+    pair, volume = content["model"]["terms"]
+    pairs = [{**pair, "sites": [name, name]} for name in split]
+    bond = {"kind": "bond", "sites": ["O", "H"], "form": "harmonic"}
+    content["model"]["terms"] = [*pairs, bond, volume]
+    path = waters.write_campaign(tmp_path, content, {"HOH": {"sites": split}}, n_frames=2)
+    lines = []
+    mapping.check_campaign(config.load(path), lines.append)
+    assert "warning: the model has no pair term for H-O, so these sites pass through each" in (
+        "\n".join(lines)
+    )
+    assert not any("no term" in line for line in lines if line.strip().startswith("bond"))
