@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def test_check_prints_a_table_of_the_states(tmp_path, capsys):
         "hot",
         "warm",
     ]
+
+
+def test_a_reader_that_stops_early_is_no_fault():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "remcg.cli", "schema"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_bad_input_ends_with_one_paragraph_and_two(tmp_path, capsys):

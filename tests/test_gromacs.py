@@ -70,7 +70,7 @@ def test_a_box_that_is_too_small_for_the_cut_off_is_refused(tmp_path):
 
 def test_without_gromacs_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(gromacs, "PROGRAM", "no-such-program")
-    with pytest.raises(InputError, match=r"needs the program no-such-program.*engine: openmm"):
+    with pytest.raises(InputError, match=r"needs the program no-such-program.*hexane-trappe\.yaml"):
         gromacs.gmx(tmp_path, "grompp")
 
 

@@ -75,6 +75,13 @@ def test_without_bonded_groups_they_are_inferred(tmp_path):
     assert len(mapping.build_sites(TOPOLOGY, rules).bonds) == 4
 
 
+def test_bonds_are_inferred_where_only_angles_are_listed(tmp_path):
+    a, b = PROPANE.index("<bond>"), PROPANE.index("</bond>") + len("</bond>")
+    _, rules = imported(tmp_path, PROPANE[:a] + PROPANE[b:])
+    assert rules["PPN"].bonds is None and rules["PPN"].angles == (("A1", "B", "A2"),)
+    assert len(mapping.build_sites(TOPOLOGY, rules).bonds) == 4
+
+
 def chain_of_votca(n_residues, last="CA"):
     """One bead per residue ALA, bonded in a row."""
     beads = "".join(
@@ -107,6 +114,15 @@ REFUSED = {
     ),
     "symmetry": (("<symmetry>1", "<symmetry>3"), "the bead B has <symmetry> 3, but sites here are"),
     "weights": (("12 1<", "12 1 1<"), "the bead A1 has 2 atoms but its map end has 3 weights"),
+    "no weight": (
+        ("12 1<", "0 0<"),
+        "<weights> of the map end sum to 0; their sum must be positive",
+    ),
+    "not finite": (
+        ("12 1<", "12 nan<"),
+        r"<weights> of the map end are \[12.0, nan\]; give finite",
+    ),
+    "name": (("<type>B<", "<type>B+<"), r"as a mapping, PPN.sites.B: 'B\+' cannot name a site"),
     "numbers": (("12 1<", "12 x<"), "<weights> of a map are '12 x'; give numbers"),
     "no map": (("<name>mid", "<name>midd"), "B has the map mid, which is not among end, midd"),
     "atoms": (("1:PPN:C2", "PPN:C2"), "has the atom PPN:C2; write atoms as residue number"),
@@ -184,6 +200,10 @@ REFUSED_YAML = {
     "weights": (
         {"site-types": {"WAT": {"index": [0], "x-weight": [1, 2]}}},
         "for 1 atoms; give as",
+    ),
+    "no weight": (
+        {"site-types": {"WAT": {"index": [0, 1], "x-weight": [0, 0]}}},
+        "site-types.WAT.x-weight sum to 0; their sum must be positive",
     ),
     "index": ({"site-types": {"WAT": {"index": ["O"]}}}, "give a list of whole numbers"),
     "empty": ({"system": []}, "has no site-types or no system"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+import molecules
 import waters
 from remcg import config, mapping, trajectory
 from remcg.errors import InputError
@@ -80,6 +81,10 @@ REFUSED = {
     "misspelt": ({"HOH": {"site": {}}}, "HOH: unknown key 'site'; did you mean 'sites'"),
     "atom twice": (with_site(atoms=["O", "O"]), "lists the atom O twice"),
     "weights": (with_site(atoms=["O"], weights="masses"), "found 'masses'; allowed are mass"),
+    "empty type": (
+        {"HOH": {"sites": {"W": {"atoms": ["O"]}}, "types": {"W": None}}},
+        "HOH.types.W: found nothing; give the name of its type",
+    ),
     "too few weights": (with_site(atoms=["O", "H1"], weights=[1]), r"found \[1\] for 2 atoms"),
     "weights of zero": (with_site(atoms=["O"], weights=[0]), "their sum must be positive"),
     "empty": ("", "is empty; give HOH: {sites"),
@@ -90,6 +95,13 @@ REFUSED = {
     ),
     "key twice": ("HOH: {ignore: true}\nHOH: {ignore: true}\n", "'HOH' stands twice"),
 }
+
+
+def test_sites_and_types_may_be_numbers(tmp_path):
+    text = "HOH: {sites: {1: {atoms: [O]}, 2: {atoms: [H1]}}, types: {1: 7, 2: 8}, bonds: [[1, 2]]}"
+    found = read(tmp_path, text)["HOH"]
+    assert [(site.name, site.type) for site in found.sites] == [("1", "7"), ("2", "8")]
+    assert found.bonds == (("1", "2"),)
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -146,14 +158,47 @@ def test_atoms_without_bonds_go_next_to_the_first_of_their_molecule():
     topology = waters.topology(1)
     topology._bonds = []
     chunk = trajectory.Chunk(
-        np.array([[[0.01, 1, 1], [1.95, 1, 1], [0.05, 1.95, 1]]]),
+        np.array([[[0.01, 1, 1], [1.95, 1, 1], [0.05, 1.75, 1]]]),
         np.full((1, 3), 2.0),
         np.zeros(1),
         0,
     )
     found = mapping.Unwrapper(topology, [np.arange(3)])(chunk, "cold")
     np.testing.assert_allclose(found[0, :, 0], [0.01, -0.05, 0.05])
-    np.testing.assert_allclose(found[0, 2, 1], 1.95)
+    np.testing.assert_allclose(found[0, 2, 1], 1.75)
+
+
+def unbonded(n_atoms, spacing, direction, shift, vectors):
+    """Centre of a molecule of one site without bonds, of atoms in a row, wrapped one by one."""
+    topology = molecules.topology([("ROD", [f"C{i}" for i in range(n_atoms)])], [])
+    rules = {
+        "ROD": mapping.ResidueMap((mapping.SiteMap("R", "R", [f"C{i}" for i in range(n_atoms)]),))
+    }
+    built = mapping.build_sites(topology, rules)
+    atoms = shift + spacing * np.arange(n_atoms)[:, None] * np.asarray(direction, float)
+    stored = molecules.stored(atoms[None], topology, np.asarray(vectors, float))
+    chunk = trajectory.Chunk(stored.xyz.astype(float), np.asarray([vectors], float), np.zeros(1), 0)
+    return mapping.Mapper(topology, built)(chunk, "cold")[0, 0]
+
+
+SKEW = np.array([[2.0, 0.0, 0.0], [0.7, 2.0, 0.0], [-0.6, 0.8, 2.0]])
+
+
+@pytest.mark.parametrize("vectors", [2.0 * np.eye(3), SKEW], ids=["edges", "skew"])
+@pytest.mark.parametrize("shift", [0.0, 1.3])
+def test_a_long_molecule_without_bonds_is_refused_rather_than_folded(vectors, shift):
+    for direction in np.eye(3):
+        with pytest.raises(InputError, match=r"cold: in frame 0 no bonds connect ROD.*-C0 and ROD"):
+            unbonded(12, 0.15, direction, shift, vectors)
+
+
+@pytest.mark.parametrize("vectors", [2.0 * np.eye(3), SKEW], ids=["edges", "skew"])
+@pytest.mark.parametrize("shift", [0.0, 1.3])
+def test_a_short_molecule_without_bonds_needs_none(vectors, shift):
+    for direction in np.eye(3):
+        found = unbonded(6, 0.15, direction, shift, vectors)  # 0.75 nm of a box of 2 nm
+        steps = (found - shift - 0.375 * direction) @ np.linalg.inv(vectors)
+        np.testing.assert_allclose(steps - np.round(steps), 0.0, atol=1e-6)
 
 
 def test_a_bond_of_impossible_length_is_refused():
@@ -361,3 +406,19 @@ def test_checking_a_campaign_tells_what_it_found(campaign):
     assert "27 molecules" in text
     assert "20 parameters, T0 300 K" in text
     assert text.count("cold.xtc") == 1
+
+
+def test_checking_a_campaign_tells_of_pairs_without_a_term(tmp_path):
+    split = {"O": {"atoms": ["O"]}, "H": {"atoms": ["H1", "H2"]}}
+    content = waters.content()
+    pair, volume = content["model"]["terms"]
+    pairs = [{**pair, "sites": [name, name]} for name in split]
+    bond = {"kind": "bond", "sites": ["O", "H"], "form": "harmonic"}
+    content["model"]["terms"] = [*pairs, bond, volume]
+    path = waters.write_campaign(tmp_path, content, {"HOH": {"sites": split}}, n_frames=2)
+    lines = []
+    mapping.check_campaign(config.load(path), lines.append)
+    assert "warning: the model has no pair term for H-O, so these sites pass through each" in (
+        "\n".join(lines)
+    )
+    assert not any("no term" in line for line in lines if line.strip().startswith("bond"))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -274,7 +275,7 @@ def test_no_cut_off_is_spelt_none(tmp_path):
     assert campaign(tmp_path, "{}").reference.cutoff == 0.9
 
 
-@pytest.mark.parametrize("name", ["hexane", "methanol-water", "pentaalanine"])
+@pytest.mark.parametrize("name", ["hexane", "hexane-trappe", "methanol-water", "pentaalanine"])
 def test_the_campaigns_that_come_along_name_what_their_references_are_made_of(name):
     chosen = config.load(ROOT / "config" / f"{name}.yaml", check_files=False)
     own = [*chosen.reference.include, *chosen.system.force_field]
@@ -286,6 +287,21 @@ def test_the_campaigns_that_come_along_name_what_their_references_are_made_of(na
         sites = sites_of(topology, chosen.system.mapping)[1]
         named = {site for term in chosen.pair_terms for site in term.sites}
         assert set(sites.names) == named
+
+
+def test_hexane_has_a_reference_without_gromacs(tmp_path):
+    whole = config.load(ROOT / "config" / "hexane-trappe.yaml", check_files=False)
+    times = {"equilibration": 0.02, "production": 0.1, "interval": 0.05}
+    small = replace(whole.reference, molecules={"HXU": 20}, cutoff=0.6, **times)
+    files = [tmp_path / f"T300.{suffix}" for suffix in ("xtc", "csv", "pdb")]
+    make_reference(replace(whole, reference=small), "T300", *files)
+    frames = mdtraj.load(str(files[0]), top=str(files[2]))
+    assert frames.n_atoms == 120 and frames.n_frames == 2
+    bonds = mdtraj.compute_distances(frames, [(b[0].index, b[1].index) for b in frames.top.bonds])
+    assert bonds.shape[1] == 100 and abs(bonds.mean() - 0.154) < 0.003
+    for state in whole.states:
+        name = f"results/hexane-trappe/reference/{state.id}.xtc"
+        assert [path.as_posix().endswith(name) for path in state.trajectory] == [True]
 
 
 def test_the_schema_accepts_the_campaigns_that_come_along():

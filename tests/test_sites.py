@@ -333,6 +333,19 @@ def test_the_table_tells_what_maps_to_what():
     assert "2 molecules (2 of 3 sites), 6 sites of 12 atoms; 18 of 36 dimensions" in text
 
 
+def test_the_table_tells_atoms_in_no_site_and_groups_without_a_term():
+    top = molecules.carbons(6, 2).join(molecules.carbons(3, name="ONE"))
+    chain = {"sites": {"A": {"atoms": ["C1", "C2"]}, "B": {"atoms": ["C3", "C5"]}}}
+    rules = read({"CHN": chain, "ONE": {"sites": {"C": {"atoms": ["C2"]}}}})
+    lines = mapping.describe(top, rules, mapping.build_sites(top, rules), {("bond", "A-A")})
+    assert "CHN: in no site, their masses go to the nearest ones: C4 C6" in lines
+    assert "ONE: in no site, their masses go to the only one: C1 C3" in lines
+    (bond,) = (line for line in lines if line.startswith("bond"))
+    assert bond.startswith("bond     A-B ") and bond.endswith("2  no term")
+    lines = mapping.describe(top, rules, mapping.build_sites(top, rules), {("bond", "A-B")})
+    assert not any("no term" in line for line in lines)
+
+
 def test_the_mapping_in_the_documentation_is_legal():
     text = (Path(__file__).parents[1] / "config" / "README.md").read_text()
     block = text[text.index("```yaml\nHEX:") :]

@@ -195,9 +195,38 @@ def test_a_pair_that_is_never_met_has_no_number_of_functions_to_choose(tmp_path,
 
 def test_a_state_that_lacks_a_pair_does_not_keep_the_others_from_choosing(tmp_path, trajectories):
     files, facts = mapped(tmp_path, trajectories)
-    facts[1]["onset"] = {}
-    _, sizes = terms.resolve(campaign(tmp_path), files, facts)
+    content = campaign(tmp_path)
+    states = [*content.states, replace(content.states[1], id="lacking", weight=0.01)]
+    files, facts = [*files, files[1]], [*facts, facts[1] | {"onset": {}}]
+    _, sizes = terms.resolve(replace(content, states=states), files, facts)
     assert 7 <= sizes["AR-AR"].n_basis <= 16
+
+
+def test_a_slope_in_temperature_needs_the_pair_at_two_temperatures(tmp_path, trajectories):
+    files, facts = mapped(tmp_path, trajectories)
+    facts[1]["onset"] = {}
+    message = (
+        r"the pair term AR-AR needs 2 or more temperatures, but its sites meet in training states"
+        r" at 280 K only; add training states .*, or set temperature: constant for this term"
+    )
+    with pytest.raises(InputError, match=message):
+        terms.resolve(campaign(tmp_path, n_basis=9), files, facts)
+    found, _ = terms.resolve(campaign(tmp_path, n_basis=9, temperature="constant"), files, facts)
+    assert found[0].n_orders == 1
+
+
+def test_a_slope_in_temperature_needs_the_bond_at_two_temperatures(tmp_path):
+    content = campaign(tmp_path, n_basis=9)
+    bond = config.BondTermConfig(kind="bond", sites=["AR", "AR"], form="harmonic")
+    model = replace(content.model, terms=[*content.model.terms, bond])
+    facts = [{"onset": {"AR-AR": 0.25}, "bonded": {"bond AR-AR": {"low": 0.2, "high": 0.3}}}] * 2
+    found, _ = terms.resolve(replace(content, model=model), [], facts)
+    assert found[-1].n_orders == 2
+    facts[1] = facts[1] | {"bonded": {}}
+    with pytest.raises(
+        InputError, match=r"the bond term AR-AR needs 2 .* its bonds occur in .* at 280 K"
+    ):
+        terms.resolve(replace(content, model=model), [], facts)
 
 
 def test_functions_below_the_first_pair_are_added_at_the_same_spacing(tmp_path, trajectories):

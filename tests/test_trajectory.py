@@ -57,6 +57,21 @@ def test_other_formats_are_read_alike(frames, tmp_path, suffix):
     np.testing.assert_allclose(boxes, frames.unitcell_lengths, atol=6e-5)
 
 
+@pytest.mark.parametrize("suffix", ["mdcrd", "pdb.gz"])
+def test_a_time_to_start_at_is_refused_where_frames_have_none(frames, tmp_path, suffix):
+    path = tmp_path / f"cold.{suffix}"
+    frames.save(str(path))
+    with pytest.raises(
+        InputError, match=r"cold: has start .* cold\.\S+ is of a format without times"
+    ):
+        read(path, frames.topology, selection=trajectory.Selection(start=3))
+    with_times = tmp_path / "cold.gro"
+    frames.save(str(with_times))
+    chunks = read(with_times, frames.topology, selection=trajectory.Selection(start=frames.time[5]))
+    found = np.concatenate([chunk.time for chunk in chunks])
+    np.testing.assert_allclose(found, frames.time[5:], atol=1e-3)
+
+
 def test_chunks_of_large_systems_are_shorter(xtc, frames, monkeypatch):
     monkeypatch.setattr(trajectory, "CHUNK_ATOMS", 3 * N_MOLECULES * 4 + 1)
     assert [len(chunk.time) for chunk in read(xtc, frames.topology)] == [4, 4, 4]

@@ -62,8 +62,11 @@ def import_maps(paths, topology=None):
             text = str(error)
             raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     content = _content(result)
-    parse_mapping(content)
     names = ", ".join(Path(path).name for path in paths)
+    try:
+        parse_mapping(content)
+    except InputError as error:
+        raise InputError(f"{names}: as a mapping, {error}") from None
     return _text(content, [f"Imported from {names}.", *dict.fromkeys(result.notes)])
 
 
@@ -149,7 +152,15 @@ def _bead(item, maps):
             f"the bead {name} has {len(tokens)} atoms but its map {chosen} has {len(weights)} "
             "weights; give as many"
         )
+    _check_weights(f"<weights> of the map {chosen}", weights)
     return name, _said(item, "type", "cg_bead"), residues[0], [t[2] for t in tokens], weights
+
+
+def _check_weights(where, weights):
+    if not np.isfinite(weights).all():
+        raise InputError(f"{where} are {weights}; give finite numbers")
+    if not sum(weights) > 0.0:
+        raise InputError(f"{where} sum to {sum(weights):g}; their sum must be positive")
 
 
 def _numbers(item, tag):
@@ -254,7 +265,10 @@ def _sort_groups(result, groups, place):
                 "each residue name; give those that differ other names in the topology"
             )
         if found and len(sites) > 1:
-            result.groups[residue] = found[0]
+            # without bonds, which a file of angles may leave out, they are to be inferred
+            result.groups[residue] = {
+                k: each for k, each in found[0].items() if k != "bonds" or each
+            }
 
 
 def from_openmscg(content, topology=None):
@@ -329,6 +343,7 @@ def _site_type(name, item):
         )
     if not all(isinstance(weight, int | float) for weight in weights):
         raise InputError(f"site-types.{name}.x-weight: found {weights!r}; give numbers")
+    _check_weights(f"site-types.{name}.x-weight", weights)
     return index, [float(weight) for weight in weights]
 
 

@@ -13,7 +13,7 @@ from remcg.basis import AngleBasis, BondBasis, SplineBasis
 from remcg.basis_size import ReferenceState, choose_n_basis, inverted
 from remcg.bonded import site_sums
 from remcg.boxes import many, volume
-from remcg.config import LARGEST_BASIS, SMALLEST_BASIS, n_basis_of
+from remcg.config import LARGEST_BASIS, SMALLEST_BASIS, TEMPERATURE_ORDERS, n_basis_of
 from remcg.errors import InputError
 from remcg.forms import HarmonicBasis
 from remcg.io import open_h5, read_json, write_json
@@ -196,6 +196,7 @@ def resolve(campaign, map_files, facts):
     for warning in straightened(campaign, bonded):
         print(f"warning: {warning}")
     terms = model_terms(campaign.model, onsets, bonded)
+    _check_temperatures(campaign, facts)
     sizes = {}
     for index, name in ((i, t.name) for i, t in enumerate(campaign.model.terms) if t.is_open):
         _check_frames(name, campaign.training, facts)
@@ -207,6 +208,28 @@ def resolve(campaign, map_files, facts):
         for term in terms
     ]
     return chosen, sizes
+
+
+def _check_temperatures(campaign, facts):
+    """States without the pair or group of a term tell nothing of how it depends on temperature."""
+    for term in campaign.model.terms:
+        if term.kind == "volume":
+            continue
+        place, key = "onset", term.name
+        if term.kind != "pair":
+            place, key = "bonded", f"{term.kind} {term.name}"
+        having = [s for s, item in zip(campaign.training, facts) if key in item.get(place, {})]
+        temperatures = sorted({state.temperature for state in having})
+        needed = campaign.n_orders(term)
+        if 0 < len(temperatures) < needed:
+            found = ", ".join(f"{t:g} K" for t in temperatures)
+            simpler = [k for k, n in TEMPERATURE_ORDERS.items() if n <= len(temperatures)][-1]
+            occur = "its sites meet" if term.kind == "pair" else f"its {term.kind}s occur"
+            raise InputError(
+                f"model.terms: the {term.kind} term {term.name} needs {needed} or more"
+                f" temperatures, but {occur} in training states at {found} only; add training"
+                f" states with them at others, or set temperature: {simpler} for this term"
+            )
 
 
 def candidates(basis):

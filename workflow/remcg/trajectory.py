@@ -21,7 +21,10 @@ TIME_TOLERANCE = 1e-3  # ps, between a frame and its line in the log
 LOG_COLUMNS = ("time_ps", "potential_energy_kJ_mol", "volume_nm3", "temperature_K")
 TURNED = 1e-5  # of a box, upper triangle over the largest entry: another convention of vectors
 SAME_TIME = 1e-6  # relative, between a time of the config and one of a frame
-TIMELESS = ("dcd", "gsd", "lammpstrj", "pdb", "xyz")  # formats whose frames have no time
+TIMELESS = (
+    *("arc", "binpos", "cif", "crd", "dcd", "gsd", "lammpstrj", "mdcrd", "mmcif", "pdb", "pdbx"),
+    "xyz",
+)  # formats whose frames have no time
 _XTC_MAGIC = (1995, 2023)
 _XTC_HEADER = struct.Struct(">3i10fi")  # magic, atoms, step, time, box, atoms
 _XTC_BOUNDS = struct.Struct(">f3i3ii")  # precision, bounds, smallest index
@@ -175,7 +178,7 @@ def _taken(chunk, mask):
 
 
 def _check_times(path, selection, state):
-    if selection.by_time and _suffix(path) in TIMELESS:
+    if selection.by_time and _suffix(str(path).lower().removesuffix(".gz")) in TIMELESS:
         raise InputError(
             f"{state}: has start or end, but {os.path.basename(path)} is of a format without "
             "times; leave them out, or convert the trajectory to XTC with its times"

@@ -84,9 +84,7 @@ def _residue(name, item):
     sites = item.get("sites")
     if not isinstance(sites, dict) or not sites:
         raise InputError(f"{name}: has no sites; give sites: {{NAME: {{atoms: [...]}}}}")
-    types = item.get("types") or {}
-    refuse_unknown_keys(types, [str(site) for site in sites], f"{name}.types")
-    types = {str(site): str(kind) for site, kind in types.items()}
+    types = _types(f"{name}.types", item.get("types"), [str(site) for site in sites])
     built = tuple(
         _site(f"{name}.sites.{site}", str(site), types.get(str(site)), rules)
         for site, rules in sites.items()
@@ -95,6 +93,21 @@ def _residue(name, item):
               for key, size in GROUPS.items()}  # fmt: skip
     _check_case(name, built)
     return ResidueMap(built, **groups, masses=_masses(f"{name}.masses", item.get("masses")))
+
+
+def _types(where, types, sites):
+    """Type of each site that is named, as text."""
+    if isinstance(types, dict):
+        types = {str(site): kind for site, kind in types.items()}
+    types = types or {}
+    refuse_unknown_keys(types, sites, where)
+    for site, kind in types.items():
+        if not isinstance(kind, str | int | float) or isinstance(kind, bool):
+            raise InputError(
+                f"{where}.{site}: found {'nothing' if kind is None else repr(kind)}; give the name "
+                "of its type, or leave it out for the name of the site"
+            )
+    return {site: str(kind) for site, kind in types.items()}
 
 
 def _masses(where, masses):

@@ -8,11 +8,17 @@ import numpy as np
 from remcg.bonded import groups_of
 from remcg.boxes import heights, many
 from remcg.errors import InputError
-from remcg.mapping.coverage import check_cutoff, check_residues, check_terms
+from remcg.mapping.coverage import (
+    check_cutoff,
+    check_residues,
+    check_terms,
+    pairs_without_term,
+)
 from remcg.mapping.rules import read_mapping
 from remcg.mapping.sites import sites_of
 from remcg.mapping.warnings import check_temperature, spoken_size
 from remcg.mapping.whole import Unwrapper
+from remcg.model import canonical
 from remcg.trajectory import read_frames, read_log
 
 NAMED = 8  # atoms of a site that are written out
@@ -49,12 +55,15 @@ def _check_mapping(campaign, source, report):
     check_terms(campaign, sites)
     report(f"topology {source}: {topology.n_atoms} atoms")
     report(f"mapping  {campaign.system.mapping}:")
-    for line in describe(topology, read_mapping(campaign.system.mapping), sites):
+    termed = {(term.kind, "-".join(canonical(term.sites))) for term in campaign.bonded_terms}
+    for line in describe(topology, read_mapping(campaign.system.mapping), sites, termed):
         report(f"  {line}")
+    for warning in pairs_without_term(campaign, sites, sites.topology.excluded(campaign.exclude)):
+        report(f"warning: {warning}")
     return topology, Unwrapper(topology, sites.atoms)
 
 
-def describe(topology, mapping, sites):
+def describe(topology, mapping, sites, termed=None):
     """Lines that tell what the sites of each residue are and how they are bonded.
 
     Parameters
@@ -63,16 +72,19 @@ def describe(topology, mapping, sites):
     mapping : dict
         As from :func:`remcg.mapping.read_mapping`.
     sites : remcg.mapping.Sites
+    termed : set of (str, str), optional
+        Kind and name of the groups with a term in the model; the others are marked.
 
     Returns
     -------
     list of str
     """
-    lines = _site_lines(topology, mapping, sites)
+    lines = _site_lines(topology, mapping, sites) + _left_out_lines(topology, sites)
     ignored = Counter(r.name for r in topology.residues if mapping[r.name] is None)
     lines += [f"{name}: {number} residues are left out" for name, number in ignored.items()]
     for each in groups_of(sites.topology, sites.names):
-        lines.append(f"{each.kind:<9}{each.name:<20}{len(each.sites):>7}")
+        mark = "" if termed is None or (each.kind, each.name) in termed else "  no term"
+        lines.append(f"{each.kind:<9}{each.name:<20}{len(each.sites):>7}{mark}")
     lines.append(
         f"{len(sites.atoms)} molecules ({_spoken_sizes(sites)}), {sites.n_sites} sites of "
         f"{sites.n_atoms} atoms; {sites.null_dimension} of {3 * sites.n_atoms} dimensions of the "
@@ -109,6 +121,26 @@ def _site_lines(topology, mapping, sites):
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+
+
+def _left_out_lines(topology, sites):
+    """Atoms of mapped molecules that are in no site, by residue name."""
+    inside = np.zeros(topology.n_atoms, bool)
+    inside[sites.matrix.indices] = True
+    atoms = np.concatenate(sites.atoms)
+    single = np.bincount(sites.molecule)[sites.molecule] == 1
+    alone = np.zeros(topology.n_atoms, bool)
+    for number in sites.molecule[single]:
+        alone[sites.atoms[number]] = True
+    found = {}
+    for atom in map(int, np.sort(atoms[~inside[atoms]])):
+        read = topology.atom(atom)
+        found.setdefault((read.residue.name, bool(alone[atom])), {})[read.name] = None
+    return [
+        f"{residue}: in no site, their masses go to the {'only one' if one else 'nearest ones'}: "
+        f"{_spoken_atoms(tuple(names))}"
+        for (residue, one), names in found.items()
+    ]
 
 
 def _spoken_atoms(atoms):

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from remcg.boxes import many
 from remcg.errors import InputError
 
-NEAR = 0.4999999  # of an edge
+SURE = 0.4  # of an edge, up to which the image of an atom without bonds is certain
 INDEX = np.uint32  # kernels need not ask whether it counts from the end
 LONGEST_BOND = 0.5  # nm; a longer one means a corrupt frame or another topology
 
@@ -34,7 +34,8 @@ class Mapper:
     """Molecules in one piece, and their sites, chunk by chunk.
 
     Boxes are orthorhombic or triclinic. Each molecule is walked from its first atom along its
-    bonds; atoms that no bond reaches are placed next to the first atom.
+    bonds; atoms that no bond reaches are placed next to the first atom, and refused where they are
+    farther from it than 0.4 of the box.
 
     Parameters
     ----------
@@ -69,9 +70,15 @@ class Mapper:
         return sites
 
     def _torn(self, length, frame, k, state):
-        """The error of step ``k``, along a bond that is too long."""
+        """The error of step ``k``, along a bond that is too long or far without one."""
         ends = self.walks.parent[k], self.walks.child[k]
         atoms = " and ".join(str(self.topology.atom(int(atom))) for atom in ends)
+        if not self.walks.bonded[k]:
+            return InputError(
+                f"{state}: in frame {frame} no bonds connect {atoms}, which are {length:.3g} nm "
+                "apart, nearly half the box, so that their images cannot be told; give a topology "
+                "with all bonds (a PDB with CONECT records, a PRMTOP or a PSF)"
+            )
         return InputError(
             f"{state}: in frame {frame} the bonded atoms {atoms} are {length:.3g} nm apart (more "
             f"than {LONGEST_BOND:g} nm); the trajectory is corrupt there, or the topology lists "
@@ -136,9 +143,10 @@ def _walk(atoms, neighbours):
 
 @njit(cache=True, error_model="numpy")
 def _map_frames(given, boxes, walks, kept, sites):
-    """Make molecules whole and map them; (frame, step, length squared) of the longest bond.
+    """Make molecules whole and map them; (frame, step, length squared) of the longest wrong step.
 
-    The length is 0 where no bond is too long. Atoms are kept where ``kept`` has room for them.
+    The length is 0 where no bond is too long, and no atom without bonds so far from the first one
+    that it might be an image. Atoms are kept where ``kept`` has room for them.
     ``given`` has all numbers of a frame in a row, which is copied faster. There are no calls and
     views inside: they would take longer than the work.
     """
@@ -152,7 +160,8 @@ def _map_frames(given, boxes, walks, kept, sites):
         edge_x, edge_y, edge_z = boxes[f, 0, 0], boxes[f, 1, 1], boxes[f, 2, 2]
         shear_yx, shear_zx, shear_zy = boxes[f, 1, 0], boxes[f, 2, 0], boxes[f, 2, 1]
         # a step that is shorter is neither too long nor to another image
-        limit = min(LONGEST_BOND, NEAR * min(edge_x, edge_y, edge_z)) ** 2
+        limit = min(LONGEST_BOND, SURE * min(edge_x, edge_y, edge_z)) ** 2
+        sure_x, sure_y, sure_z = SURE * edge_x, SURE * edge_y, SURE * edge_z
         for k in range(child.shape[0]):
             i, j = child[k], parent[k]
             dx, dy = atoms[i, 0] - atoms[j, 0], atoms[i, 1] - atoms[j, 1]
@@ -165,7 +174,10 @@ def _map_frames(given, boxes, walks, kept, sites):
             dx, dy = dx - n * shear_yx, dy - n * edge_y
             dx -= np.rint(dx / edge_x) * edge_x
             square = dx * dx + dy * dy + dz * dz
-            if square > LONGEST_BOND**2 and square > longest and bonded[k]:
+            wrong = square > LONGEST_BOND**2
+            if not bonded[k]:
+                wrong = abs(dx) > sure_x or abs(dy) > sure_y or abs(dz) > sure_z
+            if wrong and square > longest:
                 longest, where, which = square, f, k
             atoms[i, 0], atoms[i, 1] = atoms[j, 0] + dx, atoms[j, 1] + dy
             atoms[i, 2] = atoms[j, 2] + dz

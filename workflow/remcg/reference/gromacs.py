@@ -246,7 +246,8 @@ def gmx(work, *arguments, text=""):
         raise InputError(
             f"reference.engine: gromacs needs the program {PROGRAM}, which is not on the PATH; "
             "install GROMACS 2021 or later (Debian and Ubuntu: apt-get install gromacs), or use "
-            "engine: openmm with a force field in OpenMM's format"
+            "engine: openmm with a force field in OpenMM's format, as config/hexane-trappe.yaml "
+            "does for hexane"
         )
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     output = work / f"{arguments[0]}.out"
