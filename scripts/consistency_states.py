@@ -27,17 +27,24 @@ with stage(snakemake.log[0]):
     )
     started = {name: {"boltzmann": item.numbers} for name, item in simpler.items()}
     thermal = together.equation_of_state(validated, attributes)
+    shared = together.shared_mixture(states, ensembles, attributes)
+    energies = together.free_energies(states, ensembles, attributes, shared)
+    free = together.free_energy_numbers(energies)
     numbers = [
-        {**read_json(path), **more, "penalty": lost[state.id], **started.get(state.id, {})}
+        {
+            **read_json(path),
+            **more,
+            "penalty": lost[state.id],
+            **started.get(state.id, {}),
+            **free.get(state.id, {}),
+        }
         for state, path, more in zip(states, snakemake.input.states, thermal)
     ]
     curves = [together.from_arrays(read_h5(path)[0]) for path in snakemake.input.curves]
     write_json(snakemake.output.numbers, together.merged(validated, numbers))
     write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
-    shared = together.shared_mixture(states, ensembles, attributes)
     exact = together.reweighted_penalties(model, states, local, attributes, references, shared)
     together.write_penalty_table(snakemake.output.penalties, table, local, exact)
-    energies = together.free_energies(states, ensembles, attributes, shared)
     together.write_free_energy_table(snakemake.output.free_energies, energies)
     both = list(zip(numbers, curves))
     shown = plots.some(both)

@@ -43,6 +43,24 @@ def summary(**changes):
     return report.summary("c", "1", 1, {"converged": True}, found, {})
 
 
+def test_free_energies_of_states_that_overlap_are_on_the_page(tmp_path):
+    row = {"relative_to": "T280", "kT_per_molecule": -0.4567, "se": 0.0012, "overlap": 0.21}
+    rows = [
+        {"state": "T280", **row, "kT_per_molecule": 0.0, "se": 0.0, "overlap": 1.0},
+        {"state": "T300", **row},
+    ]
+    free = campaign.free_energy_numbers(rows)
+    items = [numbers("T280", 280.0), numbers("T300", 300.0)]
+    own = [{"id": name, **consistency(), **free[name]} for name in free]
+    found = campaign.merged(items, own)
+    assert found[1]["consistency"]["excess_free_energy"] == row
+    write_state_table(tmp_path / "states.tsv", [StateResult(item, {}) for item in own])
+    text = report._free_energy_table(report.summary("c", "1", 1, {}, found, {})["states"])
+    assert "<td>T300</td>" in text and "0.4567 ± 0.0012" in text and "no counterpart" in text
+    del found[1]["consistency"]["excess_free_energy"]  # no overlap with the first
+    assert report._free_energy_table(found) == ""
+
+
 def statuses(content):
     return {check.name: check.status for check in report.checks(content)}
 

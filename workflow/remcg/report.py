@@ -287,6 +287,7 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
     """
     before = {
         "Simpler methods": _baseline_table(summary),
+        "Thermodynamics": _free_energy_table(summary["states"]),
         "Dynamics": _dynamics_note(summary),
         "Backmapping": _backmap_table(summary, checks),
     }
@@ -1089,6 +1090,31 @@ def _dynamics_table(states):
             "energy of the atoms than without: slow motion that the sites do not tell."
         )
     return f"{page.table(header, body)}<p class=key>{key}</p>"
+
+
+def _free_energy_table(states):
+    """Excess free energies of the model; nothing where no states share samples."""
+    found = [(s, s["consistency"]["excess_free_energy"]) for s in states
+             if "excess_free_energy" in s.get("consistency", {})]  # fmt: skip
+    if len(found) < 2:
+        return ""
+    header = ["state", "T (K)", "excess free energy<br>of the model (kT per molecule)", "overlap"]
+    rows = [
+        [
+            html.escape(state["id"]),
+            f"{state['temperature_K']:g}",
+            plus_minus(row["kT_per_molecule"], row["se"]) if row["se"] else "0",
+            f"{row['overlap']:.2f}",
+        ]
+        for state, row in found
+    ]
+    first = html.escape(found[0][1]["relative_to"])
+    key = (
+        f"Differences from {first}, less those of an ideal gas, by MBAR; overlap: with the samples "
+        "of the state before. U is a free energy that depends on T, so there is no counterpart of "
+        "the reference."
+    )
+    return f"{page.table(header, rows)}<p class=key>{key}</p>"
 
 
 def _file_list(files):

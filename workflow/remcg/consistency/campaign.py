@@ -307,6 +307,14 @@ def write_penalty_table(path, table, local, reweighted=None):
     write_table(path, header.split(), rows)
 
 
+def free_energy_numbers(rows):
+    """Per state what ``summary.json`` says of the rows of :func:`free_energies`."""
+    return {
+        row["state"]: {"excess_free_energy": {k: v for k, v in row.items() if k != "state"}}
+        for row in rows
+    }
+
+
 def write_free_energy_table(path, rows):
     """``consistency/free_energies.tsv``."""
     header = ["state", "relative_to", "kT_per_molecule", "se", "overlap"]
