@@ -154,6 +154,22 @@ def reading(pace):
     return rows, {}
 
 
+def reading_hexane(pace):
+    """As :func:`reading`, of molecules of several sites that the boundary may cut."""
+    topology, sites = hexanes()
+    rng, edge = np.random.default_rng(1), 4.0
+    steps = rng.normal(0.0, 0.08, (N_FRAMES, N_HEXANES, HEXANE, 3))
+    steps[:, :, 0] = rng.uniform(0.0, edge, (N_FRAMES, N_HEXANES, 3))
+    xyz = np.mod(steps.cumsum(axis=2).reshape(N_FRAMES, -1, 3), edge)
+    frames = mdtraj.Trajectory(xyz, topology, np.arange(float(N_FRAMES)))
+    frames.unitcell_vectors = np.tile(edge * np.eye(3), (N_FRAMES, 1, 1))
+    case = f"XTC of {N_HEXANES} hexanes, three sites: time to read and map over time to read"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hexane.xtc"
+        frames.save_xtc(str(path))
+        return [_reading(case, path, topology, sites, pace)], {}
+
+
 def _campaign(folder, n_repeats):
     """A config whose state reads the trajectory several times."""
     content = {
@@ -228,6 +244,7 @@ CASES = {
     "memory-water": memory_water,
     "memory-hexane": memory_hexane,
     "reading": reading,
+    "reading-hexane": reading_hexane,
     "stage": stage,
     "memory": memory,
 }
