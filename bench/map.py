@@ -156,18 +156,11 @@ def reading(pace):
 
 def reading_hexane(pace):
     """As :func:`reading`, of molecules of several sites that the boundary may cut."""
-    topology, sites = hexanes()
-    rng, edge = np.random.default_rng(1), 4.0
-    steps = rng.normal(0.0, 0.08, (N_FRAMES, N_HEXANES, HEXANE, 3))
-    steps[:, :, 0] = rng.uniform(0.0, edge, (N_FRAMES, N_HEXANES, 3))
-    xyz = np.mod(steps.cumsum(axis=2).reshape(N_FRAMES, -1, 3), edge)
-    frames = mdtraj.Trajectory(xyz, topology, np.arange(float(N_FRAMES)))
-    frames.unitcell_vectors = np.tile(edge * np.eye(3), (N_FRAMES, 1, 1))
+    folder = ROOT / "resources" / "hexane"
+    rules = ROOT / "config" / "mappings" / "hexane-3site.yaml"
+    found = mapping.sites_of(folder / "topology.pdb", rules)
     case = f"XTC of {N_HEXANES} hexanes, three sites: time to read and map over time to read"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "hexane.xtc"
-        frames.save_xtc(str(path))
-        return [_reading(case, path, topology, sites, pace)], {}
+    return [_reading(case, folder / "T300.xtc", *found, pace)], {}
 
 
 def _campaign(folder, n_repeats):
