@@ -154,6 +154,15 @@ def reading(pace):
     return rows, {}
 
 
+def reading_hexane(pace):
+    """As :func:`reading`, of molecules of several sites that the boundary may cut."""
+    folder = ROOT / "resources" / "hexane"
+    rules = ROOT / "config" / "mappings" / "hexane-3site.yaml"
+    found = mapping.sites_of(folder / "topology.pdb", rules)
+    case = f"XTC of {N_HEXANES} hexanes, three sites: time to read and map over time to read"
+    return [_reading(case, folder / "T300.xtc", *found, pace)], {}
+
+
 def _campaign(folder, n_repeats):
     """A config whose state reads the trajectory several times."""
     content = {
@@ -228,6 +237,7 @@ CASES = {
     "memory-water": memory_water,
     "memory-hexane": memory_hexane,
     "reading": reading,
+    "reading-hexane": reading_hexane,
     "stage": stage,
     "memory": memory,
 }

@@ -37,6 +37,8 @@ SETTINGS = CAMPAIGN.to_dict()
 SHORT_RUN = {name: SETTINGS["reference"].pop(name) for name in ("dynamics", "dynamics_interval")}
 for state in SETTINGS["states"]:
     del state["dynamics"]  # of one stage alone
+MATCHED = TRAINING if SETTINGS["rem"]["method"] == "force_matching" else []
+FORCES_OF = "every state" if SETTINGS["system"]["forces"] else MATCHED
 STATE_SETTINGS = {state["id"]: state for state in SETTINGS["states"]}
 EXCHANGED = TRAINING if CAMPAIGN.sample.exchange_interval else TRAINING[:1]
 BATCHES = {f"{i:04d}": states for i, states in enumerate(CAMPAIGN.batches)}

@@ -18,8 +18,8 @@ rule map:
         state=state_settings,
         orientations=SETTINGS["system"]["orientations"],
         forces=(
-            [TRAINING, SETTINGS["system"]["force_field"], SETTINGS["reference"]["cutoff"]]
-            if SETTINGS["rem"]["method"] == "force_matching"
+            [FORCES_OF, SETTINGS["system"]["force_field"], SETTINGS["reference"]["cutoff"]]
+            if FORCES_OF
             else "not needed"
         ),
     script:

@@ -12,7 +12,7 @@ with stage(snakemake.log[0]):
         snakemake.input.sites,
         found,
         next(iter(snakemake.input.energies), None),
-        forces=campaign.needs_forces(snakemake.wildcards.state),
+        forces=campaign.matches_forces(snakemake.wildcards.state),
         exclude=campaign.exclude,
     )
     write_h5(snakemake.output[0], arrays, attributes)

@@ -197,6 +197,15 @@ def exact(kind, temperature, n_frames=10**5, n_groups=100, potential=None):
     return BondedTarget(edges, density, n_groups)
 
 
+@pytest.mark.parametrize("kind", chains.RANGES)
+def test_the_jacobian_of_a_bin_is_the_mean_over_it(kind):
+    edges = np.linspace(*chains.RANGES[kind], 8)
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    x = 0.5 * (edges[1:] + edges[:-1])[:, None] + 0.5 * np.diff(edges)[:, None] * nodes
+    expected = chains.jacobian(kind, x) @ weights / 2.0
+    np.testing.assert_allclose(bin_jacobians(kind, edges), expected, rtol=1e-10)
+
+
 def state_of(kind, temperature, **options):
     sites = {"bond": "A-A", "angle": "A-A-A", "dihedral": "A-A-A-A"}[kind]
     target = exact(kind, temperature, **options)

@@ -133,7 +133,7 @@ def test_a_campaign_without_forces_and_force_field_is_refused_at_once(tmp_path):
 def test_a_trajectory_whose_file_could_hold_forces_but_does_not_is_refused(tmp_path):
     path = campaign(tmp_path, suffix="trr")
     write_trr(tmp_path, with_forces=False)
-    with pytest.raises(InputError, match=r"cold: force matching needs .* cold\.trr has none"):
+    with pytest.raises(InputError, match=r"cold: forces on sites need .* cold\.trr has none"):
         mapped(path, "cold", tmp_path)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mdtraj.formats import TRRTrajectoryFile
 
+import molecules
 import waters
 from remcg import config, mapped_forces, mapping
 from remcg.errors import InputError
@@ -188,3 +189,45 @@ def test_forces_follow_the_selection_of_frames(tmp_path):
     np.testing.assert_array_equal(arrays["frame"], chosen)
     expected = pushes[chosen].reshape(-1, 27, 3, 3).sum(axis=2)
     np.testing.assert_allclose(arrays["forces"], expected, atol=1e-5)
+
+
+def write_trr(path, frames, pushes):
+    n = len(frames.xyz)
+    with TRRTrajectoryFile(str(path), "w") as file:
+        boxes = np.ascontiguousarray(frames.unitcell_vectors, "f4")
+        arguments = frames.time.astype("f4"), np.arange(n, dtype="i4"), boxes
+        zeros = np.zeros(n, "f4"), np.zeros_like(pushes)
+        file._write(frames.xyz.astype("f4"), *arguments, *zeros, pushes)
+
+
+def test_a_campaign_of_chains_maps_their_forces_when_told_to(tmp_path):
+    top, box = molecules.carbons(4, 5), 3.0 * np.eye(3)
+    frames = molecules.stored(molecules.walks(4, 6, 5), top, box)
+    pushes = np.random.default_rng(4).normal(size=(6, 20, 3)).astype("f4")
+    sites = {"A": {"atoms": ["C1", "C2"]}, "B": {"atoms": ["C3", "C4"]}}
+    content = waters.content()
+    for state in content["states"]:
+        state["trajectory"] = state["trajectory"].replace("xtc", "trr")
+    content["system"]["forces"] = True
+    pair, volume = content["model"]["terms"]
+    pairs = [{**pair, "sites": list(names)} for names in ("AA", "AB", "BB")]
+    bond = {"kind": "bond", "sites": ["A", "B"], "form": "harmonic"}
+    content["model"]["terms"] = [*pairs, bond, volume]
+    path = waters.write_campaign(tmp_path, content, {"CHN": {"sites": sites}}, n_frames=2)
+    frames[0].save_pdb(str(tmp_path / "topology.pdb"))
+    for name in ("cold", "hot", "warm"):
+        write_trr(tmp_path / f"{name}.trr", frames, pushes)
+    campaign = config.load(path)
+    assert campaign.needs_forces("warm") and not campaign.matches_forces("cold")
+    mapping.map_trajectory(campaign, "warm", tmp_path / "m.h5", tmp_path / "m.json")
+    expected = pushes.reshape(6, 10, 2, 3).sum(axis=2)
+    np.testing.assert_allclose(read_h5(tmp_path / "m.h5")[0]["forces"], expected, atol=1e-5)
+
+
+def test_forces_on_sites_are_refused_where_nothing_tells_those_on_atoms(tmp_path):
+    content = waters.content()
+    content["system"]["forces"] = True
+    with pytest.raises(
+        InputError, match=r"system\.forces: true needs .* cold\.xtc of cold has none"
+    ):
+        config.load(waters.write_campaign(tmp_path, content, n_frames=2))

@@ -86,3 +86,15 @@ def test_frames_and_log_of_molecules_belong_together(trajectory):
     np.testing.assert_allclose(frames.unitcell_volumes, log["volume_nm3"], rtol=2e-4)
     mean, error = standard_error(log["temperature_K"].to_numpy()[None])
     assert abs(mean - temperature) < 4 * error + 1.5
+
+
+@pytest.mark.parametrize("temperature", HEXANE)
+def test_the_references_of_hexane_are_500_ps_or_longer(temperature):
+    with mdtraj.open(str(ROOT / "resources" / "hexane" / f"T{temperature}.xtc")) as file:
+        time = file.read()[1]
+    assert time[-1] - time[0] >= 500.0 and (np.diff(time) > 0.0).all()
+
+
+def test_no_folder_of_references_is_larger_than_15_mb():
+    for folder in (ROOT / "resources").iterdir():
+        assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 15e6

@@ -260,6 +260,12 @@ def test_a_molecule_of_one_site_needs_no_bonds():
     assert built(top, "CHN: {sites: {A: {select: all}}}").molecule.tolist() == [0, 1]
 
 
+def test_a_residue_with_two_atoms_of_one_name_is_refused():
+    top = molecules.topology([("CHN", ["C1", "C1", "C2"])], [(0, 1), (1, 2)])
+    with pytest.raises(InputError, match="residue CHN0 has two atoms C1; give each its own name"):
+        built(top, with_residues(CHN={"A": ["C1", "C2"]}))
+
+
 def test_sites_that_listed_bonds_leave_alone_are_refused():
     content = {"CHN": {**with_residues(CHN=CHAIN)["CHN"], "bonds": []}}
     message = r"its site B is not bonded to the rest of the molecule, .* bonds: \[\[A, B\]\]"

@@ -69,6 +69,9 @@ class System:
     orientations: bool = option(
         "truth", "also write the principal axes of every site to the mapped trajectories", False
     )
+    forces: bool = option(
+        "truth", "also write the forces on sites of every state to the mapped trajectories", False
+    )
 
 
 @dataclass(frozen=True)
@@ -1060,6 +1063,10 @@ class Campaign:
         return self.model.n_orders(term)
 
     def needs_forces(self, name):
+        """Whether the atomistic forces of the state with this id are mapped."""
+        return self.system.forces or self.matches_forces(name)
+
+    def matches_forces(self, name):
         """Whether the model is fitted to the atomistic forces of the state with this id."""
         return self.rem.method == "force_matching" and self.state(name).use == "train"
 
@@ -1508,10 +1515,9 @@ def _check_engine(campaign):
 
 
 def _check_forces(campaign):
-    """Force matching needs the atomistic forces, from the trajectory or from a force field."""
-    if campaign.rem.method != "force_matching":
-        return
-    if campaign.bonded_terms:
+    """Forces on sites need the atomistic ones, from the trajectory or from a force field."""
+    matched = campaign.rem.method == "force_matching"
+    if matched and campaign.bonded_terms:
         raise InputError(
             "rem.method: force_matching fits pair terms of molecules with one site, but"
             f" model.terms has the {campaign.bonded_terms[0].kind} term"
@@ -1519,11 +1525,12 @@ def _check_forces(campaign):
         )
     if campaign.system.force_field:
         return
-    for state in campaign.training:
+    asked = "rem.method: force_matching" if matched else "system.forces: true"
+    for state in campaign.states:
         for path in state.trajectory:
-            if path.suffix.lower() != ".trr":
+            if campaign.needs_forces(state.id) and path.suffix.lower() != ".trr":
                 raise InputError(
-                    f"rem.method: force_matching needs atomistic forces, but {path.name} of "
+                    f"{asked} needs atomistic forces, but {path.name} of "
                     f"{state.id} has none and system.force_field is empty; give a TRR written with "
                     "forces (nstfout = nstxout), or the force field of the reference, such as "
                     "force_field: [spce.xml]"

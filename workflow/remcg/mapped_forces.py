@@ -56,7 +56,7 @@ def open_forces(trajectory, state, force_field, cutoff, topology, sites, selecti
         return _Computed(topology, force_field, cutoff, sites)
     names = ", ".join(path.name for path in trajectory if not has_forces(path))
     raise InputError(
-        f"{state}: force matching needs atomistic forces, but {names} has none and there is no "
+        f"{state}: forces on sites need atomistic forces, but {names} has none and there is no "
         "force field to compute them with; write a TRR with forces (GROMACS: nstfout = nstxout), "
         "or give system.force_field"
     )
@@ -138,7 +138,7 @@ def _tied(topology, sites, members, atoms, group, assumed):
     ties = [str(topology.atom(int(atom))) for atom in atoms[group == group[k]]]
     how = "bonds to hydrogen, taken as rigid," if assumed else "rigid bonds"
     return InputError(
-        f"force matching: the {how} of {', '.join(ties)} tie the sites {' and '.join(names)} "
+        f"forces on sites: the {how} of {', '.join(ties)} tie the sites {' and '.join(names)} "
         "together, so that no forces on these sites can be made of those on the atoms; put atoms "
         "that are bound rigidly in one site"
     )
