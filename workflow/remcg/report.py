@@ -1085,8 +1085,9 @@ def _dynamics_table(states):
     )
     if lags:
         key += (
-            f" VAMP-2: cross-validated score of the components of largest variance of the basis sums, at fixed volume at a lag of "
-            f"{spoken} ps; 1 means that nothing slower than the lag is resolved. More with the "
+            " VAMP-2: cross-validated score of the components of largest variance of the basis"
+            f" sums, at fixed volume, at a lag of {spoken} ps; 1 means that nothing slower is"
+            " resolved. More with the "
             "energy of the atoms than without: slow motion that the sites do not tell."
         )
     return f"{page.table(header, body)}<p class=key>{key}</p>"
