@@ -539,6 +539,7 @@ def test_the_basis_of_a_pair_is_chosen_beside_bonded_terms_and_without_excluded_
     angle = AngleTermConfig(kind="angle", sites=["A", "B", "A"])
     model = ModelConfig(terms=[pair, bond(), angle], temperature="constant")
     campaign = SimpleNamespace(
+        n_orders=lambda term: 1,
         model=model,
         training=states,
         bonded_terms=model.terms[1:],
