@@ -4,7 +4,6 @@ rule consistency:
         sites=f"{MAPS}/{{state}}.h5",
         target=f"{TARGETS}/{{state}}.h5",
         prediction="results/{campaign}/predict/{state}.h5",
-        shells="results/{campaign}/validate/first_shells.json",
         short_run=mapped_short_run,
     output:
         numbers="results/{campaign}/consistency/numbers_{state}.json",

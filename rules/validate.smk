@@ -7,7 +7,6 @@ rule validate:
     output:
         numbers="results/{campaign}/validate/states.json",
         states="results/{campaign}/validate/states.tsv",
-        shells="results/{campaign}/validate/first_shells.json",
         potentials="results/{campaign}/validate/potentials.tsv",
         convergence="results/{campaign}/validate/convergence.tsv",
         rdfs=expand("results/{{campaign}}/validate/rdf_{state}.tsv", state=TABLED),

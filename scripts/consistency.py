@@ -4,7 +4,7 @@ from remcg.config import load
 from remcg.consistency import campaign as tables
 from remcg.consistency import state
 from remcg.consistency.short_run import read_short_run
-from remcg.io import read_h5, read_json, write_h5, write_json
+from remcg.io import read_h5, write_h5, write_json
 from remcg.model import Model
 from remcg.stage import stage
 from remcg.streams import derived_seed
@@ -20,7 +20,6 @@ with stage(snakemake.log[0]):
         campaign.sample.timestep * campaign.sample.sample_interval,
         derived_seed(campaign.seed, campaign.campaign, "consistency", name),
         short_run=next(map(read_short_run, snakemake.input.short_run), None),
-        shells=read_json(snakemake.input.shells),
     )
     facts = campaign.state(name)
     found = {"id": name, "use": facts.use, "temperature_K": facts.temperature, **numbers}

@@ -2,8 +2,7 @@
 
 from remcg import plots, validate
 from remcg.config import load
-from remcg.consistency import structure
-from remcg.io import read_json, write_json
+from remcg.io import read_json
 from remcg.model import Model
 from remcg.stage import stage
 
@@ -19,8 +18,6 @@ with stage(snakemake.log[0]):
     curves = validate.potential_curves(model, sorted({s.temperature for s in campaign.states}))
     validate.write_numbers(snakemake.output.numbers, results)
     validate.write_state_table(snakemake.output.states, results)
-    shells = structure.first_shells([validate.reference_rdfs(r.curves) for r in results])
-    write_json(snakemake.output.shells, shells)
     validate.write_potential_table(snakemake.output.potentials, curves)
     for path, result in zip(snakemake.output.rdfs, results):
         validate.write_rdf_table(path, result.curves)

@@ -114,21 +114,6 @@ def test_the_finite_size_correction_gives_pairs_of_sites_their_structure_factor(
     assert np.abs(structure.structure_factor_from_rdf(*arguments) - exact).max() > 0.06
 
 
-def test_states_share_the_radius_of_a_first_shell():
-    """A flat minimum at 0.7 nm: noise moves that of single states, all of them count with one."""
-    rng, edges = np.random.default_rng(3), np.linspace(0.0, 1.2, 121)
-    r = 0.5 * (edges[1:] + edges[:-1])
-    g = np.where(r < 0.35, 0.0, 1.0 + 1.5 * np.exp(-(((r - 0.5) / 0.06) ** 2))
-                 - 0.3 * np.exp(-(((r - 0.7) / 0.1) ** 2)))  # fmt: skip
-    states = [(edges, {"A-A": g + 0.01 * rng.normal(size=120), "A-B": g}) for _ in range(8)]
-    alone = [structure.first_shells([state])["A-A"] for state in states]
-    together = structure.first_shells(states)
-    assert np.ptp(alone) > 0.01
-    assert abs(together["A-A"] - structure.first_minimum(edges, g)) < 0.011
-    absent = edges[:101], {"A-A": g[:100], "A-B": np.zeros(100)}  # a shorter range, no site B
-    assert structure.first_shells([*states, absent])["A-B"] == together["A-B"]
-
-
 def test_both_ways_to_the_structure_factor_agree_for_correlated_sites():
     rng = np.random.default_rng(5)
     centres, boxes = gas(200, 100, seed=4)

@@ -232,12 +232,6 @@ def rdf_pairs(target_arrays, target_attrs, sample_arrays):
     return {name: RdfPair(edges, reference[:, i], model[:, i]) for i, name in enumerate(names)}
 
 
-def reference_rdfs(pairs):
-    """(edges, mean g(r) of the reference by pair name) of the result of :func:`rdf_pairs`."""
-    edges = next((pair.edges for pair in pairs.values()), np.zeros(1))
-    return edges, {name: pair.reference.mean(axis=0) for name, pair in pairs.items()}
-
-
 def compare_state(target_arrays, target_attrs, sample_arrays, sample_attrs, model):
     """All numbers of one state: prediction against reference.
 

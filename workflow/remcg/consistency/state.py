@@ -60,9 +60,7 @@ def read_reference(path):
         return file["positions"][every], file["box"][every], times, read_topology(file), names
 
 
-def analyse(
-    map_path, target, sample, model, interval, seed, log=print, short_run=None, shells=None
-):
+def analyse(map_path, target, sample, model, interval, seed, log=print, short_run=None):
     """Numbers and curves of one state.
 
     Parameters
@@ -79,8 +77,6 @@ def analyse(
         Gets a line for everything that cannot be had.
     short_run : dict, optional
         Datasets of ``map/dynamics/<state>.h5``.
-    shells : dict, optional
-        Radius of the first shell by pair name, nm; default: those of this state alone.
 
     Returns
     -------
@@ -98,7 +94,7 @@ def analyse(
         )
     else:
         boxes = sample[0]["trajectory_box"]
-        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng, shells)
+        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng)
         numbers, curves = numbers | found, curves | drawn
         numbers["symmetry"] = symmetries(model, sample, reference[3], frames, boxes, rng)
     found, drawn = compare_dynamics(reference, sample, model, seed, log, short_run)
@@ -113,7 +109,7 @@ def spread(n_frames, n_sites):
     return np.linspace(0, n_frames - 1, n).round().astype(int)
 
 
-def compare_structure(reference, sampled, target, model, rng, shells=None):
+def compare_structure(reference, sampled, target, model, rng):
     """Structure factors, neighbours' angles and coordination of both sides, see :func:`analyse`."""
     positions, boxes, _, topology, names = reference
     chosen = spread(len(positions), topology.n_sites)
@@ -123,11 +119,7 @@ def compare_structure(reference, sampled, target, model, rng, shells=None):
         "model": (sampled[0][other], sampled[1][other]),
     }
     found = _compare_factors(sides, topology, names, rng)
-    radii = np.zeros((len(names), len(names)))
-    for name, radius in (shells or _own_shells(target)).items():
-        a, b = (names.index(x) for x in name.split("-"))
-        radii[a, b] = radii[b, a] = radius
-    local = _compare_neighbors(sides, topology, names, radii, model, rng)
+    local = _compare_neighbors(sides, topology, names, target, model, rng)
     return found[0] | local[0], found[1] | local[1]
 
 
@@ -174,14 +166,15 @@ def _factors_by_rdf(positions, boxes, types, pairs, k):
     return edges[-1], np.array(found)
 
 
-def _own_shells(target):
+def _compare_neighbors(sides, topology, names, target, model, rng):
     arrays, attributes = target
-    mean = arrays["rdf_blocks"].mean(axis=0)
-    found = dict(zip(json.loads(attributes["pair_names"]), mean))
-    return structure.first_shells([(arrays["rdf_edges"], found)])
-
-
-def _compare_neighbors(sides, topology, names, shells, model, rng):
+    shells = np.zeros((len(names), len(names)))
+    for name, blocks in zip(
+        json.loads(attributes["pair_names"]), np.moveaxis(arrays["rdf_blocks"], 1, 0)
+    ):
+        a, b = (names.index(x) for x in name.split("-"))
+        radius = structure.first_minimum(arrays["rdf_edges"], blocks.mean(axis=0))
+        shells[a, b] = shells[b, a] = radius
     excluded = topology.excluded(model.exclude)
     local = {
         side: structure.local_structure(*frames, topology.site_types, shells, excluded)

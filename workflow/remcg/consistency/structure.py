@@ -222,33 +222,6 @@ def first_minimum(edges, g):
     return float(r[lowest]) if smooth[here] >= smooth[lowest] + RISE else float(edges[-1])
 
 
-def first_shells(states):
-    """One radius of the first shell per pair, for all states: of the mean of their RDFs.
-
-    Radii of single states would differ by noise, and their numbers of neighbours with them.
-
-    Parameters
-    ----------
-    states : sequence of (ndarray, dict)
-        Edges from 0 in equal steps, nm, and g(r) of the reference by pair name.
-
-    Returns
-    -------
-    dict
-        Pair name to :func:`first_minimum`, nm; up to where all states have a g(r).
-    """
-    n_bins = min(len(edges) for edges, _ in states) - 1
-    rows = {}
-    for _, found in states:
-        for name, g in found.items():
-            rows.setdefault(name, []).append(g[:n_bins])
-    edges = states[0][0][: n_bins + 1]
-    return {
-        name: first_minimum(edges, np.mean([g for g in found if g.any()] or found, axis=0))
-        for name, found in rows.items()
-    }
-
-
 @njit(cache=True)
 def _local(first, second, distance, count, positions, box, types, cuts, angles, coordination):
     n_sites, n_types = positions.shape[0], cuts.shape[0]
