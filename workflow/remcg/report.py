@@ -1087,8 +1087,8 @@ def _dynamics_table(states):
         key += (
             " VAMP-2: cross-validated score of the components of largest variance of the basis"
             f" sums, at fixed volume, at a lag of {spoken} ps; 1 means that nothing slower is"
-            " resolved. More with the "
-            "energy of the atoms than without: slow motion that the sites do not tell."
+            " resolved. More with the energy of the atoms than without: slow motion that the sites"
+            " do not tell."
         )
     return f"{page.table(header, body)}<p class=key>{key}</p>"
 
