@@ -189,6 +189,17 @@ def test_after_the_launcher_was_killed_the_next_run_ends_the_orphans_and_complet
     assert Path("results/toy/a.txt").read_text() == "done\n"
 
 
+def test_what_a_killed_writer_left_unfinished_is_gone_after_the_next_run(folder):
+    writer = (
+        "import os; from remcg.io import replacing\n"
+        "with replacing('results/toy/map/T300.h5') as path: path.write_text('half'); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", writer]).returncode == 9
+    assert len(list(Path("results/toy/map").iterdir())) == 1
+    assert run_here(QUICK)[0] == 0
+    assert not list(Path("results/toy/map").iterdir())
+
+
 def test_two_campaigns_run_at_the_same_time_in_a_new_folder(folder):
     Path("Snakefile").write_text(MEETING)
     processes = []

@@ -27,6 +27,7 @@ REFUSALS = {
     errno.EACCES: ("writing there is not permitted", "Change the permissions"),
     errno.EPERM: ("writing there is not permitted", "Change the permissions"),
 }
+TEMPORARY = ".tmp"  # end of the name of a file that is being written
 SEAL = "sha256"  # key of a sealed JSON file
 BLOCK = 512  # bytes before the HDF5 content, which HDF5 leaves to its user
 MAGIC = b"remcg sha256 "
@@ -41,7 +42,7 @@ def replacing(path):
     the name stands for a whole file. A full or read-only disk is an :class:`InputError`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     with refusals_explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -51,6 +52,12 @@ def replacing(path):
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder):
+    """Remove the files below ``folder`` whose writer was killed; none may be writing there."""
+    for path in Path(folder).rglob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

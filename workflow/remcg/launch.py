@@ -30,7 +30,7 @@ import yaml
 from remcg import slurm
 from remcg.config import ROOT
 from remcg.errors import InputError
-from remcg.io import refusals_explained
+from remcg.io import refusals_explained, remove_unfinished
 from remcg.progress import Progress, last_words
 from remcg.terminal import cut, has_colour, paint, verdict_lines
 
@@ -484,6 +484,7 @@ def run(campaign, configfile, cores, more=(), display=None, profile=None, maps=N
         if not DRY.intersection(more):
             _clear_away(name, campaign, display)
             more = [*clear_queue(profile, name, campaign, display), *more]
+            remove_unfinished(results)
         variables = environment(name, cores, started)
         command = _snakemake(configfile, cores, *more, profile=profile)
         code, progress = _run_snakemake(command, variables, name, logs, display)
