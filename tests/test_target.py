@@ -9,7 +9,8 @@ import pytest
 import waters
 from remcg import config, mapping, target
 from remcg.basis import SplineBasis
-from remcg.io import read_h5
+from remcg.errors import InputError
+from remcg.io import read_h5, write_h5
 from remcg.model import PairTerm
 
 TERM = PairTerm(("W", "W"), SplineBasis(0.2, 0.8, 8), 2)
@@ -112,3 +113,27 @@ def test_a_log_with_more_lines_than_frames_gives_all_volumes_of_the_sampled_time
     np.testing.assert_allclose(arrays["log_volume"], volumes[sampled])
     np.testing.assert_allclose(arrays["energy"], -100.0 - frames.time)
     assert "log_volume" not in target.compute(mapped[0], [TERM], mapped[1])[0]
+
+
+def test_a_cutoff_beyond_the_length_of_the_only_molecule_is_refused(tmp_path):
+    """Six sites in a row, 0.1 nm apart, of which the ends are farther apart now and then."""
+    positions = np.zeros((40, 6, 3))
+    positions[:, :, 0] = 0.1 * np.arange(6) + 1.0
+    positions[:20, 5, 0] += 0.035
+    arrays = {
+        "positions": positions,
+        "box": np.full((40, 3), 6.0),
+        "time": np.arange(40.0),
+        "site_types": np.zeros(6, int),
+        "masses": np.ones(6),
+        "bonds": np.stack([np.arange(5), np.arange(1, 6)], axis=1),
+    }
+    attributes = {"site_names": json.dumps(["W"]), "state": "cold", "n_molecules": 1}
+    path = tmp_path / "cold.h5"
+    write_h5(path, arrays, attributes)
+    neighbours = ["1-2", "1-3", "1-4"]
+    with pytest.raises(InputError, match=r"cold: of the 120 .*r_cut of at most 0\.53 nm"):
+        target.compute(
+            path, [PairTerm(("W", "W"), SplineBasis(0.2, 0.54, 8), 2)], exclude=neighbours
+        )
+    target.compute(path, [PairTerm(("W", "W"), SplineBasis(0.2, 0.53, 8), 2)], exclude=neighbours)

@@ -221,7 +221,12 @@ class PairTermConfig:
     kind: str = option("text", "`pair`", choices=("pair",))
     sites: list = option("text", "the two site types", many=True)
     r_cut: float = option(
-        "number", "cut-off", unit="nm", low=0.1, high=5, hint="give nm, not Å (9 Å is 0.9)"
+        "number",
+        "cut-off; for a single molecule less than the largest distances of its reference",
+        unit="nm",
+        low=0.1,
+        high=5,
+        hint="give nm, not Å (9 Å is 0.9)",
     )
     n_basis: int | str = option(
         "integer",

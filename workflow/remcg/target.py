@@ -9,7 +9,7 @@ from remcg.boxes import many, volume
 from remcg.errors import InputError
 from remcg.forces import normal_equations
 from remcg.io import open_h5
-from remcg.pairs import rdf, rdf_edges
+from remcg.pairs import rdf, rdf_edges, rdf_norm
 from remcg.sample import read_topology
 from remcg.statistics import inefficiency
 from remcg.trajectory import at_frames, log_of_frames, read_log, while_sampled
@@ -17,6 +17,7 @@ from remcg.trajectory import at_frames, log_of_frames, read_log, while_sampled
 CHUNK = 50  # frames
 N_BLOCKS = 10
 FINE_WIDTH = 0.002  # nm
+LEAST_BEYOND = 10  # pairs of the reference beyond the cut-off of a pair term
 LEADING = 0.5  # basis functions whose mean sum is at least this fraction of the largest
 
 
@@ -52,8 +53,9 @@ def compute(map_file, terms, log=None, forces=False, exclude=()):
         mass = float(file.attrs.get("mass_per_molecule", masses.sum() / n_molecules))
         pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
         arrays, found = _streamed(file["positions"], boxes, topology, names, pairs, terms, exclude)
+        of_pairs = [term for term in terms if term.kind == "pair"]
+        _check_cutoffs(state, of_pairs, names, pairs, arrays, boxes, topology, exclude)
         if forces:
-            of_pairs = [term for term in terms if term.kind == "pair"]
             arrays |= _force_sums(file, state, boxes, types, names, of_pairs)
         lines = log_of_frames(read_log(log, state), file) if log else {}
     arrays["volume"] = volume(many(boxes))
@@ -116,6 +118,34 @@ def _streamed(positions, boxes, topology, names, pairs, terms, exclude):
         "rdf_fine": fine,
     }
     return {**arrays, **bonded.arrays()}, bonded.attributes()
+
+
+def _check_cutoffs(state, terms, names, pairs, arrays, boxes, topology, exclude):
+    """Refuse a pair term that acts on all pairs of its types in all frames.
+
+    So it is with one molecule shorter than the cut-off. A constant added to the potential then
+    changes nothing but the depth of a hole near the cut-off, where the reference never was.
+    """
+    edges = arrays["rdf_fine_edges"]
+    norm = np.nan_to_num(rdf_norm(topology.site_types, pairs, edges), posinf=0.0)
+    counts = arrays["rdf_fine"] * norm * len(boxes) / volume(many(boxes)).mean()
+    excluded = topology.site_types[topology.excluded(exclude)]
+    numbers = np.bincount(topology.site_types, minlength=len(names))
+    for term in terms:
+        a, b = types = sorted(names.index(site) for site in term.sites)
+        n_pairs = numbers[a] * (numbers[a] - 1) // 2 if a == b else numbers[a] * numbers[b]
+        n_pairs -= int((np.sort(excluded, axis=1) == types).all(axis=1).sum())
+        beyond = n_pairs * len(boxes) - np.cumsum(counts[pairs.index((a, b))])
+        if n_pairs == 0 or beyond[edges[1:] <= term.basis.r_cut + 1e-9][-1] >= LEAST_BEYOND:
+            continue
+        longest = edges[1:][beyond >= LEAST_BEYOND].max(initial=0.0)
+        raise InputError(
+            f"{state}: of the {n_pairs * len(boxes)} {term.name} pairs of the reference fewer than "
+            f"{LEAST_BEYOND} are farther apart than r_cut, {term.basis.r_cut:g} nm. A constant "
+            "added to their potential would change nothing, so that it is not determined. Give "
+            f"this term an r_cut of at most {np.floor(100 * longest) / 100:g} nm, beyond which "
+            "that many are."
+        )
 
 
 def _force_sums(file, state, boxes, types, names, pair_terms):
