@@ -228,11 +228,6 @@ def checks(summary, limits=None):
     return [check for check in found if check.limit < math.inf]
 
 
-def verdict(summary, limits=None):
-    """The checks that fail, as a list of Check; empty if the campaign holds."""
-    return [check for check in checks(summary, limits) if check.status == "fails"]
-
-
 def table(summary, paths=()):
     """Text for the end of a run: one line per state, then what was written.
 
