@@ -489,7 +489,7 @@ def test_the_front_page_has_a_row_for_each_kind_of_backmapped_frames():
     summary = a_summary(backmap={"T300": a_backmap(mapped=mapped)})
     page = report.front_page(summary, a_model(), report.checks(summary))
     assert page.count("<td>mapped reference</td>") == page.count("<td>model</td>") == 1
-    assert "annealed" in page and "-0.70 ± 0.10 <i>✗</i>" in page
+    assert "annealed" in page and '-0.70 ± 0.10 <i class="fails">✗</i>' in page
     bare = a_summary(backmap={})
     assert "Backmapping" not in report.front_page(bare, a_model(), report.checks(bare))
 
