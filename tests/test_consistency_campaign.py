@@ -159,6 +159,26 @@ def test_the_equation_of_state_sees_a_density_off_by_two_per_cent():
     )
 
 
+def test_the_pressure_along_an_isochore_is_that_of_the_liquid_within_reach_of_it():
+    """rho = 1000 exp(-alpha (T - 310)), P = 1 + ln(rho/rho(T))/kappa: alpha/kappa (T - 310)."""
+    alpha, kappa, T = 8e-4, 5e-5, [215.0, 280.0, 310.0, 325.0]
+    rows = [numbers(f"T{t:g}", t, 1000.0 * np.exp(-alpha * (t - 310.0)), kappa) for t in T]
+    for row in rows:
+        row["density_kg_m3"]["model"] *= 1.001
+    found = [x.get("isochore_bar") for x in campaign.equation_of_state(rows, [COUNTS] * 4)]
+    assert found[0] is None  # 5.2 per cent away
+    for t, entry in zip(T[1:], found[1:]):
+        exact = 1.0 + alpha / kappa * (t - 280.0)
+        assert entry["density_kg_m3"] == pytest.approx(1000.0 * np.exp(0.024))
+        assert entry["reference"] == pytest.approx(exact, abs=1e-6)
+        assert entry["model"] == pytest.approx(exact - np.log(1.001) / kappa, abs=1e-6)
+        errors = 0.5e-3 / kappa, (exact - 1.0) * 3e-6 / kappa
+        assert entry["reference_se"] == pytest.approx(np.hypot(*errors), rel=0.03)
+    far = campaign.equation_of_state(rows[::3], [COUNTS] * 2)
+    assert not any("isochore_bar" in entry for entry in far)
+    assert all("thermal_expansion_1_K" in entry for entry in far)
+
+
 def test_states_of_other_pressure_or_composition_share_no_isobar():
     rows = [numbers("a", 280.0), numbers("b", 300.0), numbers("c", 320.0)]
     rows[1]["pressure_bar"] = {"target": 500.0}
@@ -210,7 +230,12 @@ def test_figures_of_any_number_of_states_are_drawn(tmp_path, n, with_reference):
     ]  # fmt: skip
     figures.curve_figure(tmp_path / "a.png", both, ["structure_factor"])
     figures.dynamics_figure(tmp_path / "c.png", both)
-    figures.state_figure(tmp_path / "d.png", [item for item, _ in both])
+    thermal = campaign.equation_of_state(
+        [numbers(item["id"], item["temperature_K"]) for item, _ in both], [COUNTS] * n
+    )
+    own = [{**item, **more} for (item, _), more in zip(both, thermal)]
+    validated = [numbers(item["id"], item["temperature_K"]) for item in own]
+    figures.state_figure(tmp_path / "d.png", campaign.merged(validated, own))
     if n == 1:
         figures.curve_figure(tmp_path / "b.png", both, ["neighbor_angles", "coordination"])
     for path in tmp_path.glob("*.png"):

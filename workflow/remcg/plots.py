@@ -48,9 +48,9 @@ LONGEST = 20  # letters of a name over a panel
 LEGEND_INCHES = 1.75  # of an entry of a legend
 
 
-def some(states):
+def some(states, most=MOST_PANELS):
     """The states that get a panel each: all of a few, of many those spread evenly over them."""
-    step = max(-(-len(states) // MOST_PANELS), 1)
+    step = max(-(-len(states) // most), 1)
     return states[::step]
 
 

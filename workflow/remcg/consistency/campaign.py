@@ -63,7 +63,7 @@ def _weights(states, attributes):
 
 
 def equation_of_state(numbers, attributes):
-    """Thermal expansion, thermal pressure and difference of the isotherms of every state.
+    """Thermal expansion, thermal pressure, isochore and difference of the isotherms of every state.
 
     Parameters
     ----------
@@ -76,8 +76,11 @@ def equation_of_state(numbers, attributes):
     -------
     list of dict
         thermal_expansion_1_K and thermal_pressure_bar_K {reference, reference_se, model,
-        model_se}, where another temperature has the same pressure and composition;
-        isotherm_bar {rms, se, noise_floor, mean, mean_se}, at constant pressure.
+        model_se}, where another temperature has the same pressure and composition, and there
+        isochore_bar with the same keys and density_kg_m3: the pressure at the reference's density
+        at the middle temperature, where it is near enough; isotherm_bar {rms, se, noise_floor,
+        mean, mean_se}, at constant pressure. Isotherms and isochores are those of
+        :func:`remcg.consistency.thermodynamics.isotherm`, of both sides alike.
     """
     result = [_isotherm(item) for item in numbers]
     groups = {}
@@ -87,9 +90,31 @@ def equation_of_state(numbers, attributes):
             groups.setdefault((pressure, str(found["type_counts"])), []).append(k)
     for members in groups.values():
         if len({numbers[k]["temperature_K"] for k in members}) > 1:
-            for k, entry in zip(members, _expansions([numbers[k] for k in members])):
-                result[k] |= entry
+            own = [numbers[k] for k in members]
+            for k, *entries in zip(members, _expansions(own), _isochore(own)):
+                result[k] |= entries[0] | entries[1]
     return result
+
+
+def _isochore(numbers):
+    """Pressures of states of one isobar at one density, where two and more are within REACH."""
+    middle = np.mean([item["temperature_K"] for item in numbers])
+    nearest = min(numbers, key=lambda item: abs(item["temperature_K"] - middle))
+    density = float(nearest["density_kg_m3"]["reference"])
+    found = []
+    for item in numbers:
+        rho, kappa = item["density_kg_m3"], item.get("compressibility_1_bar", {})
+        entry = {}
+        for side in ("reference", "model"):
+            if side in kappa and abs(np.log(density / rho[side])) <= thermodynamics.REACH:
+                at = np.log(rho[side]), rho[f"{side}_se"] / rho[side]
+                own = kappa[side], kappa[f"{side}_se"]
+                pressure = item["pressure_bar"]["target"]
+                value = thermodynamics.isotherm(np.log(density), at[0], own[0], pressure)
+                error = thermodynamics.isotherm_error(np.log(density), *at, *own)
+                entry |= {side: float(value), f"{side}_se": float(error)}
+        found.append({"isochore_bar": {"density_kg_m3": density, **entry}} if entry else {})
+    return found if sum(map(bool, found)) > 1 else [{}] * len(numbers)
 
 
 def _expansions(numbers):

@@ -14,6 +14,7 @@ from remcg.errors import InputError
 from remcg.reweight import covariance_of
 
 WINDOW = 0.02  # half-width of the range of ln density in which isotherms are compared
+REACH = 0.04  # of ln density, to which one is continued; liquids stiffen by a seventh on the way
 
 
 class Expansion(NamedTuple):
@@ -95,6 +96,12 @@ def isotherm(log_density, at, compressibility, pressure):
         bar.
     """
     return pressure + (np.asarray(log_density) - at) / compressibility
+
+
+def isotherm_error(log_density, at, at_se, compressibility, compressibility_se):
+    """Standard error of :func:`isotherm` to first order, bar; ``at_se`` is that of ln(rho_0)."""
+    distance = np.asarray(log_density) - at
+    return np.hypot(at_se, distance * compressibility_se / compressibility) / compressibility
 
 
 def pressure_difference(reference, model, half_width=WINDOW):
