@@ -7,7 +7,7 @@ import pytest
 import browser
 from browser import CHROMIUM
 from remcg import front_table, page, report
-from test_report import a_model, a_state, a_summary
+from test_report import a_backmap, a_model, a_state, a_summary
 
 PAIRS = ("A-A", "A-B", "B-B")
 
@@ -61,6 +61,31 @@ def test_columns_that_no_state_fills_are_left_out():
     assert row[1] == "<td>0.192"  # its error is one of arithmetic
     header, _ = cells(a_summary(states=[alone, a_melt("melt")], backmap={}))
     assert len(header) == len(front_table.COLUMNS)
+
+
+def test_backmapped_structures_have_the_columns_that_any_of_them_fills():
+    rigid = a_backmap(mapped=a_backmap())
+    for item in (rigid, rigid["mapped"]):
+        del item["js_bits"]
+    summary = a_summary(backmap={"T300": rigid})
+    text = front_table.backmap_table(summary, report.checks(summary))
+    assert "JS / floor" not in text and "draws" not in text and "-1.00 ± 0.20 <i" in text
+    rigid["mapped"]["js_bits"] = {"bond C1-C2": 0.0015}
+    text = front_table.backmap_table(a_summary(backmap={"T300": rigid}), [])
+    assert "JS / floor" in text and "1.50<br><small>bond C1-C2</small>" in text
+
+
+def test_a_guess_too_far_off_for_its_compressibility_says_so():
+    state = a_state()
+    own = {"rdf": {"W-W": {"rmse": 0.2, "rmse_se": 0.01}},
+           "pressure_bar": {"model": 2500.0, "model_se": 10.0},
+           "pair_pressure_bar": {"guess": 1.0, "model": 1.0}}  # fmt: skip
+    state["consistency"] = {"boltzmann": own}
+    assert "<td>&lt; −5</td>" in report._baseline_table({"states": [state]})
+    own["pressure_bar"]["model"] = -2500.0
+    assert "<td>&gt; 5</td>" in report._baseline_table({"states": [state]})
+    own["density_deviation"] = {"value": 0.03, "se": 0.001}
+    assert "<td>3.00 ± 0.10</td>" in report._baseline_table({"states": [state]})
 
 
 def test_of_very_many_pairs_the_worst_are_shown():

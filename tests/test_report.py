@@ -440,6 +440,16 @@ def test_figures_are_written_whatever_is_missing(tmp_path):
         assert path.suffix == ".png" and path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_course_of_the_optimisation_is_numbered_by_the_samples_it_saw(tmp_path):
+    validate.write_convergence_table(
+        tmp_path / "convergence.tsv", [{"phase": "NVT", "verdict": "continue"}, *updates()]
+    )
+    header, *rows = [line.split("\t") for line in open(tmp_path / "convergence.tsv")]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]  # of rem/iter-<kkk>/sample
+    assert [row[1] for row in rows] == ["NVT", "NVT", "NPT", "NPT", "NPT"]
+    assert rows[1][header.index("chi2_per_dof")] == "25"
+
+
 @pytest.mark.parametrize(
     ("change", "quantity", "expected"),
     [

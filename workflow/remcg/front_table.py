@@ -28,9 +28,14 @@ def states_table(summary, checks):
     for state in summary["states"]:
         found = _Found(state, checks)
         rows.append([cell(found) for _, cell in COLUMNS])
-    shown = [k for k in range(len(COLUMNS)) if any(row[k] for row in rows)]
+    return _table(COLUMNS, rows)
+
+
+def _table(columns, rows):
+    """HTML of rows of cells, each a list of lines; without columns that have none."""
+    shown = [k for k in range(len(columns)) if any(row[k] for row in rows)]
     body = [[marked(row[k]) for k in shown] for row in rows]
-    return page.table([COLUMNS[k][0] for k in shown], body)
+    return page.table([columns[k][0] for k in shown], body)
 
 
 def backmap_table(summary, checks):
@@ -41,11 +46,11 @@ def backmap_table(summary, checks):
         for part, item in (("model", entry), ("mapped reference", entry.get("mapped", {}))):
             if item.get("n_structures"):
                 found = _Backmapped(state["id"], part, item, checks)
-                rows.append([marked(cell(found)) for _, cell in BACKMAP_COLUMNS])
+                rows.append([cell(found) for _, cell in BACKMAP_COLUMNS])
     if not rows:
         return ""
     return (
-        f"{page.table([name for name, _ in BACKMAP_COLUMNS], rows)}"
+        f"{_table(BACKMAP_COLUMNS, rows)}"
         "<p class=key>Only frames of the mapped reference test the "
         "sampler alone and have limits for their statistics; frames of the model also show what "
         "the model has wrong. Draws: from the posterior where chains from templates and from the "
@@ -243,8 +248,9 @@ def _gap(found):
 
 
 def _draws(found):
-    spoken = {True: "posterior", False: "annealed"}
-    return [(spoken.get(found.item.get("is_posterior"), ""), None)]
+    if "is_posterior" not in found.item:
+        return []
+    return [("posterior" if found.item["is_posterior"] else "annealed", None)]
 
 
 BACKMAP_COLUMNS = (

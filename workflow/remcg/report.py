@@ -254,7 +254,7 @@ def headline(summary):
     """One sentence on the optimisation."""
     rem = summary["rem"]
     course = "Converged after" if rem["converged"] else "NOT converged within"
-    chi2 = f" (chi2 per dof {rem['chi2_per_dof']:.2f})" if "chi2_per_dof" in rem else ""
+    chi2 = f" (χ² per degree of freedom {rem['chi2_per_dof']:.2f})" if "chi2_per_dof" in rem else ""
     return f"{course} {rem['iterations']} iterations{chi2}"
 
 
@@ -826,7 +826,7 @@ def _baseline_rows(state, own):
         _side(alone, "model"),
         _side(own["pressure_bar"], "model"),
         _side(state.get("pressure_bar", {}), "model"),
-        plus_minus(100 * density["value"], 100 * density["se"]) if density else "",
+        plus_minus(100 * density["value"], 100 * density["se"]) if density else _far(state, own),
         plus_minus(*density_deviation(final)) if {"reference", "model"} <= final.keys() else "",
     ]
     for name, entry in own["rdf"].items():
@@ -834,6 +834,17 @@ def _baseline_rows(state, own):
         errors = [plus_minus(row["rmse"], row.get("rmse_se")) if row else ""
                   for row in (entry, rmse)]  # fmt: skip
         yield [html.escape(state["id"]), html.escape(name), *errors, *common]
+
+
+def _far(state, own):
+    """Where the guess's density is too far off for its compressibility to tell it."""
+    target = state.get("pressure_bar", {}).get("target")
+    if target is None or "reference" not in state.get("compressibility_1_bar", {}):
+        return ""
+    from remcg.consistency.baseline import LINEAR  # numba and scipy with it
+
+    far = 100 * LINEAR
+    return f"&lt; −{far:g}" if own["pressure_bar"]["model"] > target else f"&gt; {far:g}"
 
 
 def _dynamics_note(summary):

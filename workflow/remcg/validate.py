@@ -557,14 +557,22 @@ def write_convergence_table(path, updates):
     columns = ("chi2_per_dof", "threshold", "predicted_kl")
     of_states = ("volume", "volume_se", "volume_reference", "rdf_rmse")
     rows = []
-    for number, update in enumerate(updates):
-        row = [f"{update.get('iteration', number)}"]
-        row.append(str(update.get("sampled", update).get("phase", "")))
+    for iteration, update in zip(*sampled_iterations(updates)):
+        row = [f"{iteration}", str(update.get("sampled", update).get("phase", ""))]
         row += [_known(update, key) for key in columns]
         row += [_known(update.get("states", {}).get(n, {}), k) for n in names for k in of_states]
         rows.append(row)
     header = ["iteration", "ensemble", *columns, *(f"{n}.{k}" for n in names for k in of_states)]
     write_table(path, header, rows)
+
+
+def sampled_iterations(updates):
+    """(iterations whose samples the updates looked at, these updates).
+
+    An update that begins iteration k saw the samples of iteration k - 1; the first one saw none.
+    """
+    found = [update for update in updates if update.get("iteration", 0) > 0]
+    return [update["iteration"] - 1 for update in found], found
 
 
 def _known(item, key):
