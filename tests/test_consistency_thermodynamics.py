@@ -90,6 +90,8 @@ def test_a_density_off_by_two_per_cent_is_flagged_and_an_equal_one_is_not():
 def test_the_pressure_rises_with_temperature_at_constant_volume_as_alpha_over_kappa():
     value, error = thermodynamics.thermal_pressure((5e-4, 5e-5), (5e-5, 0.0))
     assert value == pytest.approx(10.0) and error == pytest.approx(1.0)
+    value, error = thermodynamics.thermal_pressure((0.0, 5e-5), (5e-5, 5e-6))  # as cold water
+    assert value == 0.0 and error == pytest.approx(1.0)
 
 
 def test_free_energies_of_harmonic_oscillators_are_those_of_the_closed_form():

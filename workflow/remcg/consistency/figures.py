@@ -49,7 +49,7 @@ def curve_figure(path, states, kinds):
     height = 3.0 * n_lines * max(len(keys), 1) + 0.4
     with _figure(path, (2.15 * n_columns + 1.0, height)) as figure:
         if not keys:
-            _nothing(figure.subplots(), "the predictions kept no configurations")
+            _nothing(figure.subplots(), "no configurations were kept, or there are no neighbours")
             return
         ratios = [3.0, 1.2] * (n_lines * len(keys))
         grid = figure.add_gridspec(len(ratios), n_columns, height_ratios=ratios)
@@ -335,7 +335,7 @@ def _draw_diffusion(axis, states):
 def _draw_ratio(axis, states):
     rows = [(n["temperature_K"], n["speed_up"]) for n, _ in states if "speed_up" in n]
     if not rows:
-        _nothing(axis, "frames too far apart")
+        _nothing(axis, "no diffusion of the reference")
     for T, row in rows:
         axis.errorbar(T, row["value"], 2 * row["se"], marker="o", ms=5, capsize=2,
                       color=BLOCK_COLORS[0])  # fmt: skip
@@ -344,7 +344,10 @@ def _draw_ratio(axis, states):
 
 
 def _draw_friction(axis, states):
-    """K(0) from the velocities over K(0) from the forces: one, by fluctuation and dissipation."""
+    """K(0) from the velocities over K(0) from the forces: one, by fluctuation and dissipation.
+
+    A finite time step shifts it by the order of K(0) times its square.
+    """
     names = "kernel_zero_1_ps2", "force_kernel_zero_1_ps2"
     for side, marker, color in (
         ("reference", "s", REFERENCE_COLOR),

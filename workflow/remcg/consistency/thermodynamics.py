@@ -155,8 +155,8 @@ def pressure_difference(reference, model, half_width=WINDOW):
 def thermal_pressure(expansion, compressibility):
     """(dP/dT)_V = alpha/kappa and its standard error, bar/K; arguments are (value, se)."""
     value = expansion[0] / compressibility[0]
-    relative = np.hypot(expansion[1] / expansion[0], compressibility[1] / compressibility[0])
-    return float(value), float(abs(value) * relative)
+    error = np.hypot(expansion[1], value * compressibility[1]) / compressibility[0]
+    return float(value), float(error)
 
 
 def free_energy_differences(mixture, coefficients, ideal=None):
