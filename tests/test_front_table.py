@@ -97,7 +97,11 @@ def test_of_very_many_pairs_the_worst_are_shown():
     state["rdf"]["A17-B17"].update(max=0.3)
     _, ((_, rmse, *_),) = cells(a_summary(states=[state], backmap={}))
     assert re.findall("A[0-9]+-B[0-9]+", rmse) == [*names[:5], "A17-B17"]
-    assert "14 more pairs" in rmse
+    assert "<small>and 14 more</small>" in rmse
+    state["bonded"] = {f"A{i}-C": {"js_bits": i, "noise_floor_js_bits": 1} for i in range(9)}
+    _, ((*_, bonded, _, _, _, _, _),) = cells(a_summary(states=[state], backmap={}))
+    assert re.findall("A[0-9]-C", bonded) == [f"A{i}-C" for i in range(3, 9)]
+    assert "<small>and 3 more</small>" in bonded
 
 
 def test_many_failing_checks_unfold_and_do_not_push_the_table_away():

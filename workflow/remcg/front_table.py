@@ -6,7 +6,7 @@ from remcg import page
 from remcg.report import density_deviation, plus_minus, worst_divergence, worst_peak
 from remcg.terminal import MARKS
 
-MOST_PAIRS = 6  # in a row; more are in the table of states
+MOST_LINES = 6  # of a cell; more are in the table of states
 RANK = ["pass", "within noise", "fails"]
 REFERENCE = "reference"  # in place of the status of a line: what stands above it is compared with
 
@@ -92,24 +92,26 @@ class _Found:
         own = [check for check in checks if check.subject == state["id"]]
         self.statuses = [check.status for check in own]
         self.by_part = {(check.quantity, check.part): check.status for check in own}
-        self.rdfs = self._most_telling(state.get("rdf", {}))
+        self.rdfs = _most_telling(state.get("rdf", {}), self._rdf_worse)
 
     def status(self, quantity, part=""):
         """Of a check, or None."""
         return self.by_part.get((quantity, part))
 
-    def _most_telling(self, rdfs):
-        """All pairs of a few, of many those that are worst in units of their noise, in order."""
-        if len(rdfs) <= MOST_PAIRS:
-            return rdfs
+    def _rdf_worse(self, name, rdf):
+        found = [self.status(quantity, name) for quantity in ("RDF rmse", "RDF max")]
+        worst = max(RANK.index(status or "pass") for status in found)
+        return worst, rdf["rmse"] / max(rdf.get("noise_floor_rmse", 0.0), 1e-9)
 
-        def worse(name):
-            ranks = [RANK.index(self.status(quantity, name) or "pass")
-                     for quantity in ("RDF rmse", "RDF max")]  # fmt: skip
-            return max(ranks), rdfs[name]["rmse"] / max(rdfs[name].get("noise_floor_rmse", 0), 1e-9)
 
-        chosen = sorted(rdfs, key=worse, reverse=True)[:MOST_PAIRS]
-        return {name: rdf for name, rdf in rdfs.items() if name in chosen}
+def _most_telling(entries, worse):
+    """All of a few entries, of many the worst, in order."""
+    chosen = sorted(entries, key=lambda name: worse(name, entries[name]), reverse=True)
+    return {name: entry for name, entry in entries.items() if name in chosen[:MOST_LINES]}
+
+
+def _and_more(lines, number):
+    return [*lines, (f"and {number} more", REFERENCE)] if number else lines
 
 
 def _name(found):
@@ -124,8 +126,7 @@ def _rmse(found):
         text = plus_minus(rdf["rmse"], rdf.get("rmse_se"))
         mark = f"{html.escape(name)} " if several else ""
         rows.append((mark + text, found.status("RDF rmse", name)))
-    more = len(found.state.get("rdf", {})) - len(found.rdfs)
-    return [*rows, (f"{more} more pairs", REFERENCE)] if more else rows
+    return _and_more(rows, len(found.state.get("rdf", {})) - len(found.rdfs))
 
 
 def _floor(found):
@@ -139,12 +140,15 @@ def _largest(found):
 
 
 def _bonded(found):
-    return [
-        (f"{html.escape(name)} {entry['js_bits'] / entry['noise_floor_js_bits']:.2f}",
-         found.status("bonded JS", name))
+    ratios = {
+        name: entry["js_bits"] / entry["noise_floor_js_bits"]
         for name, entry in found.state.get("bonded", {}).items()
         if entry.get("noise_floor_js_bits")
-    ]  # fmt: skip
+    }
+    shown = _most_telling(ratios, lambda name, ratio: ratio)
+    rows = [(f"{html.escape(name)} {ratio:.2f}", found.status("bonded JS", name))
+            for name, ratio in shown.items()]  # fmt: skip
+    return _and_more(rows, len(ratios) - len(shown))
 
 
 def _both(entry, status=None, scale=1.0, reference="reference"):
