@@ -106,6 +106,8 @@ def rdf_figure(path, results):
             for (top, bottom), result in zip(cells, results):
                 _draw_rdf(top, bottom, result, name, colors[result.numbers["temperature_K"]])
             cells[0][0].set_xlim(max(0.0, _onset(results, name) - 0.05))
+            highest = _highest([r.curves[name] for r in results if name in r.curves])
+            cells[0][0].set_ylim(-0.05 * highest, 1.25 * highest)  # whatever the bands
             for top, bottom in cells[len(results) :]:
                 top.remove(), bottom.remove()
             for group in shown:
@@ -286,7 +288,6 @@ def _draw_rdf(top, bottom, result, name, color):
     state_title(top, numbers)
     if name in numbers["rdf"]:
         label = f"rmse {numbers['rdf'][name]['rmse']:.4f}\nmax {numbers['rdf'][name]['max']:.3f}"
-        top.set_ylim(top=max(top.get_ylim()[1], 1.2 * reference.max()))
         top.text(0.97, 0.96, label, transform=top.transAxes, ha="right", va="top", fontsize=8)
 
 
@@ -302,6 +303,7 @@ def _sampled_range(items):
 
 
 def _highest(items):
+    """Largest mean of either side, of distributions or RDFs."""
     sides = [side.mean(axis=0) for item in items for side in (item.reference, item.model)]
     return max(side.max() for side in sides)
 
