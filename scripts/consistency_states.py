@@ -44,6 +44,7 @@ with stage(snakemake.log[0]):
     everything = together.merged(validated, numbers)
     write_json(snakemake.output.numbers, everything)
     write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
+    together.write_equation_of_state(snakemake.output.equation_of_state, everything)
     exact = together.reweighted_penalties(model, states, local, attributes, references, shared)
     together.write_penalty_table(snakemake.output.penalties, table, local, exact)
     together.write_free_energy_table(snakemake.output.free_energies, energies)

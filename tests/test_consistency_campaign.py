@@ -159,7 +159,7 @@ def test_the_equation_of_state_sees_a_density_off_by_two_per_cent():
     )
 
 
-def test_the_pressure_along_an_isochore_is_that_of_the_liquid_within_reach_of_it():
+def test_the_pressure_along_an_isochore_is_that_of_the_liquid_within_reach_of_it(tmp_path):
     """rho = 1000 exp(-alpha (T - 310)), P = 1 + ln(rho/rho(T))/kappa: alpha/kappa (T - 310)."""
     alpha, kappa, T = 8e-4, 5e-5, [215.0, 280.0, 310.0, 325.0]
     rows = [numbers(f"T{t:g}", t, 1000.0 * np.exp(-alpha * (t - 310.0)), kappa) for t in T]
@@ -174,6 +174,19 @@ def test_the_pressure_along_an_isochore_is_that_of_the_liquid_within_reach_of_it
         assert entry["model"] == pytest.approx(exact - np.log(1.001) / kappa, abs=1e-6)
         errors = 0.5e-3 / kappa, (exact - 1.0) * 3e-6 / kappa
         assert entry["reference_se"] == pytest.approx(np.hypot(*errors), rel=0.03)
+    path = tmp_path / "equation_of_state.tsv"
+    own = [{"id": row["id"], **more} for row, more in zip(rows, campaign.equation_of_state(
+        rows, [COUNTS] * 4))]  # fmt: skip
+    campaign.write_equation_of_state(path, campaign.merged(rows, own))
+    table = [line.split("\t") for line in path.read_text().splitlines()]
+    found = [row for row in table if row[0].startswith("pressure along the isotherm")]
+    assert len(found) == 4 * campaign.N_DENSITIES
+    x = np.array([[float(cell) for cell in row[3:]] for row in found if row[1] == "T280"])
+    density = 1000.0 * np.exp(0.024)
+    np.testing.assert_allclose(x[:, 1], 1.0 + np.log(x[:, 0] / density) / kappa, atol=1e-2)
+    np.testing.assert_allclose(x[:, 3], x[:, 1] - np.log(1.001) / kappa, atol=1e-2)
+    assert x[[0, -1], 0] == pytest.approx(density * np.exp([-0.02, 0.02]))
+    assert sum(row[0].startswith("pressure along the isochore") for row in table) == 3
     far = campaign.equation_of_state(rows[::3], [COUNTS] * 2)
     assert not any("isochore_bar" in entry for entry in far)
     assert all("thermal_expansion_1_K" in entry for entry in far)

@@ -19,7 +19,7 @@ OF_STATES = {  # prefix of the tables of states that a figure shows
     "distributions": "bonded_",
     **dict.fromkeys(CURVES, "curves_"),
 }
-NUMBERS = {"density": "states", "equation_of_state": "states", "dynamics": "states"}
+NUMBERS = {"density": "states", "dynamics": "states"}
 MOST_FILES = 100  # states, up to which each has tables of its own
 SECTIONS = {
     "Structure": ("rdf", "distributions", "structure_factors", "neighbors"),

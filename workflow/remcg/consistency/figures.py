@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from remcg.consistency.thermodynamics import WINDOW, isotherm, isotherm_error
+from remcg.consistency.campaign import isotherms
 from remcg.consistency.transferability import null_density
 from remcg.plots import (
     BLOCK_COLORS,
@@ -382,8 +382,8 @@ def state_figure(path, states):
     T = [state["temperature_K"] for state in states]
     with _figure(path, (10.2, 6.6)) as figure:
         above, below = figure.subfigures(2, 1)
-        isotherms, isochore = above.subplots(1, 2, width_ratios=[1.6, 1.0])
-        _draw_isotherms(isotherms, states)
+        along, isochore = above.subplots(1, 2, width_ratios=[1.6, 1.0])
+        _draw_isotherms(along, states)
         _draw_isochore(isochore, T, [row.get("isochore_bar", {}) for row in found])
         axes = below.subplots(1, 3)
         for axis, key, scale, label in (
@@ -430,18 +430,14 @@ def _draw_isotherms(axis, states):
         return
     colors = temperature_colors([state["temperature_K"] for state in states])
     for state in some(states, MOST_ISOTHERMS):
-        rho, kappa = state["density_kg_m3"], state["compressibility_1_bar"]
-        x = np.log(rho["reference"]) + np.linspace(-WINDOW, WINDOW, 21)
-        for side, color, style in (
-            ("reference", REFERENCE_COLOR, {"lw": 2.6, "alpha": 0.35}),
-            ("model", colors[state["temperature_K"]], {"lw": 1.2}),
+        rho, (x, *own) = state["density_kg_m3"], isotherms(state, 21)
+        for side, color, style, y, error in (
+            ("reference", REFERENCE_COLOR, {"lw": 2.6, "alpha": 0.35}, *own[:2]),
+            ("model", colors[state["temperature_K"]], {"lw": 1.2}, *own[2:]),
         ):
-            at, own = np.log(rho[side]), (kappa[side], kappa[f"{side}_se"])
-            y = isotherm(x, at, own[0], state["pressure_bar"]["target"])
-            error = 2 * isotherm_error(x, at, rho[f"{side}_se"] / rho[side], *own)
-            axis.fill_between(np.exp(x), y - error, y + error, color=color, alpha=0.18, lw=0)
+            axis.fill_between(x, y - 2 * error, y + 2 * error, color=color, alpha=0.18, lw=0)
             label = f"{state['temperature_K']:g} K" if side == "model" else None
-            axis.plot(np.exp(x), y, color=color, label=label, **style)
+            axis.plot(x, y, color=color, label=label, **style)
             marker = "o" if side == "model" else "s"
             axis.plot(rho[side], state["pressure_bar"]["target"], marker, ms=4, color=color)
     axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
