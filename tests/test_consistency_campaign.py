@@ -130,6 +130,9 @@ def test_what_noise_does_not_explain_is_named_on_the_front_page_though_every_che
     text = report._misfits(content)
     assert "angles of neighbours W-W-W (15.0 mbit, 150 floors, T300)" in text
     assert "A-B" not in text and set(statuses(content).values()) == {"pass"}
+    assert "the terms of this model" in text
+    content["rem"]["converged"] = False  # then it may be the learning, not the terms
+    assert "this model, which did not converge" in report._misfits(content)
 
 
 def test_the_table_of_dynamics_has_the_columns_that_any_state_fills():

@@ -255,7 +255,8 @@ def headline(summary):
     rem = summary["rem"]
     course = "Converged after" if rem["converged"] else "NOT converged within"
     chi2 = f" (χ² per degree of freedom {rem['chi2_per_dof']:.2f})" if "chi2_per_dof" in rem else ""
-    return f"{course} {rem['iterations']} iterations{chi2}"
+    plural = "" if rem["iterations"] == 1 else "s"
+    return f"{course} {rem['iterations']} iteration{plural}{chi2}"
 
 
 def plus_minus(value, error=None):
@@ -757,8 +758,11 @@ def _misfits(summary):
         for label, (js, ratio, state) in shown
     )
     more = f"; {len(worst) - len(shown)} more" if len(worst) > len(shown) else ""
+    title = "What the terms of this model do not represent"
+    if not summary["rem"].get("converged"):
+        title = "What this model, which did not converge, does not represent"
     return (
-        "<p class=key><b>What the terms of this model do not represent</b>, whatever the checks "
+        f"<p class=key><b>{title}</b>, whatever the checks "
         f"allow (Jensen-Shannon divergence, and in noise floors, of the worst state): {spoken}"
         f"{more}.</p>"
     )
