@@ -37,6 +37,7 @@ rule consistency_states:
         numbers="results/{campaign}/consistency/states.json",
         table="results/{campaign}/consistency/states.tsv",
         penalties="results/{campaign}/consistency/penalties.tsv",
+        equation_of_state="results/{campaign}/consistency/equation_of_state.tsv",
         free_energies="results/{campaign}/consistency/free_energies.tsv",
         baseline="results/{campaign}/consistency/baseline.tsv",
         pareto="results/{campaign}/consistency/pareto.tsv",

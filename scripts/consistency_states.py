@@ -41,8 +41,10 @@ with stage(snakemake.log[0]):
         for state, path, more in zip(states, snakemake.input.states, thermal)
     ]
     curves = [together.from_arrays(read_h5(path)[0]) for path in snakemake.input.curves]
-    write_json(snakemake.output.numbers, together.merged(validated, numbers))
+    everything = together.merged(validated, numbers)
+    write_json(snakemake.output.numbers, everything)
     write_state_table(snakemake.output.table, [StateResult(item, {}) for item in numbers])
+    together.write_equation_of_state(snakemake.output.equation_of_state, everything)
     exact = together.reweighted_penalties(model, states, local, attributes, references, shared)
     together.write_penalty_table(snakemake.output.penalties, table, local, exact)
     together.write_free_energy_table(snakemake.output.free_energies, energies)
@@ -54,7 +56,7 @@ with stage(snakemake.log[0]):
     )
     figures.penalty_figure(snakemake.output.penalty_figure, table, numbers)
     figures.dynamics_figure(snakemake.output.dynamics_figure, both)
-    figures.state_figure(snakemake.output.state_figure, numbers)
+    figures.state_figure(snakemake.output.state_figure, everything)
     baseline.write_baseline_table(snakemake.output.baseline, validated, simpler)
     figures_tradeoff.baseline_figure(snakemake.output.baseline_figure, validated, simpler)
     front = tradeoff.trade_off(model, states, targets, samples)

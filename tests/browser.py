@@ -8,7 +8,7 @@ import subprocess
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
-def opened(path, folder, dark=False):
+def opened(path, folder, dark=False, width=800):
     """Open a page without a network.
 
     Parameters
@@ -19,6 +19,8 @@ def opened(path, folder, dark=False):
         For the profile and the log of requests.
     dark : bool
         Whether the reader prefers dark pages.
+    width : int
+        Of the window, pixels.
 
     Returns
     -------
@@ -30,6 +32,7 @@ def opened(path, folder, dark=False):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     options += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=2000"]
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--log-net-log={requests}"]
+    options += [f"--window-size={width},900"]
     options += ["--blink-settings=preferredColorScheme=0"] * dark
     run = subprocess.run(
         [CHROMIUM, *options, "--dump-dom", path.as_uri()],

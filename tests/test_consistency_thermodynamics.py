@@ -46,6 +46,17 @@ def test_the_isotherm_of_an_ideal_gas_is_its_own_to_first_order():
     np.testing.assert_allclose(found, 50.0 * np.exp(x), atol=0.5 * 50.0 * 0.02**2 * 1.02)
 
 
+def test_the_error_of_an_isotherm_is_the_scatter_of_repeated_measurements():
+    rng, x, errors = np.random.default_rng(7), np.array([-0.02, 0.0, 0.02]), (5e-4, 3e-6)
+    drawn = [
+        thermodynamics.isotherm(x, errors[0] * a, 4.6e-5 + errors[1] * b, 1.0)
+        for a, b in rng.normal(size=(4000, 2))
+    ]
+    told = thermodynamics.isotherm_error(x, 0.0, errors[0], 4.6e-5, errors[1])
+    assert told[1] == pytest.approx(errors[0] / 4.6e-5)
+    np.testing.assert_allclose(told, np.std(drawn, axis=0), rtol=0.06)
+
+
 def test_the_integrated_pressure_difference_is_that_of_a_plain_sum():
     reference, model = (1000.0, 0.0, 4.6e-5, 0.0), (1004.0, 0.0, 5.5e-5, 0.0)
     found = thermodynamics.pressure_difference(reference, model)
@@ -79,6 +90,8 @@ def test_a_density_off_by_two_per_cent_is_flagged_and_an_equal_one_is_not():
 def test_the_pressure_rises_with_temperature_at_constant_volume_as_alpha_over_kappa():
     value, error = thermodynamics.thermal_pressure((5e-4, 5e-5), (5e-5, 0.0))
     assert value == pytest.approx(10.0) and error == pytest.approx(1.0)
+    value, error = thermodynamics.thermal_pressure((0.0, 5e-5), (5e-5, 5e-6))  # as cold water
+    assert value == 0.0 and error == pytest.approx(1.0)
 
 
 def test_free_energies_of_harmonic_oscillators_are_those_of_the_closed_form():

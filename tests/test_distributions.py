@@ -193,6 +193,7 @@ def test_a_divergence_beyond_twice_the_floor_fails_the_campaign():
     rem = {"converged": True, "iterations": 3, "n_params": 5, "cg_steps_per_state": 10}
     summary = report.summary("melt", "1", 1, rem, [state], {})
     assert summary["states"][0]["bonded"]["A-B"]["js_bits"] == 3e-4
-    (failed,) = report.verdict(summary)
+    (failed,) = [check for check in report.checks(summary) if check.status == "fails"]
     assert str(failed) == "T300: bonded JS A-B-A 2.5 floors, limit 2 floors: fails"
-    assert report.verdict(summary, {"bonded_js": 3.0}) == []
+    found = report.checks(summary, {"bonded_js": 3.0})
+    assert all(check.status == "pass" for check in found)

@@ -180,9 +180,13 @@ def test_the_iterations_of_the_summary_are_those_of_the_updates():
     assert not report.rem_summary(updates()[:4], 22, 10000, 1000)["converged"]
 
 
+def failures(summary, limits=None):
+    return [check for check in report.checks(summary, limits) if check.status == "fails"]
+
+
 def test_a_number_passes_or_is_within_noise_or_fails():
     summary = a_summary()
-    assert report.verdict(summary) == []
+    assert failures(summary) == []
     rdf = summary["states"][0]["rdf"]["W-W"]
     for rmse, noise, expected in (
         (0.010, 0.003, "pass"),
@@ -234,10 +238,10 @@ def test_what_has_no_limit_is_not_checked(nothing):
     state["rdf"]["W-W"].update(rmse=9.0, max=9.0)
     state["density_kg_m3"].update(model=5.0)
     summary = a_summary(states=[state], backmap={})
-    assert len(report.verdict(summary)) == 5
+    assert len(failures(summary)) == 5
     keys = ["rdf_rmse_train", "rdf_max_train", "density_train", "density_se", "penalty_per_site"]
     without = dict.fromkeys(keys, nothing)
-    assert report.verdict(summary, without) == []
+    assert failures(summary, without) == []
     left = {check.quantity for check in report.checks(summary, without)}
     gone = {"RDF rmse", "RDF max", "density deviation", "density SE", "transferability"}
     assert not left & gone and "compressibility deviation" in left
@@ -305,13 +309,13 @@ def a_full_state():
 )
 def test_a_wrong_quantity_fails_its_own_check_alone(place, change, broken):
     state = a_full_state()
-    assert report.verdict(a_summary(states=[state], backmap={})) == []
+    assert failures(a_summary(states=[state], backmap={})) == []
     entry = state
     for key in place:
         entry = entry[key]
     entry.update(change)
     summary = a_summary(states=[state], backmap={})
-    assert [check.name for check in report.verdict(summary)] == [broken]
+    assert [check.name for check in failures(summary)] == [broken]
     page = report.front_page(summary, a_model(), report.checks(summary))
     assert f"T300: {broken}" in page
 
@@ -327,7 +331,7 @@ def test_a_deviation_below_three_errors_is_noise():
     assert noisy == {"compressibility deviation", "pressure", "isotherm", "chain mean deviation"}
     state["compressibility_1_bar"].update(model_se=1e-6, reference_se=1e-6)
     summary = a_summary(states=[state], backmap={})
-    assert [c.quantity for c in report.verdict(summary)] == ["compressibility deviation"]
+    assert [c.quantity for c in failures(summary)] == ["compressibility deviation"]
 
 
 def test_limits_differ_between_trained_and_test_states_and_can_be_set():
@@ -336,8 +340,8 @@ def test_limits_differ_between_trained_and_test_states_and_can_be_set():
         state["rdf"]["W-W"]["rmse"] = 0.011
     assert status(summary, "RDF rmse W-W", "T300") == "fails"
     assert status(summary, "RDF rmse W-W", "T325") == "pass"
-    assert report.verdict(summary, {"rdf_rmse_train": 0.02}) == []
-    assert report.verdict(summary, Limits(rdf_rmse_train=0.02)) == []
+    assert failures(summary, {"rdf_rmse_train": 0.02}) == []
+    assert failures(summary, Limits(rdf_rmse_train=0.02)) == []
 
 
 def test_the_default_limits_are_those_of_the_config():
@@ -346,7 +350,7 @@ def test_the_default_limits_are_those_of_the_config():
 
 def test_a_campaign_that_did_not_converge_fails():
     summary = a_summary(rem=report.rem_summary(updates()[:4], 22, 10000, 1000))
-    assert [check.subject for check in report.verdict(summary)] == ["rem"]
+    assert [check.subject for check in failures(summary)] == ["rem"]
     assert "NOT converged within 4 iterations" in report.table(summary)
 
 
@@ -436,6 +440,16 @@ def test_figures_are_written_whatever_is_missing(tmp_path):
         assert path.suffix == ".png" and path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_course_of_the_optimisation_is_numbered_by_the_samples_it_saw(tmp_path):
+    validate.write_convergence_table(
+        tmp_path / "convergence.tsv", [{"phase": "NVT", "verdict": "continue"}, *updates()]
+    )
+    header, *rows = [line.split("\t") for line in open(tmp_path / "convergence.tsv")]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]  # of rem/iter-<kkk>/sample
+    assert [row[1] for row in rows] == ["NVT", "NVT", "NPT", "NPT", "NPT"]
+    assert rows[1][header.index("chi2_per_dof")] == "25"
+
+
 @pytest.mark.parametrize(
     ("change", "quantity", "expected"),
     [
@@ -485,7 +499,7 @@ def test_the_front_page_has_a_row_for_each_kind_of_backmapped_frames():
     summary = a_summary(backmap={"T300": a_backmap(mapped=mapped)})
     page = report.front_page(summary, a_model(), report.checks(summary))
     assert page.count("<td>mapped reference</td>") == page.count("<td>model</td>") == 1
-    assert "annealed" in page and "-0.70 ± 0.10 <i>✗</i>" in page
+    assert "annealed" in page and '-0.70 ± 0.10 <i class="fails">✗</i>' in page
     bare = a_summary(backmap={})
     assert "Backmapping" not in report.front_page(bare, a_model(), report.checks(bare))
 

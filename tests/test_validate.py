@@ -79,7 +79,7 @@ def test_equal_ensembles_differ_by_the_noise_floor():
     rng = np.random.default_rng(1)
     pair = validate.RdfPair(EDGES, blocks(rng, 10), blocks(rng, 20))
     errors = validate.rdf_errors(pair, 0.9)
-    n_bins = validate.rdf_window(EDGES, G, 0.9).sum()
+    n_bins = validate.rdf_window(pair, 0.9).sum()
     assert errors["rmse"] / errors["noise_floor_rmse"] == pytest.approx(
         1.0, abs=4 / np.sqrt(n_bins)
     )
@@ -113,7 +113,7 @@ def test_divergences_of_equal_ensembles_are_zero_within_their_errors_and_others_
     assert found["excess_js_bits"] > 5.0 * found["js_bits_se"]
     assert found["kl_bits"] > 5.0 * found["kl_bits_se"]
     # halves of ten blocks: sqrt(2/5) of a block's deviation, of which all bins have the same
-    deviation = off.reference[:, validate.rdf_window(EDGES, G, 0.9)].std(axis=0, ddof=1)
+    deviation = off.reference[:, validate.rdf_window(off, 0.9)].std(axis=0, ddof=1)
     expected = np.sqrt(0.4 * np.mean(deviation**2))
     assert found["split_half_rmse"] == pytest.approx(expected, rel=0.1)
     empty = np.zeros((3, len(G)))

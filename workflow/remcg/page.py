@@ -19,7 +19,7 @@ OF_STATES = {  # prefix of the tables of states that a figure shows
     "distributions": "bonded_",
     **dict.fromkeys(CURVES, "curves_"),
 }
-NUMBERS = {"density": "states", "equation_of_state": "states", "dynamics": "states"}
+NUMBERS = {"density": "states", "dynamics": "states"}
 MOST_FILES = 100  # states, up to which each has tables of its own
 SECTIONS = {
     "Structure": ("rdf", "distributions", "structure_factors", "neighbors"),
@@ -255,7 +255,7 @@ nav { margin: 1em 0 0; display: flex; flex-wrap: wrap; gap: .3em 1.1em; font-siz
 .lead { margin: 0 0 .8em; }
 .banner { padding: .6em .9em; border-left: 5px solid; margin: 0 0 1em; }
 .banner ul { margin: .3em 0 0; padding-left: 1.3em; }
-.banner ul:empty { display: none; }
+.banner summary { cursor: pointer; margin: .3em 0 0; }
 .banner.pass { background: var(--good-ground); border-color: var(--good); }
 .banner.fails { background: var(--bad-ground); border-color: var(--bad); }
 .wide { overflow-x: auto; }
@@ -266,9 +266,9 @@ td { text-align: right; border-bottom: 1px solid var(--line); white-space: nowra
 th, td { padding: .3em .45em; font-variant-numeric: tabular-nums; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 td i { font-style: normal; font-weight: 700; }
-td.pass i { color: var(--good); }
-td.within { background: var(--noise-ground); } td.within i { color: var(--noise); }
-td.fails { background: var(--bad-ground); } td.fails i { color: var(--bad); }
+td small, th small { font-size: 1em; font-weight: 400; color: var(--faint); }
+i.pass { color: var(--good); } i.within { color: var(--noise); } i.fails { color: var(--bad); }
+td.within { background: var(--noise-ground); } td.fails { background: var(--bad-ground); }
 .key, footer { font-size: .82em; color: var(--faint); }
 figure { margin: 1.4em 0 2em; }
 figure img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
@@ -281,6 +281,9 @@ a.download::before { content: "\\2193\\a0"; }
   font-size: .85em; }
 .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 50%;
   margin-right: .4em; border: 1px solid #888; }
+@media screen and (max-width: 1060px) {
+  table { font-size: .76em; } th, td { padding: .3em .3em; }
+}
 @media screen and (max-width: 720px) {
   figure img { max-width: none; width: max(720px, 100%); }
   figure.photo img { max-width: 100%; width: auto; }
@@ -290,8 +293,10 @@ a.download::before { content: "\\2193\\a0"; }
   body { font-size: 11px; max-width: none; margin: 0; }
   nav, a.download, .scene label { display: none; }
   .wide { overflow: visible; }
+  details::details-content { content-visibility: visible; height: auto; }
   table { font-size: .68em; } th, td { padding: .2em .25em; white-space: normal; }
   figure, tr, .banner { break-inside: avoid; }
+  figure img { max-height: 235mm; width: auto; }
   h2, h3 { break-after: avoid; }
   td.pass, td.within, td.fails, .banner { print-color-adjust: exact; }
   .scene canvas { height: 300px; }

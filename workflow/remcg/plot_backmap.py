@@ -181,7 +181,7 @@ def _draw_distribution(axis, key, comparisons):
         _draw_side(axis, found.centers, found.model, SOURCES[source][1])
         js, floor = (item.numbers[n][key] for n in ("js_bits", "noise_floor_js_bits"))
         lines.append((source, f"{js / floor:.2f}" if floor else "-"))
-    axis.set(xlabel=X_LABEL[kind], yticks=[], ylim=(0, None))
+    axis.set(xlabel=X_LABEL[kind], ylabel="probability", yticks=[], ylim=(0, None))
     _corner(axis, lines, "JS/floor")
     axis.set_title(key.split(" ", 1)[1], loc="left", fontsize=8)
 
@@ -217,7 +217,7 @@ def _draw_energies(axis, _, comparisons):
         gap, error = (item.numbers[f"energy_gap_{name}"] for name in ("kJ_mol", "se"))
         lines.append((source, f"{gap:+.2f}±{error:.2f}"))
     _corner(axis, lines, "gap")
-    axis.set(xlabel="energy per molecule (kJ/mol)", yticks=[])
+    axis.set(xlabel="energy per molecule (kJ/mol)", ylabel="probability", yticks=[])
     axis.set_title("potential energy", loc="left", fontsize=8)
 
 
@@ -231,6 +231,7 @@ def _draw_ranks(axis, key, comparisons):
         axis.axhspan((expected - spread) / expected, (expected + spread) / expected, color="0.85")
         axis.bar(np.arange(n), counts / expected, width=0.8, color=SOURCES[source][1], alpha=0.8)
         axis.set(xlabel="rank among the draws", xticks=np.arange(n), ylim=(0, None))
+        axis.set_ylabel("number / expected")
         p = item.numbers["rank_p"][key]
         name = key.split(" ", 1)[1] if key.split()[0] in X_LABEL else key
         axis.set_title(f"{name}, p = {p:.2g}", loc="left", fontsize=8)

@@ -7,7 +7,7 @@ import numpy as np
 from remcg.io import replacing
 from remcg.model import ORDER_LETTERS
 from remcg.units import KB
-from remcg.validate import block_mean
+from remcg.validate import block_mean, sampled_iterations
 
 STYLE = {
     "font.size": 9,
@@ -38,6 +38,7 @@ X_LABEL = {
     "rg": "radius of gyration (nm)",
     "end": "end-to-end distance (nm)",
 }
+SYMBOL = {"angle": "θ", "dihedral": "φ"}  # of a coordinate, else r
 SHOWN_KT = {
     "pair": 2.0
 }  # height above the minimum up to which a potential is shown; else BONDED_KT
@@ -48,9 +49,9 @@ LONGEST = 20  # letters of a name over a panel
 LEGEND_INCHES = 1.75  # of an entry of a legend
 
 
-def some(states):
+def some(states, most=MOST_PANELS):
     """The states that get a panel each: all of a few, of many those spread evenly over them."""
-    step = max(-(-len(states) // MOST_PANELS), 1)
+    step = max(-(-len(states) // most), 1)
     return states[::step]
 
 
@@ -105,6 +106,8 @@ def rdf_figure(path, results):
             for (top, bottom), result in zip(cells, results):
                 _draw_rdf(top, bottom, result, name, colors[result.numbers["temperature_K"]])
             cells[0][0].set_xlim(max(0.0, _onset(results, name) - 0.05))
+            highest = _highest([r.curves[name] for r in results if name in r.curves])
+            cells[0][0].set_ylim(-0.05 * highest, 1.25 * highest)  # whatever the bands
             for top, bottom in cells[len(results) :]:
                 top.remove(), bottom.remove()
             for group in shown:
@@ -131,7 +134,7 @@ def potential_figure(path, curves, reference_temperature, tested=()):
         for row, (name, curve) in zip(axes, curves.items()):
             for axis, letter, color in zip(row, _letters(curve), BLOCK_COLORS):
                 _band(axis, _abscissa(curve), *curve[letter], color=color)
-                _finish_potential(axis, curve, [curve[letter]], _order_label(letter))
+                _finish_potential(axis, curve, [curve[letter]], _order_label(letter, curve))
             for axis in row[len(_letters(curve)) : -1]:
                 axis.remove()
             _draw_temperatures(row[-1], curve, tested)
@@ -160,8 +163,11 @@ def distribution_figure(path, results):
             for axis, result in shown:
                 color = colors[result.numbers["temperature_K"]]
                 _draw_distribution(axis, result, result.distributions[key], color)
-                axis.sharex(shown[0][0])
-            shown[0][0].set_xlim(_sampled_range([r.distributions[key] for _, r in shown]))
+                axis.sharex(shown[0][0]), axis.sharey(shown[0][0])
+            items = [r.distributions[key] for _, r in shown]
+            shown[0][0].set(xlim=_sampled_range(items), ylim=(0.0, HEADROOM * _highest(items)))
+            for axis in cells:
+                axis.tick_params(labelleft=axis.get_subplotspec().is_first_col())
             for axis in set(cells) - {axis for axis, _ in shown}:
                 axis.remove()
             kind, name = key.split(" ", 1)
@@ -205,7 +211,7 @@ def convergence_figure(path, updates):
     updates : list of dict
         The ``update.json`` of each iteration; what is missing there is not drawn.
     """
-    iterations = [update.get("iteration", i) for i, update in enumerate(updates)]
+    iterations, updates = sampled_iterations(updates)
     panels = [_draw_chi2, _draw_kl, _draw_volume, _draw_rdf_error]
     with _figure(path, (10.2, 5.2)) as figure:
         for axis, draw in zip(figure.subplots(2, 2, sharex=True).flat, panels):
@@ -282,7 +288,6 @@ def _draw_rdf(top, bottom, result, name, color):
     state_title(top, numbers)
     if name in numbers["rdf"]:
         label = f"rmse {numbers['rdf'][name]['rmse']:.4f}\nmax {numbers['rdf'][name]['max']:.3f}"
-        top.set_ylim(top=max(top.get_ylim()[1], 1.2 * reference.max()))
         top.text(0.97, 0.96, label, transform=top.transAxes, ha="right", va="top", fontsize=8)
 
 
@@ -297,6 +302,12 @@ def _sampled_range(items):
     return first - margin, last + margin
 
 
+def _highest(items):
+    """Largest mean of either side, of distributions or RDFs."""
+    sides = [side.mean(axis=0) for item in items for side in (item.reference, item.model)]
+    return max(side.max() for side in sides)
+
+
 def _draw_distribution(axis, result, item, color):
     reference, _ = block_mean(item.reference)
     model, model_se = block_mean(item.model) if len(item.model) > 1 else (item.model[0], 0.0)
@@ -305,13 +316,13 @@ def _draw_distribution(axis, result, item, color):
         item.centers, model - 2 * model_se, model + 2 * model_se, color=color, alpha=0.3
     )
     axis.plot(item.centers, model, color=color, lw=1.2)
-    top = HEADROOM * max(reference.max(), model.max())
-    axis.set(xlabel=X_LABEL[item.kind], ylim=(0.0, top), yticks=[])
+    axis.set(xlabel=X_LABEL[item.kind])
+    axis.yaxis.get_major_locator().set_params(nbins=4)
     state_title(axis, result.numbers)
     entry = _distribution_numbers(result.numbers, item)
     if entry:
-        label = f"JS {1e3 * entry['js_bits']:.2f}\nfloor {1e3 * entry['noise_floor_js_bits']:.2f}"
-        label += "\n(mbit)"
+        floor = 1e3 * entry["noise_floor_js_bits"]
+        label = f"JS {1e3 * entry['js_bits']:.2f}\nfloor {floor:.2f} mbit"
         axis.text(0.97, 0.96, label, transform=axis.transAxes, ha="right", va="top", fontsize=7)
 
 
@@ -356,8 +367,12 @@ def _letters(curve):
     return [letter for letter in ORDER_LETTERS if letter in curve]
 
 
-def _order_label(letter):
-    return f"{letter}(r) (kJ/mol)"
+def _order_label(letter, curve):
+    return f"{letter}({_symbol(curve)}) (kJ/mol)"
+
+
+def _symbol(curve):
+    return SYMBOL.get(curve.get("kind"), "r")
 
 
 def _band(axis, r, value, error, **style):
@@ -371,7 +386,8 @@ def _draw_temperatures(axis, curve, tested):
     for T, (value, error) in sorted(curve["U"].items()):
         style = {"color": colors[T], "ls": "--" if T in tested else "-"}
         _band(axis, _abscissa(curve), value, error, label=f"{T:g} K", **style)
-    _finish_potential(axis, curve, curve["U"].values(), "U(r; T) (kJ/mol)")
+    label = f"U({_symbol(curve)}; T) (kJ/mol)"
+    _finish_potential(axis, curve, curve["U"].values(), label)
     _legend(axis, "dashed: test" if tested else None)
 
 

@@ -43,7 +43,9 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
 }
 UNCHECKED = (None, "none")
 SIGNIFICANT = 3.0  # standard errors
+NEGLIGIBLE = 1e-9  # of a value: its error is one of rounding
 MISFIT, MOST_MISFITS = 5.0, 4  # noise floors from which a distribution is named on the front page
+MOST_LISTED = 10  # checks at the head of the page; more of them unfold
 
 WORKFLOW = "workflow.html"  # Snakemake's report, beside the front page
 
@@ -228,11 +230,6 @@ def checks(summary, limits=None):
     return [check for check in found if check.limit < math.inf]
 
 
-def verdict(summary, limits=None):
-    """The checks that fail, as a list of Check; empty if the campaign holds."""
-    return [check for check in checks(summary, limits) if check.status == "fails"]
-
-
 def table(summary, paths=()):
     """Text for the end of a run: one line per state, then what was written.
 
@@ -257,13 +254,17 @@ def headline(summary):
     """One sentence on the optimisation."""
     rem = summary["rem"]
     course = "Converged after" if rem["converged"] else "NOT converged within"
-    chi2 = f" (chi2 per dof {rem['chi2_per_dof']:.2f})" if "chi2_per_dof" in rem else ""
-    return f"{course} {rem['iterations']} iterations{chi2}"
+    chi2 = f" (χ² per degree of freedom {rem['chi2_per_dof']:.2f})" if "chi2_per_dof" in rem else ""
+    plural = "" if rem["iterations"] == 1 else "s"
+    return f"{course} {rem['iterations']} iteration{plural}{chi2}"
 
 
 def plus_minus(value, error=None):
-    """A number with its standard error, rounded to two digits of the error."""
-    if not error:
+    """A number with its standard error, rounded to two digits of the error.
+
+    Errors of arithmetic alone are left out.
+    """
+    if not error or error < NEGLIGIBLE * abs(value):
         return f"{value:.3g}"
     digits = 1 - math.floor(math.log10(error))
     if digits > 6:
@@ -285,11 +286,14 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
     scene : str
         HTML of a figure that can be turned, see :mod:`remcg.viewer`.
     """
+    from remcg import front_table  # which needs this module
+    from remcg.viewer import SCRIPT
+
     before = {
         "Simpler methods": _baseline_table(summary),
         "Thermodynamics": _free_energy_table(summary["states"]),
         "Dynamics": _dynamics_note(summary),
-        "Backmapping": _backmap_table(summary, checks),
+        "Backmapping": front_table.backmap_table(summary, checks),
     }
     place = "Backmapping" if before["Backmapping"] else "Structure"
     before[place] = before.get(place, "") + scene
@@ -298,7 +302,7 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
         f"<h1>{html.escape(summary['campaign'])}</h1>",
         f"<p class=lead>{html.escape(_built(summary, model))}</p>",
         _banner(summary, checks),
-        _state_table(summary, checks),
+        front_table.states_table(summary, checks),
         _key(checks),
         _misfits(summary),
         links,
@@ -308,8 +312,6 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
         f"{html.escape(_timing(summary))} Jobs, code and run times, in the same folder: "
         f'<a href="{WORKFLOW}">{WORKFLOW}</a>.</footer>',
     ]
-    from remcg.viewer import SCRIPT
-
     return page.page(summary["campaign"], "\n".join(parts), SCRIPT if scene else "")
 
 
@@ -707,11 +709,28 @@ def _banner(summary, checks):
     if noisy:
         text += f" {len(noisy)} only within the noise of this run."
     status = "fails" if failing else "pass"
-    items = "".join(f"<li>{html.escape(str(check))}</li>" for check in [*failing, *noisy])
+    shown = [*failing, *noisy]
+    most = len(failing) if len(failing) <= MOST_LISTED < len(shown) else MOST_LISTED
     return (
         f'<div class="banner {status}"><b>{html.escape(text)}</b> '
-        f"{html.escape(headline(summary))}.<ul>{items}</ul></div>"
+        f"{html.escape(headline(summary))}.{_listed(shown[:most])}{_unfolding(shown[most:])}</div>"
     )
+
+
+def _listed(checks):
+    items = "".join(f"<li>{html.escape(str(check))}</li>" for check in checks)
+    return f"<ul>{items}</ul>" if checks else ""
+
+
+def _unfolding(checks):
+    if not checks:
+        return ""
+    counts = {status: sum(check.status == status for check in checks) for status in UNFOLDING}
+    told = ", ".join(f"{number} {UNFOLDING[key]}" for key, number in counts.items() if number)
+    return f"<details><summary>and {told}</summary>{_listed(checks)}</details>"
+
+
+UNFOLDING = {"fails": "more that fail", "within noise": "within noise"}
 
 
 def _misfits(summary):
@@ -739,8 +758,11 @@ def _misfits(summary):
         for label, (js, ratio, state) in shown
     )
     more = f"; {len(worst) - len(shown)} more" if len(worst) > len(shown) else ""
+    title = "What the terms of this model do not represent"
+    if not summary["rem"].get("converged"):
+        title = "What this model, which did not converge, does not represent"
     return (
-        "<p class=key><b>What the terms of this model do not represent</b>, whatever the checks "
+        f"<p class=key><b>{title}</b>, whatever the checks "
         f"allow (Jensen-Shannon divergence, and in noise floors, of the worst state): {spoken}"
         f"{more}.</p>"
     )
@@ -754,194 +776,10 @@ def _failures(failing, checks):
     return f"{len(failing)} of {len(checks)} checks {verb}."
 
 
-def _state_table(summary, checks):
-    header = "".join(f"<th>{name}</th>" for name in _columns(summary))
-    rows = "\n".join(_state_row(state, summary, checks) for state in summary["states"])
-    return (
-        f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>\n{rows}\n</tbody>'
-        "</table></div>"
-    )
-
-
-_COLUMNS = (
-    "state",
-    "use",
-    "T (K)",
-    "rmse of g(r)",
-    "noise floor",
-    "max of g(r)",
-    "density<br>(kg/m³)<br>reference",
-    "model",
-    "deviation (%)",
-    "compressibility<br>(10⁻⁵/bar)<br>reference",
-    "model",
-    "pressure<br>(bar)<br>set",
-    "model",
-    "backmapping<br>residual (nm)",
-)
-
-
-def _has_bonded(summary):
-    return any(state.get("bonded") for state in summary["states"])
-
-
-def _columns(summary):
-    at = _COLUMNS.index("max of g(r)") + 1
-    more = ["bonded JS<br>(floors)"] if _has_bonded(summary) else []
-    last = None if _is_backmapped(summary) else -1
-    return [*_COLUMNS[:at], *more, *_COLUMNS[at:last]]
-
-
-def _is_backmapped(summary):
-    return any("max_residual_nm" in item for item in summary.get("backmap", {}).values())
-
-
-def _state_row(state, summary, checks):
-    status = {}
-    for check in checks:
-        if check.subject == state["id"]:
-            status.setdefault(check.quantity, []).append(check.status)
-    residual = summary.get("backmap", {}).get(state["id"], {}).get("max_residual_nm")
-    cells = [
-        (html.escape(state["id"]), None),
-        (html.escape(state["use"]), None),
-        (f"{state['temperature_K']:g}", None),
-        *_rdf_cells(state.get("rdf", {})),
-        *([(_bonded_cell(state.get("bonded", {})), "bonded JS")] if _has_bonded(summary) else []),
-        *_density_cells(state.get("density_kg_m3", {})),
-        *_thermodynamic_cells(state),
-        *(
-            [("" if residual is None else f"{residual:.1e}", "backmapping")]
-            if _is_backmapped(summary)
-            else []
-        ),
-    ]
-    return "<tr>" + "".join(_table_cell(text, status.get(kind)) for text, kind in cells) + "</tr>"
-
-
-def _rdf_cells(rdfs):
-    rmse = [
-        (f"{name} " if len(rdfs) > 1 else "") + plus_minus(rdf["rmse"], rdf.get("rmse_se"))
-        for name, rdf in rdfs.items()
-    ]
-    noise = [f"{rdf.get('noise_floor_rmse', 0.0):.4f}" for rdf in rdfs.values()]
-    largest = [f"{rdf['max']:.3f}" for rdf in rdfs.values()]
-    return [(_lines(rmse), "RDF rmse"), (_lines(noise), None), (_lines(largest), "RDF max")]
-
-
-def _bonded_cell(entries):
-    return _lines(
-        f"{name} {entry['js_bits'] / entry['noise_floor_js_bits']:.2f}"
-        for name, entry in entries.items()
-        if entry.get("noise_floor_js_bits")
-    )
-
-
-def _density_cells(density):
-    known = {"reference", "model"} <= density.keys()
-    return [
-        (_side(density, "reference"), None),
-        (_side(density, "model"), "density SE"),
-        (plus_minus(*density_deviation(density)) if known else "", "density deviation"),
-    ]
-
-
-def _thermodynamic_cells(state):
-    kappa, pressure = state.get("compressibility_1_bar", {}), state.get("pressure_bar", {})
-    return [
-        (_side(kappa, "reference", 1e5), None),
-        (_side(kappa, "model", 1e5), "compressibility deviation"),
-        (f"{pressure['target']:g}" if "target" in pressure else "", None),
-        (_side(pressure, "model"), "pressure"),
-    ]
-
-
-def _lines(texts):
-    return "<br>".join(html.escape(str(text)) for text in texts)
-
-
 def _side(entry, side, scale=1.0):
     if side not in entry:
         return ""
     return plus_minus(entry[side] * scale, entry.get(f"{side}_se", 0.0) * scale)
-
-
-def _table_cell(text, found):
-    if not found or not text:
-        return f"<td>{text}</td>"
-    worst = max(found, key=["pass", "within noise", "fails"].index)
-    return f'<td class="{worst.split()[0]}">{text} <i>{_MARKS[worst]}</i></td>'
-
-
-_MARKS = {"pass": "✓", "within noise": "≈", "fails": "✗"}
-
-
-_BACKMAP_COLUMNS = (
-    "state",
-    "frames of",
-    "frames,<br>structures",
-    "residual (nm)",
-    "defects",
-    "JS / floor,<br>worst",
-    "first peak (%),<br>worst",
-    "energy gap<br>(kJ/mol per molecule)",
-    "draws",
-)
-
-
-def _backmap_table(summary, checks):
-    """Backmapped structures of all states; empty where there are none."""
-    rows = []
-    for state in summary["states"]:
-        entry = summary.get("backmap", {}).get(state["id"], {})
-        for part, item in (("model", entry), ("mapped reference", entry.get("mapped", {}))):
-            if item.get("n_structures"):
-                rows.append(_backmap_row(state["id"], part, item, checks))
-    if not rows:
-        return ""
-    header = "".join(f"<th>{name}</th>" for name in _BACKMAP_COLUMNS)
-    return (
-        f"<table><thead><tr>{header}</tr></thead><tbody>"
-        f"{''.join(rows)}</tbody></table><p class=key>Only frames of the mapped reference test the "
-        "sampler alone and have limits for their statistics; frames of the model also show what "
-        "the model has wrong. Draws: from the posterior where chains from templates and from the "
-        "reference's own atoms agree within three standard errors, else annealed.</p>"
-    )
-
-
-def _backmap_row(name, part, item, checks):
-    mapped = part != "model"
-    status = {}
-    for check in checks:
-        of_mapped = check.part == "mapped" or check.quantity in _POSTERIOR
-        if check.subject == name and of_mapped == mapped:
-            status.setdefault(check.quantity, []).append(check.status)
-    js, peak = worst_divergence(item), worst_peak(item)
-    defects = item.get("defective_structures", 0) + item.get("failed_frames", 0)
-    energy = "energy_gap_kJ_mol" in item
-    cells = [
-        (html.escape(name), None),
-        (part, None),
-        (f"{item['n_frames']}, {item['n_structures']}", None),
-        (f"{item['max_residual_nm']:.1e}", "backmapping"),
-        (str(defects) if "defective_structures" in item else "", "backmap defects"),
-        (f"{html.escape(js[1])} {js[0]:.2f}" if js else "", "backmap JS"),
-        (_spoken_peak(peak), "backmap peak"),
-        (plus_minus(item["energy_gap_kJ_mol"], item["energy_gap_se"]) if energy else "",
-         "backmap energy gap"),
-        ({True: "posterior", False: "annealed"}.get(item.get("is_posterior"), ""), None),
-    ]  # fmt: skip
-    return "<tr>" + "".join(_table_cell(text, status.get(kind)) for text, kind in cells) + "</tr>"
-
-
-_POSTERIOR = ("backmap JS", "backmap peak", "backmap energy gap")
-
-
-def _spoken_peak(peak):
-    if peak is None:
-        return ""
-    name, found = peak
-    return f"{html.escape(name)} {plus_minus(100 * found['deviation'], 100 * found['se'])}"
 
 
 def _key(checks):
@@ -950,7 +788,7 @@ def _key(checks):
         if check.subject != "rem":
             limits.setdefault((check.quantity, check.unit), set()).add(check.limit)
     shown = "; ".join(
-        f"{quantity} {' or '.join(f'{limit:.3g}' for limit in sorted(values))} {unit}".strip()
+        f"{quantity} {_spoken_limits(sorted(values))} {unit}".strip()
         for (quantity, unit), values in limits.items()
     )
     return (
@@ -958,6 +796,12 @@ def _key(checks):
         "standard errors) · ✗ fails. Errors are standard errors; the noise floor is the rmse that "
         f"a perfect model would show. Limits (trained or test states): {html.escape(shown)}.</p>"
     )
+
+
+def _spoken_limits(values):
+    if len(values) > 2:
+        return f"{values[0]:.3g} to {values[-1]:.3g}"
+    return " or ".join(f"{limit:.3g}" for limit in values)
 
 
 def _baseline_table(summary):
@@ -986,7 +830,7 @@ def _baseline_rows(state, own):
         _side(alone, "model"),
         _side(own["pressure_bar"], "model"),
         _side(state.get("pressure_bar", {}), "model"),
-        plus_minus(100 * density["value"], 100 * density["se"]) if density else "",
+        plus_minus(100 * density["value"], 100 * density["se"]) if density else _far(state, own),
         plus_minus(*density_deviation(final)) if {"reference", "model"} <= final.keys() else "",
     ]
     for name, entry in own["rdf"].items():
@@ -994,6 +838,17 @@ def _baseline_rows(state, own):
         errors = [plus_minus(row["rmse"], row.get("rmse_se")) if row else ""
                   for row in (entry, rmse)]  # fmt: skip
         yield [html.escape(state["id"]), html.escape(name), *errors, *common]
+
+
+def _far(state, own):
+    """Where the guess's density is too far off for its compressibility to tell it."""
+    target = state.get("pressure_bar", {}).get("target")
+    if target is None or "reference" not in state.get("compressibility_1_bar", {}):
+        return ""
+    from remcg.consistency.baseline import LINEAR  # numba and scipy with it
+
+    far = 100 * LINEAR
+    return f"&lt; −{far:g}" if own["pressure_bar"]["model"] > target else f"&gt; {far:g}"
 
 
 def _dynamics_note(summary):

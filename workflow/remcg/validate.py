@@ -59,10 +59,10 @@ def block_mean(blocks):
     return blocks.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
 
 
-def rdf_window(edges, reference, r_cut):
+def rdf_window(pair, r_cut):
     """Mask of the compared bins: from the first with reference g > 0.01 up to r_cut."""
-    inside = edges[1:] <= r_cut + EDGE_TOLERANCE
-    return inside & (np.cumsum(reference > G_ONSET) > 0)
+    inside = pair.edges[1:] <= r_cut + EDGE_TOLERANCE
+    return inside & (np.cumsum(pair.reference.mean(axis=0) > G_ONSET) > 0)
 
 
 def rdf_errors(pair, r_cut):
@@ -90,7 +90,7 @@ def rdf_errors(pair, r_cut):
     """
     reference, reference_se = block_mean(pair.reference)
     model, model_se = block_mean(pair.model)
-    window = rdf_window(pair.edges, reference, r_cut)
+    window = rdf_window(pair, r_cut)
     if not window.any():
         return {}
     difference, errors = (model - reference)[window], np.hypot(reference_se, model_se)[window]
@@ -128,7 +128,7 @@ def rdf_divergences(pair, r_cut):
     from remcg.consistency.divergence import beside_plug_in  # which needs this module
 
     inside = pair.edges[1:] <= r_cut + EDGE_TOLERANCE
-    window = rdf_window(pair.edges, pair.reference.mean(axis=0), r_cut)
+    window = rdf_window(pair, r_cut)
     if not window.any():
         return {}
     shells = np.diff(pair.edges**3)[inside]
@@ -557,14 +557,22 @@ def write_convergence_table(path, updates):
     columns = ("chi2_per_dof", "threshold", "predicted_kl")
     of_states = ("volume", "volume_se", "volume_reference", "rdf_rmse")
     rows = []
-    for number, update in enumerate(updates):
-        row = [f"{update.get('iteration', number)}"]
-        row.append(str(update.get("sampled", update).get("phase", "")))
+    for iteration, update in zip(*sampled_iterations(updates)):
+        row = [f"{iteration}", str(update.get("sampled", update).get("phase", ""))]
         row += [_known(update, key) for key in columns]
         row += [_known(update.get("states", {}).get(n, {}), k) for n in names for k in of_states]
         rows.append(row)
     header = ["iteration", "ensemble", *columns, *(f"{n}.{k}" for n in names for k in of_states)]
     write_table(path, header, rows)
+
+
+def sampled_iterations(updates):
+    """(iterations whose samples the updates looked at, these updates).
+
+    An update that begins iteration k saw the samples of iteration k - 1; the first one saw none.
+    """
+    found = [update for update in updates if update.get("iteration", 0) > 0]
+    return [update["iteration"] - 1 for update in found], found
 
 
 def _known(item, key):

@@ -63,7 +63,7 @@ def _weights(states, attributes):
 
 
 def equation_of_state(numbers, attributes):
-    """Thermal expansion, thermal pressure and difference of the isotherms of every state.
+    """Thermal expansion, thermal pressure, isochore and difference of the isotherms of every state.
 
     Parameters
     ----------
@@ -76,8 +76,11 @@ def equation_of_state(numbers, attributes):
     -------
     list of dict
         thermal_expansion_1_K and thermal_pressure_bar_K {reference, reference_se, model,
-        model_se}, where another temperature has the same pressure and composition;
-        isotherm_bar {rms, se, noise_floor, mean, mean_se}, at constant pressure.
+        model_se}, where another temperature has the same pressure and composition, and there
+        isochore_bar with the same keys and density_kg_m3: the pressure at the reference's density
+        at the middle temperature, where it is near enough; isotherm_bar {rms, se, noise_floor,
+        mean, mean_se}, at constant pressure. Isotherms and isochores are those of
+        :func:`remcg.consistency.thermodynamics.isotherm`, of both sides alike.
     """
     result = [_isotherm(item) for item in numbers]
     groups = {}
@@ -87,9 +90,28 @@ def equation_of_state(numbers, attributes):
             groups.setdefault((pressure, str(found["type_counts"])), []).append(k)
     for members in groups.values():
         if len({numbers[k]["temperature_K"] for k in members}) > 1:
-            for k, entry in zip(members, _expansions([numbers[k] for k in members])):
-                result[k] |= entry
+            own = [numbers[k] for k in members]
+            for k, *entries in zip(members, _expansions(own), _isochore(own)):
+                result[k] |= entries[0] | entries[1]
     return result
+
+
+def _isochore(numbers):
+    """Pressures of states of one isobar at one density, where two and more are within REACH."""
+    middle = np.mean([item["temperature_K"] for item in numbers])
+    nearest = min(numbers, key=lambda item: abs(item["temperature_K"] - middle))
+    density = float(nearest["density_kg_m3"]["reference"])
+    found = []
+    for item in numbers:
+        rho, kappa = item["density_kg_m3"], item.get("compressibility_1_bar", {})
+        entry = {}
+        for side in ("reference", "model"):
+            if side in kappa and abs(np.log(density / rho[side])) <= thermodynamics.REACH:
+                pressure = item["pressure_bar"]["target"]
+                value, error = _along(np.log(density), rho, kappa, side, pressure)
+                entry |= {side: float(value), f"{side}_se": float(error)}
+        found.append({"isochore_bar": {"density_kg_m3": density, **entry}} if entry else {})
+    return found if sum(map(bool, found)) > 1 else [{}] * len(numbers)
 
 
 def _expansions(numbers):
@@ -119,6 +141,77 @@ def _isotherm(item):
         for side in ("reference", "model")
     ]
     return {"isotherm_bar": thermodynamics.pressure_difference(*sides)._asdict()}
+
+
+SCALARS = {
+    "thermal expansion (1/K)": "thermal_expansion_1_K",
+    "thermal pressure (bar/K)": "thermal_pressure_bar_K",
+    "pressure along the isochore (bar)": "isochore_bar",
+}
+DIFFERENCES = (
+    ("difference of isotherms, rms (bar)", "rms", "se"),
+    ("difference of isotherms, rms by noise alone (bar)", "noise_floor", ""),
+    ("difference of isotherms, mean (bar)", "mean", "mean_se"),
+)
+SIDES = [f"{side}{end}" for side in ("reference", "model") for end in ("", "_se")]
+N_DENSITIES = 9  # of an isotherm
+
+
+def write_equation_of_state(path, states):
+    """``consistency/equation_of_state.tsv``: what its figure shows, of both sides with errors.
+
+    Parameters
+    ----------
+    path : path
+    states : list of dict
+        As in ``consistency/states.json``.
+    """
+    rows = []
+    for state in states:
+        own, common = state.get("consistency", {}), [state["id"], state["temperature_K"]]
+        for label, key in SCALARS.items():
+            if key in own:
+                density = own[key].get("density_kg_m3", "")
+                rows.append([label, *common, density, *(own[key].get(k, "") for k in SIDES)])
+        if "isotherm_bar" in own:
+            for label, key, error in DIFFERENCES:
+                found = own["isotherm_bar"]
+                rows.append([label, *common, "", "", "", found[key], found.get(error, "")])
+            points = isotherms(state, N_DENSITIES)
+            rows += [["pressure along the isotherm (bar)", *common, *p] for p in zip(*points)]
+    write_table(path, ["quantity", "state", "temperature_K", "density_kg_m3", *SIDES], rows)
+
+
+def isotherms(state, n):
+    """Isotherms of both sides around the density of the reference.
+
+    Parameters
+    ----------
+    state : dict
+        As in ``validate/states.json``, with density and compressibility of both sides.
+    n : int
+
+    Returns
+    -------
+    ndarray, shape (5, n)
+        Density, kg/m3; pressure of the reference, its standard error, and those of the model, bar.
+    """
+    rho, kappa = state["density_kg_m3"], state["compressibility_1_bar"]
+    x = np.linspace(-thermodynamics.WINDOW, thermodynamics.WINDOW, n) + np.log(rho["reference"])
+    found = [np.exp(x)]
+    for side in ("reference", "model"):
+        found += _along(x, rho, kappa, side, state["pressure_bar"]["target"])
+    return np.array(found)
+
+
+def _along(log_density, rho, kappa, side, pressure):
+    """(pressure at densities, its standard error) of one side, bar."""
+    at = np.log(rho[side]), rho[f"{side}_se"] / rho[side]
+    own = kappa[side], kappa[f"{side}_se"]
+    return (
+        thermodynamics.isotherm(log_density, at[0], own[0], pressure),
+        thermodynamics.isotherm_error(log_density, *at, *own),
+    )
 
 
 def baselines(model, guess, states, targets, guess_samples, samples, validated):

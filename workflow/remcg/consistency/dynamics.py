@@ -231,9 +231,7 @@ def finite_size(temperature, viscosity, height):
 def speed_up(model, reference):
     """Ratio of two diffusion coefficients and its standard error."""
     ratio = model.value / reference.value
-    return ratio, abs(ratio) * float(
-        np.hypot(model.se / model.value, reference.se / reference.value)
-    )
+    return ratio, float(np.hypot(model.se, ratio * reference.se) / abs(reference.value))
 
 
 def centres(positions, topology, boxes):

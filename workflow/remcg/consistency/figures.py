@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from remcg.consistency.campaign import isotherms
 from remcg.consistency.transferability import null_density
 from remcg.plots import (
     BLOCK_COLORS,
@@ -24,6 +25,7 @@ LABELS = {
 MOST_ROWS = 3  # of each kind of curve; tables have all
 MOST_WRITTEN, LETTERS = 12, 90  # states with numbers in the heat map; letters below it
 MODEL_LETTERS = 26
+MOST_ISOTHERMS, MOST_TOLD = 9, 3  # that are drawn; densities of isochores that are named
 LEAST_SHOWN = 5e-4  # nats
 SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
 
@@ -47,7 +49,7 @@ def curve_figure(path, states, kinds):
     height = 3.0 * n_lines * max(len(keys), 1) + 0.4
     with _figure(path, (2.15 * n_columns + 1.0, height)) as figure:
         if not keys:
-            _nothing(figure.subplots(), "the predictions kept no configurations")
+            _nothing(figure.subplots(), "no configurations were kept, or there are no neighbours")
             return
         ratios = [3.0, 1.2] * (n_lines * len(keys))
         grid = figure.add_gridspec(len(ratios), n_columns, height_ratios=ratios)
@@ -333,7 +335,7 @@ def _draw_diffusion(axis, states):
 def _draw_ratio(axis, states):
     rows = [(n["temperature_K"], n["speed_up"]) for n, _ in states if "speed_up" in n]
     if not rows:
-        _nothing(axis, "frames too far apart")
+        _nothing(axis, "no diffusion of the reference")
     for T, row in rows:
         axis.errorbar(T, row["value"], 2 * row["se"], marker="o", ms=5, capsize=2,
                       color=BLOCK_COLORS[0])  # fmt: skip
@@ -342,7 +344,10 @@ def _draw_ratio(axis, states):
 
 
 def _draw_friction(axis, states):
-    """K(0) from the velocities over K(0) from the forces: one, by fluctuation and dissipation."""
+    """K(0) from the velocities over K(0) from the forces: one, by fluctuation and dissipation.
+
+    A finite time step shifts it by the order of K(0) times its square.
+    """
     names = "kernel_zero_1_ps2", "force_kernel_zero_1_ps2"
     for side, marker, color in (
         ("reference", "s", REFERENCE_COLOR),
@@ -365,51 +370,93 @@ def _draw_friction(axis, states):
 
 
 def state_figure(path, states):
-    """Thermal expansion, thermal pressure and pressure differences over temperature.
+    """P(rho) at each temperature, P(T) at one density, and what is compared of both.
 
     Parameters
     ----------
     path : path
     states : list of dict
-        With what :func:`remcg.consistency.campaign.equation_of_state` found.
+        As in ``consistency/states.json``.
     """
-    with _figure(path, (10.2, 3.2)) as figure:
-        left, middle, right = figure.subplots(1, 3)
+    found = [state.get("consistency", {}) for state in states]
+    T = [state["temperature_K"] for state in states]
+    with _figure(path, (10.2, 6.6)) as figure:
+        above, below = figure.subfigures(2, 1)
+        along, isochore = above.subplots(1, 2, width_ratios=[1.6, 1.0])
+        _draw_isotherms(along, states)
+        _draw_isochore(isochore, T, [row.get("isochore_bar", {}) for row in found])
+        axes = below.subplots(1, 3)
         for axis, key, scale, label in (
-            (left, "thermal_expansion_1_K", 1e4, "thermal expansion (10⁻⁴ K⁻¹)"),
-            (middle, "thermal_pressure_bar_K", 1.0, "(∂P/∂T)ᵥ = α/κ (bar/K)"),
+            (axes[0], "thermal_expansion_1_K", 1e4, "thermal expansion (10⁻⁴ K⁻¹)"),
+            (axes[1], "thermal_pressure_bar_K", 1.0, "(∂P/∂T)ᵥ = α/κ (bar/K)"),
         ):
-            rows = [state for state in states if key in state]
-            if not rows:
-                _nothing(axis, "no isobar of two temperatures")
-            for state in rows:
-                for side, shift, marker, color in (
-                    ("reference", -0.6, "s", REFERENCE_COLOR),
-                    ("model", 0.6, "o", BLOCK_COLORS[0]),
-                ):
-                    entry = state[key]
-                    if side in entry:
-                        axis.errorbar(state["temperature_K"] + shift, scale * entry[side],
-                                      2 * scale * entry[f"{side}_se"], marker=marker, ms=5,
-                                      capsize=2, color=color)  # fmt: skip
+            _draw_sides(axis, T, [row.get(key, {}) for row in found], scale)
             axis.set_ylabel(label)
-        _draw_isotherms(right, states)
-        for axis in (left, middle, right):
+        _draw_differences(axes[2], T, [row.get("isotherm_bar", {}) for row in found])
+        for axis in (isochore, *axes):
             axis.set_xlabel("temperature (K)")
         _point_legend(figure)
 
 
+def _draw_sides(axis, T, rows, scale=1.0):
+    """A quantity of both sides at each temperature."""
+    if not any(rows):
+        _nothing(axis, "no isobar of two temperatures")
+    for at, entry in zip(T, rows):
+        for side, shift, marker, color in (
+            ("reference", -0.6, "s", REFERENCE_COLOR),
+            ("model", 0.6, "o", BLOCK_COLORS[0]),
+        ):
+            if side in entry:
+                error = 2 * scale * entry[f"{side}_se"]
+                axis.errorbar(at + shift, scale * entry[side], error, marker=marker, ms=5,
+                              capsize=2, color=color)  # fmt: skip
+
+
+def _draw_isochore(axis, T, rows):
+    _draw_sides(axis, T, rows)
+    axis.set_ylabel("pressure (bar)")
+    densities = sorted({row["density_kg_m3"] for row in rows if row})
+    told = " and ".join(f"{rho:.0f}" for rho in densities[:MOST_TOLD])
+    more = ", …" if len(densities) > MOST_TOLD else ""
+    axis.set_title(f"isochore at {told}{more} kg/m³" if densities else "isochore", loc="left")
+
+
 def _draw_isotherms(axis, states):
-    rows = [(s["temperature_K"], s["isotherm_bar"]) for s in states if "isotherm_bar" in s]
-    if not rows:
+    """Isotherms of both sides around the reference's densities, bands of two standard errors."""
+    states = [s for s in states if "isotherm_bar" in s.get("consistency", {})]
+    if not states:
         _nothing(axis, "no state at constant pressure")
-    for T, row in rows:
-        axis.errorbar(T, row["rms"], 2 * row["se"], marker="o", ms=5, capsize=2,
-                      color=BLOCK_COLORS[0])  # fmt: skip
-        axis.plot(T, row["noise_floor"], marker="_", ms=16, mew=2, color="0.55")
+        return
+    colors = temperature_colors([state["temperature_K"] for state in states])
+    for state in some(states, MOST_ISOTHERMS):
+        rho, (x, *own) = state["density_kg_m3"], isotherms(state, 21)
+        for side, color, style, y, error in (
+            ("reference", REFERENCE_COLOR, {"lw": 2.6, "alpha": 0.35}, *own[:2]),
+            ("model", colors[state["temperature_K"]], {"lw": 1.2}, *own[2:]),
+        ):
+            axis.fill_between(x, y - 2 * error, y + 2 * error, color=color, alpha=0.18, lw=0)
+            label = f"{state['temperature_K']:g} K" if side == "model" else None
+            axis.plot(x, y, color=color, label=label, **style)
+            marker = "o" if side == "model" else "s"
+            axis.plot(rho[side], state["pressure_bar"]["target"], marker, ms=4, color=color)
+    axis.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+    axis.set(xlabel="density (kg/m³)", ylabel="pressure (bar)")
+    axis.set_title("isotherms from density and compressibility; marks: sampled", loc="left")
+    axis.legend(fontsize=7, loc="best")
+
+
+def _draw_differences(axis, T, rows):
+    if not any(rows):
+        _nothing(axis, "no state at constant pressure")
+    for at, row in zip(T, rows):
+        if row:
+            axis.errorbar(at, row["rms"], 2 * row["se"], marker="o", ms=5, capsize=2,
+                          color=BLOCK_COLORS[0])  # fmt: skip
+            axis.plot(at, row["noise_floor"], marker="_", ms=16, mew=2, color="0.55")
     axis.set_ylim(0.0, None)
     axis.set_ylabel("rms pressure difference (bar)")
-    axis.set_title("bar: noise floor", loc="left")
+    axis.set_title("grey bar: noise floor", loc="left")
 
 
 def _own_legend(axis):
@@ -422,7 +469,7 @@ def _point_legend(figure):
 
     handles = [
         Line2D([], [], ls="", marker="s", color=REFERENCE_COLOR, label="reference"),
-        Line2D([], [], ls="", marker="o", color=BLOCK_COLORS[0], label="model (bars: 2 SE)"),
+        Line2D([], [], ls="", marker="o", color=BLOCK_COLORS[0], label="model (bars, bands: 2 SE)"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
 

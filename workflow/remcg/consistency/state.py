@@ -94,7 +94,7 @@ def analyse(map_path, target, sample, model, interval, seed, log=print, short_ru
         )
     else:
         boxes = sample[0]["trajectory_box"]
-        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng)
+        found, drawn = compare_structure(reference, (frames, boxes), target, model, rng, log)
         numbers, curves = numbers | found, curves | drawn
         numbers["symmetry"] = symmetries(model, sample, reference[3], frames, boxes, rng)
     found, drawn = compare_dynamics(reference, sample, model, seed, log, short_run)
@@ -109,7 +109,7 @@ def spread(n_frames, n_sites):
     return np.linspace(0, n_frames - 1, n).round().astype(int)
 
 
-def compare_structure(reference, sampled, target, model, rng):
+def compare_structure(reference, sampled, target, model, rng, log=print):
     """Structure factors, neighbours' angles and coordination of both sides, see :func:`analyse`."""
     positions, boxes, _, topology, names = reference
     chosen = spread(len(positions), topology.n_sites)
@@ -119,7 +119,7 @@ def compare_structure(reference, sampled, target, model, rng):
         "model": (sampled[0][other], sampled[1][other]),
     }
     found = _compare_factors(sides, topology, names, rng)
-    local = _compare_neighbors(sides, topology, names, target, model, rng)
+    local = _compare_neighbors(sides, topology, names, target, model, rng, log)
     return found[0] | local[0], found[1] | local[1]
 
 
@@ -166,14 +166,14 @@ def _factors_by_rdf(positions, boxes, types, pairs, k):
     return edges[-1], np.array(found)
 
 
-def _compare_neighbors(sides, topology, names, target, model, rng):
+def _compare_neighbors(sides, topology, names, target, model, rng, log):
     arrays, attributes = target
     shells = np.zeros((len(names), len(names)))
     for name, blocks in zip(
         json.loads(attributes["pair_names"]), np.moveaxis(arrays["rdf_blocks"], 1, 0)
     ):
         a, b = (names.index(x) for x in name.split("-"))
-        radius = structure.first_minimum(arrays["rdf_edges"], blocks.mean(axis=0))
+        radius = structure.first_minimum(arrays["rdf_edges"], blocks)
         shells[a, b] = shells[b, a] = radius
     excluded = topology.excluded(model.exclude)
     local = {
@@ -196,6 +196,10 @@ def _compare_neighbors(sides, topology, names, target, model, rng):
             if not all((x.sum(axis=1) > 0).all() for x in own.values()):
                 continue
             name = f"{names[a]}-{names[b]}"
+            if any(x[:, -1].any() for x in own.values()):
+                log(f"{name}: more than {numbers[-1] - 1} neighbours within {shells[a, b]:.3g} nm: "
+                    "their numbers are left out")  # fmt: skip
+                continue
             coordination[name] = {
                 "radius_nm": float(shells[a, b]),
                 **divergence.compare_distributions(*own.values(), rng),

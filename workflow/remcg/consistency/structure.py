@@ -20,7 +20,10 @@ MOST_VECTORS = 80  # of a bin in k
 N_BLOCKS = 10
 ANGLE_BINS = 60  # of 3 degrees
 MOST_NEIGHBORS = 40
-RISE = 0.03  # of g(r) behind its first minimum
+NARROW = 0.05  # of the distance of neighbours, by which g(r) is smoothed to find its first minimum
+RISE, SIGNIFICANT = 0.06, 5.0  # of g(r) on both sides of that; standard errors
+SHARE, LEAST_BINS = 0.25, 1.5  # widths of a local fit: of the distance from the peak; bins
+MOST_FITS, SETTLED = 100, 1e-6
 
 
 class WaveVectors(NamedTuple):
@@ -205,21 +208,105 @@ def structure_factor_from_rdf(edges, g, density, k, closed=None, same=True):
     return float(same) + density * kernel @ ((g - 1.0) * window)
 
 
-def first_minimum(edges, g):
-    """Distance of the first minimum of g(r) behind its first peak, nm.
+def first_minimum(edges, blocks):
+    r"""Distance of the first minimum of g(r) behind its first peak, nm.
 
-    g is smoothed over three bins. Without a peak above 1, or a minimum behind it, the end.
+    It is found roughly in g smoothed by NARROW of the distance where g first exceeds 1: the first
+    minimum that both its sides exceed by RISE (of g there, where that is above 1) and SIGNIFICANT
+    standard errors. Then it is the point r that is itself the minimum of the cubic polynomial
+    fitted to g with the weights
+
+    .. math:: \exp\left[-\tfrac12 (r_b - r)^2/\sigma^2\right], \qquad
+              \sigma = s\,(r - r_{peak}), \quad s = \tfrac14,
+
+    which moves with g, not from bin to bin: noise of g changes it in proportion, and states whose g
+    differ little have radii that differ little.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (n_bins + 1,), nm
+    blocks : ndarray, shape (n_blocks, n_bins)
+        g(r) of blocks of frames.
+
+    Returns
+    -------
+    float
+        The last edge where there is no such minimum.
+
+    References
+    ----------
+    Cleveland, J. Am. Stat. Assoc. 74, 829 (1979), on local polynomial fits.
     """
-    r = 0.5 * (edges[1:] + edges[:-1])
-    smooth = np.convolve(np.pad(g, 1, mode="edge"), np.full(3, 1.0 / 3.0), mode="valid")
-    peaks = (smooth[1:-1] >= smooth[:-2]) & (smooth[1:-1] > smooth[2:]) & (smooth[1:-1] > 1.0)
-    if not peaks.any():
+    r, g = 0.5 * (edges[1:] + edges[:-1]), blocks.mean(axis=0)
+    width = edges[1] - edges[0]
+    if not (g > 1.0).any():
         return float(edges[-1])
-    lowest = here = int(np.argmax(peaks)) + 1
-    while here < len(r) - 1 and smooth[here] < smooth[lowest] + RISE:
-        here += 1
-        lowest = here if smooth[here] < smooth[lowest] else lowest
-    return float(r[lowest]) if smooth[here] >= smooth[lowest] + RISE else float(edges[-1])
+    smooth = _smoothed(blocks, max(NARROW * r[np.argmax(g > 1.0)] / width, 1.0))
+    found = _rough_minimum(*_mean_and_error(smooth))
+    if found is None:
+        return float(edges[-1])
+    peak, lowest = found
+    top = r[peak] + width * _vertex(smooth.mean(axis=0)[peak - 1 : peak + 2])
+    return float(_settled_minimum(r, g, r[lowest], top, LEAST_BINS * width))
+
+
+def _mean_and_error(blocks):
+    n = len(blocks)
+    error = blocks.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.zeros(blocks.shape[1])
+    return blocks.mean(axis=0), error
+
+
+def _smoothed(rows, deviation):
+    """Rows averaged with Gaussian weights; ``deviation`` is in bins."""
+    reach = int(np.ceil(4.0 * deviation))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    weights /= weights.sum()
+    padded = np.pad(rows, ((0, 0), (reach, reach)), mode="edge")
+    return np.array([np.convolve(row, weights, mode="valid") for row in padded])
+
+
+def _rough_minimum(g, error):
+    """Bins of a peak and of the first minimum behind it that is more than noise, or None."""
+    if not (g > 1.0).any():
+        return None
+    peak = lowest = int(np.argmax(g > 1.0))
+
+    def differs(a, b):
+        least = max(RISE * max(g[lowest], 1.0), SIGNIFICANT * np.hypot(error[a], error[b]))
+        return g[a] - g[b] > least
+
+    for here in range(peak, len(g)):
+        if g[here] < g[lowest]:
+            lowest = here
+        elif differs(here, lowest) and differs(peak, lowest):
+            return max(peak, 1), lowest
+        elif g[here] > g[peak]:
+            peak = lowest = here
+    return None
+
+
+def _vertex(three):
+    """Place of the extremum of the parabola through three values at -1, 0 and 1."""
+    bend = three[0] - 2.0 * three[1] + three[2]
+    return 0.5 * (three[0] - three[2]) / bend if bend < 0.0 else 0.0
+
+
+def _settled_minimum(r, g, start, peak, least):
+    """The r that is the minimum of the cubic fitted around itself, see :func:`first_minimum`."""
+    at = start
+    for _ in range(MOST_FITS):
+        deviation = max(SHARE * (at - peak), least)
+        x = (r - at) / deviation
+        near = np.abs(x) < 4.0
+        cubic, square, slope, _ = np.polyfit(x[near], g[near], 3, w=np.exp(-0.25 * x[near] ** 2))
+        root = square**2 - 3.0 * slope * cubic
+        if root <= 0.0 or square <= 0.0:  # no minimum nearby
+            return start
+        step = np.clip(-slope / (square + np.sqrt(root)), -1.0, 1.0)
+        at += deviation * step
+        if abs(step) < SETTLED:
+            break
+    return min(max(at, peak), r[-1])
 
 
 @njit(cache=True)

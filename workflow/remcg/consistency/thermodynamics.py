@@ -14,6 +14,7 @@ from remcg.errors import InputError
 from remcg.reweight import covariance_of
 
 WINDOW = 0.02  # half-width of the range of ln density in which isotherms are compared
+REACH = 0.04  # of ln density, to which one is continued; liquids stiffen by a seventh on the way
 
 
 class Expansion(NamedTuple):
@@ -97,6 +98,12 @@ def isotherm(log_density, at, compressibility, pressure):
     return pressure + (np.asarray(log_density) - at) / compressibility
 
 
+def isotherm_error(log_density, at, at_se, compressibility, compressibility_se):
+    """Standard error of :func:`isotherm` to first order, bar; ``at_se`` is that of ln(rho_0)."""
+    distance = np.asarray(log_density) - at
+    return np.hypot(at_se, distance * compressibility_se / compressibility) / compressibility
+
+
 def pressure_difference(reference, model, half_width=WINDOW):
     r"""Integrated squared difference of two isotherms of one temperature over a density range.
 
@@ -148,8 +155,8 @@ def pressure_difference(reference, model, half_width=WINDOW):
 def thermal_pressure(expansion, compressibility):
     """(dP/dT)_V = alpha/kappa and its standard error, bar/K; arguments are (value, se)."""
     value = expansion[0] / compressibility[0]
-    relative = np.hypot(expansion[1] / expansion[0], compressibility[1] / compressibility[0])
-    return float(value), float(abs(value) * relative)
+    error = np.hypot(expansion[1], value * compressibility[1]) / compressibility[0]
+    return float(value), float(error)
 
 
 def free_energy_differences(mixture, coefficients, ideal=None):
