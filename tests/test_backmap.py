@@ -393,6 +393,17 @@ def test_the_summary_has_only_quantities_that_exist(found):
     assert numbers["max_residual_nm"] < 1e-9
 
 
+@pytest.mark.parametrize(
+    ("gaps", "apart", "is_posterior"),
+    [([0.2, -0.1, 0.1], 0, True), ([6.0, -6.0, 0.0], 2, False), ([0.5, 0.6, 0.5], 0, False)],
+)
+def test_gaps_of_frames_do_not_cancel_in_the_verdict(gaps, apart, is_posterior):
+    numbers = backmap._agreement(np.array(gaps), np.full(3, 0.2))
+    assert numbers["two_sided_gap_kJ_mol"] == pytest.approx(np.mean(gaps))
+    assert numbers["annealed_frames"] == apart
+    assert numbers["is_posterior"] is is_posterior
+
+
 def test_chosen_frames_are_spread_over_the_trajectory():
     assert backmap.evenly_spaced(100, 4).tolist() == [12, 37, 62, 87]
     assert backmap.evenly_spaced(2, 4).tolist() == [0, 1]

@@ -466,6 +466,18 @@ def test_figures_are_written_whatever_is_missing(tmp_path):
             "backmap peak H-O",
             "fails",
         ),
+        (
+            {
+                "mapped": a_backmap(
+                    rdf_peaks={
+                        "H-O": {"deviation": -0.03, "se": 0.002},
+                        "O-O": {"deviation": 0.05, "se": 0.04},
+                    }
+                )
+            },
+            "backmap peak H-O",
+            "fails",
+        ),
     ],
 )
 def test_backmapped_structures_have_limits(change, quantity, expected):

@@ -423,9 +423,16 @@ def worst_divergence(entry):
 
 
 def worst_peak(entry):
-    """First peak of an atomic RDF that is least within its limit: (name, numbers), or None."""
-    peaks = entry.get("rdf_peaks", {})
-    return max(peaks.items(), key=lambda item: abs(item[1]["deviation"]), default=None)
+    """First peak of an atomic RDF that is least within its limit: (name, numbers), or None.
+
+    One that deviates significantly goes before others.
+    """
+
+    def order(item):
+        deviation = abs(item[1]["deviation"])
+        return deviation > SIGNIFICANT * item[1]["se"], deviation
+
+    return max(entry.get("rdf_peaks", {}).items(), key=order, default=None)
 
 
 def _backmap_section(item):

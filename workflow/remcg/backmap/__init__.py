@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import norm
 
 from remcg import checkpoint
 from remcg.backmap import checks
@@ -367,8 +368,8 @@ def summarise(result):
         max_residual_nm; n_frames, n_structures, failed_frames, defective_structures; n_eff_draws;
         sums over the structures of clashes and, as far as there are stereocentres, double bonds or
         rings, of inversions, cis_trans and piercings; where chains were started from both sides,
-        two_sided_gap_kJ_mol per molecule, two_sided_gap_se and is_posterior; unturned_molecules,
-        if there are any.
+        two_sided_gap_kJ_mol per molecule, two_sided_gap_se, annealed_frames and is_posterior;
+        unturned_molecules, if there are any.
     """
     arrays = result.arrays
     numbers = {
@@ -388,10 +389,16 @@ def summarise(result):
 
 
 def _agreement(gaps, errors):
-    """Mean over frames of the gap between chains from both sides."""
+    """Gap between chains from both sides: its mean over frames, and frames that have one.
+
+    A frame has one beyond what the largest of so many gaps in standard errors exceeds as rarely as
+    one exceeds three: gaps of both signs do not cancel.
+    """
     gap, error = float(np.mean(gaps)), float(np.sqrt((errors**2).sum()) / len(gaps))
-    verdict = {"two_sided_gap_kJ_mol": gap, "two_sided_gap_se": error}
-    return {**verdict, "is_posterior": abs(gap) <= SIGNIFICANT * error}
+    most = norm.isf(norm.sf(SIGNIFICANT) / len(gaps))
+    apart = int((np.abs(gaps) > most * errors).sum())
+    verdict = {"two_sided_gap_kJ_mol": gap, "two_sided_gap_se": error, "annealed_frames": apart}
+    return {**verdict, "is_posterior": not apart and abs(gap) <= SIGNIFICANT * error}
 
 
 def _reason(error, topology, mapped):
