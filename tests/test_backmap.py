@@ -13,7 +13,7 @@ import yaml
 from remcg import backmap, mapping
 from remcg.backmap import frames as frames_of
 from remcg.backmap import output
-from remcg.errors import InputError
+from remcg.errors import InputError, SamplingError
 from remcg.io import read_h5
 from remcg.trajectory import Selection
 
@@ -249,8 +249,96 @@ def test_a_frame_in_a_box_smaller_than_the_cutoff_does_not_lose_the_others(tmp_p
 
 
 def test_without_any_good_frame_there_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"none of the 2 frames of T300 could .* 0.700 nm apart"):
+    with pytest.raises(backmap.NoStructureError, match=r"none of the 2 frames of T300 .* 0.700 nm"):
         backmap.backmap(**dimers(tmp_path, [0.7, 0.8]), where="T300")
+
+
+@pytest.mark.parametrize("what", ["coordinates", "box", "flat"])
+def test_a_frame_that_has_blown_up_does_not_lose_the_others(tmp_path, what):
+    given = dimers(tmp_path, [0.15, 0.151])
+    if what == "coordinates":
+        given["frames"][0, 1] = np.inf
+    else:
+        given["boxes"][0, 2] = np.nan if what == "box" else 0.0
+    result = backmap.backmap(**given)
+    assert np.unique(result.arrays["frame"]).tolist() == [1]
+    assert "has blown up there" in result.failures[0]["reason"]
+
+
+def test_structures_that_are_not_finite_are_a_failure_of_their_frame(tmp_path, monkeypatch):
+    """And so is what OpenMM itself refuses; the other frame stays."""
+    from openmm import OpenMMException
+
+    plain, calls = backmap.Workshop._draws, []
+
+    def spoilt(self, sites, *rest):
+        calls.append(sites)
+        found = plain(self, sites, *rest)
+        if len(calls) == 1:
+            found["positions"][0, 0] = np.nan
+        if len(calls) == 2:
+            raise OpenMMException("Particle coordinate is NaN")
+        return found
+
+    monkeypatch.setattr(backmap.Workshop, "_draws", spoilt)
+    result = backmap.backmap(**dimers(tmp_path, [0.15, 0.151, 0.15]))
+    assert np.unique(result.arrays["frame"]).tolist() == [2]
+    reasons = [failure["reason"] for failure in result.failures]
+    assert "not finite" in reasons[0] and "coordinate is NaN" in reasons[1]
+
+
+@pytest.mark.parametrize("method", ["posterior", "map"])
+def test_a_draw_that_fails_does_not_lose_the_others_of_its_frame(tmp_path, monkeypatch, method):
+    plain, calls = backmap.Workshop._placed, []
+
+    def fragile(self, *arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise SamplingError("no start")
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(backmap.Workshop, "_placed", fragile)
+    given = dimers(tmp_path, [0.15])
+    given["settings"] = replace(SETTINGS, method=method, draws=2)
+    for _ in range(2):  # the second time from disk
+        result = backmap.backmap(**given, folder=tmp_path / "frames")
+        assert result.failures == [] and len(result.arrays["positions"]) == 1
+        lost = [{"frame": 0, "draw": 1, "what": "no structure: no start"}]
+        assert result.offending == (lost if method == "posterior" else [])
+
+
+def test_map_prefers_a_structure_without_a_defect_and_says_what_did_not_converge(
+    water, monkeypatch
+):
+    """The first of three tries has least energy and a clash."""
+    given = {**water, "frames": water["frames"][:1], "boxes": CUBES[:1]}
+    given["settings"] = replace(SETTINGS, method="map", draws=3)
+    plain, made = backmap.Workshop._minimum, []
+
+    def minimum(self, *arguments):
+        found = plain(self, *arguments)
+        if not made:
+            found |= {"energy": -1e9, "is_defective": True}
+        made.append(found["energy"])
+        return {**found, "is_minimum": False}
+
+    monkeypatch.setattr(backmap.Workshop, "_minimum", minimum)
+    result = backmap.backmap(**given)
+    assert result.arrays["energy"] == min(made[1:]) > -1e9
+    assert backmap.summarise(result)["unconverged_minima"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "Posterior"}, "there is no method 'Posterior'; choose pseudoinverse, map"),
+        ({"draws": 0}, "draws is 0, .* give at least one draw"),
+        ({"steps": -1}, "steps -1, .* no negative number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        backmap.Settings(**change)
 
 
 def test_defects_are_listed_with_their_frame(water, found):
@@ -260,7 +348,7 @@ def test_defects_are_listed_with_their_frame(water, found):
     workshop = type("W", (), {"checker": checker, "unturned": 0, "state": lambda self, *_: None})()
     arrays = {**found.arrays, "positions": found.arrays["positions"].copy()}
     arrays["positions"][2, 3:6] = arrays["positions"][2, :3] + 0.02
-    result = backmap._checked(arrays, [], workshop, 1)
+    result = backmap._checked(arrays, [], {}, workshop, 1)
     (defect,) = result.offending
     assert (defect["frame"], defect["draw"]) == (1, 0)
     assert "clashes (at most 0 are usual)" in defect["what"]

@@ -15,6 +15,7 @@ from remcg.backmap import checks
 from remcg.backmap.frames import (
     Frames,
     evenly_spaced,
+    has_volume,
     prepare_sites,
     read_reference,
 )
@@ -38,11 +39,24 @@ __all__ = [
 METHODS = ("pseudoinverse", "map", "posterior")
 CUTOFF = 0.9  # nm
 SIGNIFICANT = 3.0  # standard errors
+EXPECTED = InputError, SamplingError, np.linalg.LinAlgError, FloatingPointError  # of one frame
+BROKEN = (
+    "its coordinates or its box are not finite, or the box has no volume; the prediction it comes"
+    " from has blown up there, look at its log"
+)
 UNTURNED = (
     "{} molecules of one site do not turn by Monte Carlo, because the force field has pairs that"
     " follow no rule of combination (NBFIX) or that are not Lennard-Jones and Coulomb; dynamics"
     " alone samples their orientations, which it forgets slowly: more backmap.steps help"
 )
+
+
+class NoStructureError(InputError):
+    """No frame of a state has a structure; ``failures``: as of :class:`Backmapped`."""
+
+    def __init__(self, message, failures):
+        super().__init__(message)
+        self.failures = failures
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,17 @@ class Settings:
     sweeps: int = 6000
     cutoff: float | None = CUTOFF
 
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise InputError(
+                f"backmap: there is no method {self.method!r}; choose {', '.join(METHODS)}"
+            )
+        if self.draws < 1 or min(self.steps, self.sweeps) < 0:
+            raise InputError(
+                f"backmap: draws is {self.draws}, steps {self.steps}, sweeps {self.sweeps}; give"
+                " at least one draw, and no negative number"
+            )
+
 
 @dataclass(frozen=True)
 class Backmapped:
@@ -82,11 +107,13 @@ class Backmapped:
         the posterior also log_weight (n,), where sites couple rigid bonds
         (:meth:`remcg.backmap.constraints.Constraints.log_weight`), and by frame what
         :mod:`remcg.backmap.posterior` says of them: n_eff, inefficiency_ps, discarded_ps and, for
-        ``starts``, two_sided_gap (kJ/mol per molecule), two_sided_gap_se, is_posterior.
+        ``starts``, two_sided_gap (kJ/mol per molecule), two_sided_gap_se, is_posterior. Of
+        ``map`` force (n,): the largest left on an atom, kJ/mol/nm, and is_minimum (n,).
     failures : list of dict
         frame and reason of each frame that has no structure.
     offending : list of dict
-        frame, draw and what, for structures with a defect.
+        frame, draw and what, for structures with a defect and for draws that failed where others
+        of their frame did not.
     most_clashes : int
         How many a structure may have.
     checked : tuple of str
@@ -159,7 +186,8 @@ def backmap(
     Raises
     ------
     InputError
-        Input that does not belong together, or if no frame at all can be backmapped.
+        Input that does not belong together; :class:`NoStructureError`: if no frame at all can be
+        backmapped.
     """
     settings, say = settings or Settings(), progress or (lambda line: None)
     sites, boxes = prepare_sites(frames, boxes, mapped, topology, where)
@@ -180,7 +208,7 @@ def backmap(
         say(UNTURNED.format(workshop.unturned))
     streams = np.random.SeedSequence(seed).spawn(len(sites))
     shared = _digest(topology, mapped, templates, force_field, temperature, seed, settings)
-    made, failures = {}, []
+    made, lost, failures = {}, {}, []
     for k, target in enumerate(sites):
         box = None if boxes is None else boxes[k]
         start = None if starts is None else starts.positions[k]
@@ -188,26 +216,39 @@ def backmap(
         path = None if folder is None else frame_path(folder, k)
         found = None if path is None else checkpoint.load(path, key, say)
         if found is not None:
-            made[k] = found[0]
+            made[k], lost[k] = found[0], found[1].get("lost", [])
             say(f"frame {k}: kept from before")
             continue
         try:
-            made[k] = workshop(target, box, np.random.default_rng(streams[k]), start)
-        except (InputError, SamplingError, np.linalg.LinAlgError, FloatingPointError) as error:
+            found = _made(workshop, target, box, np.random.default_rng(streams[k]), start)
+        except workshop.expected as error:
             failures.append({"frame": k, "reason": _reason(error, topology, mapped)})
             say(f"frame {k}: FAILED: {failures[-1]['reason']}")
             continue
+        lost[k] = [_reason(error, topology, mapped) for error in found.pop("lost", [])]
+        made[k] = found
         if path is not None:
-            checkpoint.save(path, key, made[k], {})
+            checkpoint.save(path, key, made[k], {"lost": lost[k]})
         say(f"frame {k}: {len(made[k]['positions'])} structures")
     if not made:
-        raise InputError(
+        raise NoStructureError(
             f"backmap: none of the {len(sites)} frames of {where} could be backmapped; frame 0: "
-            f"{failures[0]['reason']}"
+            f"{failures[0]['reason']}",
+            failures,
         )
     arrays = _gathered(made, sites, boxes, temperature, settings.method)
     arrays["residual"] = _residuals(mapped, arrays)
-    return _checked(arrays, failures, workshop, seed)
+    return _checked(arrays, failures, lost, workshop, seed)
+
+
+def _made(workshop, sites, box, rng, start):
+    """Structures of one frame, all numbers of them finite."""
+    if not np.isfinite(sites).all():
+        raise InputError(f"the frame cannot be used: {BROKEN}")
+    found = workshop(sites, box, rng, start)
+    if not all(np.isfinite(found[name]).all() for name in ("positions", "energy") if name in found):
+        raise SamplingError("positions or energies of its structures are not finite")
+    return found
 
 
 class Guess:
@@ -216,7 +257,7 @@ class Guess:
     Atoms of a site lie on top of each other, and those of no site at the middle of their molecule.
     """
 
-    checker, unturned = None, 0
+    checker, unturned, expected = None, 0, EXPECTED
 
     def __init__(self, topology, mapped):
         self.mapped = mapped
@@ -239,9 +280,12 @@ class Workshop:
     """
 
     def __init__(self, topology, mapped, templates, force_field, boxes, temperature, settings):
-        from remcg.backmap.atoms import Atoms  # OpenMM is loaded only by who samples
+        from openmm import OpenMMException  # OpenMM is loaded only by who samples
+
+        from remcg.backmap.atoms import Atoms
         from remcg.backmap.constraints import Constraints
 
+        self.expected = (*EXPECTED, OpenMMException)
         self.topology, self.mapped, self.templates = topology, mapped, templates
         self.temperature, self.settings = temperature, settings
         cutoff = settings.cutoff or CUTOFF
@@ -258,7 +302,7 @@ class Workshop:
         """Structures of one frame: arrays positions (n, n_atoms, 3), energy (n,) and more."""
         self.atoms.set_box(box)
         if self.settings.method == "map":
-            return self._best(sites, rng)
+            return self._best(sites, box, rng)
         found = self._draws(sites, box, rng, start)
         if not self.constraints.is_exact:
             weights = [self.constraints.log_weight(x) for x in found["positions"]]
@@ -295,16 +339,33 @@ class Workshop:
         )
         return turns if len(turns.turning) else None
 
-    def _best(self, sites, rng):
-        """The structure of least energy of several tries."""
+    def _best(self, sites, box, rng):
+        """Of several tries the structure of least energy among those without a defect."""
+        found, lost = [], []
+        for _ in range(self.settings.draws):
+            try:
+                found.append(self._minimum(sites, box, rng))
+            except self.expected as error:
+                lost.append(error)
+        if not found:
+            raise lost[0]
+        best = min(found, key=lambda each: (each["is_defective"], each["energy"]))
+        del best["is_defective"]
+        return {name: np.array([value]) for name, value in best.items()}
+
+    def _minimum(self, sites, box, rng):
         from remcg.backmap.minimise import find_minimum
 
-        arguments = self.atoms, self.constraints
-        tries = range(self.settings.draws)
-        found = [find_minimum(*arguments, self._placed(sites, rng), sites) for _ in tries]
-        best = min(found, key=lambda each: each.energy)
-        x = self.atoms.with_virtual_sites(best.positions)
-        return {"positions": x[None], "energy": np.array([self.atoms.energy(x)])}
+        found = find_minimum(self.atoms, self.constraints, self._placed(sites, rng), sites)
+        x = self.atoms.with_virtual_sites(found.positions)
+        defects = self.checker(x, box).described(self.checker.most_clashes)
+        return {
+            "positions": x,
+            "energy": self.atoms.energy(x),
+            "force": found.force,
+            "is_minimum": found.is_converged,
+            "is_defective": bool(defects),
+        }
 
     def _draws(self, sites, box, rng, start):
         """Draws from the posterior, and whether a chain from ``start`` agrees with theirs."""
@@ -316,11 +377,12 @@ class Workshop:
         parts = self.atoms, self.constraints, self.turns, self._placed, n_molecules
         system, temperature = posterior.System(*parts), self.temperature
         drawn = posterior.draw(system, sites, box, temperature, rng, protocol)
+        found = drawn.arrays() | {"lost": drawn.lost}
         if start is None:
-            return drawn.arrays()
+            return found
         own = next_to(start, sites, self.mapped)
         arguments = own, sites, box, temperature, rng, protocol
-        return drawn.arrays() | posterior.two_sided(system, drawn, *arguments).arrays()
+        return found | posterior.two_sided(system, drawn, *arguments).arrays()
 
 
 def next_to(positions, sites, mapped):
@@ -337,6 +399,7 @@ def wide_enough(boxes, cutoff):
     """The boxes that a cut-off fits in, or all if it fits in none; None in vacuum."""
     if boxes is None:
         return None
+    boxes = boxes[has_volume(boxes)]
     fits = [2.0 * cutoff <= reduced(box).diagonal().min() for box in boxes]
     return boxes[fits] if any(fits) else boxes
 
@@ -368,8 +431,9 @@ def summarise(result):
         max_residual_nm; n_frames, n_structures, failed_frames, defective_structures; n_eff_draws;
         sums over the structures of clashes and, as far as there are stereocentres, double bonds or
         rings, of inversions, cis_trans and piercings; where chains were started from both sides,
-        two_sided_gap_kJ_mol per molecule, two_sided_gap_se, annealed_frames and is_posterior;
-        unturned_molecules, if there are any.
+        two_sided_gap_kJ_mol per molecule, two_sided_gap_se, annealed_frames and is_posterior; of
+        draws from the posterior inefficiency_ps, the mean time between independent energies; of
+        minima unconverged_minima; unturned_molecules, if there are any.
     """
     arrays = result.arrays
     numbers = {
@@ -381,6 +445,10 @@ def summarise(result):
         "n_eff_draws": float(np.sum(arrays.get("n_eff", len(arrays["frame"])))),
     }
     numbers |= {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
+    if "inefficiency_ps" in arrays:
+        numbers["inefficiency_ps"] = float(np.mean(arrays["inefficiency_ps"]))
+    if "is_minimum" in arrays:
+        numbers["unconverged_minima"] = int(np.sum(~arrays["is_minimum"].astype(bool)))
     if result.unturned:
         numbers["unturned_molecules"] = result.unturned
     if "two_sided_gap" in arrays:
@@ -461,8 +529,8 @@ def _residuals(mapped, arrays):
     return np.array([np.linalg.norm(mapped.matrix @ x - y, axis=1).max() for x, y in pairs])
 
 
-def _checked(arrays, failures, workshop, seed):
-    """The result with its defects counted and listed."""
+def _checked(arrays, failures, lost, workshop, seed):
+    """The result with its defects counted and listed; lost: {frame: reasons of failed draws}."""
     checker = workshop.checker
     if checker is None:
         return Backmapped(arrays, failures, checked=())
@@ -476,6 +544,12 @@ def _checked(arrays, failures, workshop, seed):
         if what:
             place = {"frame": int(arrays["frame"][k]), "draw": int(arrays["draw"][k])}
             offending.append({**place, "what": what})
+    for frame, reasons in lost.items():
+        last = int((arrays["frame"] == frame).sum())
+        offending += [
+            {"frame": frame, "draw": last + k, "what": f"no structure: {reason}"}
+            for k, reason in enumerate(reasons)
+        ]
     first = arrays["positions"][0], boxes[0]
     start = workshop.state(*first, seed)
     verdicts = offending, checker.most_clashes, checker.applicable

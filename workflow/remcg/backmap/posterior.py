@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.dynamics import Dynamics
 from remcg.backmap.minimise import minimise
 from remcg.equilibration import first_equilibrated, inefficiency
+from remcg.errors import SamplingError
 
 COOLING_STAGES = 10
 LAST_SWEEPS = 50  # of turns at the temperature, with the longer cut-off
@@ -86,10 +88,11 @@ class Chain(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Structures of one frame, and the chains that they come from."""
+    """Structures of one frame, the chains that they come from, and why others failed."""
 
     chains: list
     interval: float  # ps, between samples
+    lost: tuple = ()  # errors of chains that ended without a structure
 
     @property
     def positions(self):
@@ -169,16 +172,27 @@ def draw(system, sites, box, temperature, rng, protocol=None):
     Returns
     -------
     Draws
+        Of all chains but those that fail.
+
+    Raises
+    ------
+    SamplingError, UnreachableError
+        If all chains fail: what the first one met.
     """
     protocol = protocol or Protocol()
     n_chains = min(protocol.starts or protocol.draws, protocol.draws)
     counts = [len(part) for part in np.array_split(np.arange(protocol.draws), n_chains)]
     system.atoms.set_box(box)
-    chains = []
+    chains, lost = [], []
     for count, stream in zip(counts, rng.spawn(n_chains)):
-        start = _cooled(system, sites, box, temperature, stream, protocol)
-        chains.append(_chain(system, start, sites, temperature, stream, protocol, count))
-    return Draws(chains, _interval(system, protocol))
+        try:
+            start = _cooled(system, sites, box, temperature, stream, protocol)
+            chains.append(_chain(system, start, sites, temperature, stream, protocol, count))
+        except (SamplingError, UnreachableError, np.linalg.LinAlgError) as error:
+            lost.append(error)
+    if not chains:
+        raise lost[0]
+    return Draws(chains, _interval(system, protocol), tuple(lost))
 
 
 def two_sided(system, drawn, own, sites, box, temperature, rng, protocol=None):
