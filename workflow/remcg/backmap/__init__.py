@@ -316,12 +316,12 @@ class Workshop:
         self.atoms.context.setVelocitiesToTemperature(self.temperature, seed % 2**31)
         return self.atoms.context.getState(positions=True, velocities=True, energy=True)
 
-    def _placed(self, sites, rng):
+    def _placed(self, sites, rng, is_varied=False):
         """Templates put under the sites, on the manifold."""
         from remcg.backmap.placement import place
 
         arguments = self.templates.positions, self.species, self.mapped.atoms
-        placed = place(*arguments, sites, self.projector, rng)
+        placed = place(*arguments, sites, self.projector, rng, is_varied)
         return self.constraints.project(placed, sites)
 
     def _turns(self, operator):
@@ -341,10 +341,13 @@ class Workshop:
 
     def _best(self, sites, box, rng):
         """Of several tries the structure of least energy among those without a defect."""
+        from remcg.backmap.posterior import tries_for
+
         found, lost = [], []
-        for _ in range(self.settings.draws):
+        varies = tries_for(len(self.mapped.atoms)) > 1
+        for k in range(self.settings.draws):
             try:
-                found.append(self._minimum(sites, box, rng))
+                found.append(self._minimum(sites, box, rng, varies and k > 0))
             except self.expected as error:
                 lost.append(error)
         if not found:
@@ -353,10 +356,11 @@ class Workshop:
         del best["is_defective"]
         return {name: np.array([value]) for name, value in best.items()}
 
-    def _minimum(self, sites, box, rng):
+    def _minimum(self, sites, box, rng, is_varied):
         from remcg.backmap.minimise import find_minimum
 
-        found = find_minimum(self.atoms, self.constraints, self._placed(sites, rng), sites)
+        placed = self._placed(sites, rng, is_varied)
+        found = find_minimum(self.atoms, self.constraints, placed, sites)
         x = self.atoms.with_virtual_sites(found.positions)
         defects = self.checker(x, box).described(self.checker.most_clashes)
         return {
@@ -372,8 +376,10 @@ class Workshop:
         from remcg.backmap import posterior
 
         chosen = self.settings
-        protocol = posterior.Protocol(draws=chosen.draws, sweeps=chosen.sweeps, steps=chosen.steps)
         n_molecules = len(self.mapped.atoms)
+        tries = posterior.tries_for(n_molecules)
+        counts = {"draws": chosen.draws, "sweeps": chosen.sweeps, "steps": chosen.steps}
+        protocol = posterior.Protocol(**counts, tries=tries)
         parts = self.atoms, self.constraints, self.turns, self._placed, n_molecules
         system, temperature = posterior.System(*parts), self.temperature
         drawn = posterior.draw(system, sites, box, temperature, rng, protocol)
