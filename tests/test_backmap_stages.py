@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import waters
-from remcg import config, mapping, plot_backmap, report
+from remcg import backmap, config, mapping, plot_backmap, report, viewer
 from remcg.backmap import stages, validation
 from remcg.io import read_h5, read_json, write_h5
 
@@ -163,6 +163,32 @@ def test_other_methods_have_structures_and_no_comparison(folder, state, method, 
     comparison = validation.read_comparison(tmp_path / "comparison.h5")
     assert comparison.numbers == {} == comparison.distributions
     assert not stages.frames_folder(outputs[0]).exists()
+
+
+def test_a_state_without_any_structure_has_files_that_say_so(folder, state, tmp_path, monkeypatch):
+    """The job succeeds, the check of defects fails, and page and picture are made."""
+    failures = [{"frame": k, "reason": "sites are too far apart"} for k in range(2)]
+
+    def fails(*_):
+        raise backmap.NoStructureError("none of the 2 frames", failures)
+
+    monkeypatch.setattr(stages, "predicted", fails)
+    outputs = [tmp_path / name for name in ("warm.h5", "comparison.h5", "warm.json")]
+    given = state.campaign, ("warm", "cold"), (folder / "map.h5",) * 2, outputs
+    stages.carry_out("predicted", *given, prediction=folder / "predict.h5")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".h5", ".json", ".pdb", ".xtc", ".xml"}
+    assert validation.read_comparison(outputs[1]).numbers == {}
+    entry = report.read_backmap([outputs[2]])
+    summary = {"states": [{"id": "warm"}], "backmap": entry}
+    checks = report._backmap_checks("warm", entry["warm"], report.LIMITS)
+    assert [(check.quantity, check.value, check.status) for check in checks] == [
+        ("backmap defects", 2, "fails")
+    ]
+    assert "<td>0, 0</td>" in report._backmap_table(summary, checks)
+    arrays, _ = read_h5(outputs[0])
+    plot_backmap.picture(tmp_path / "picture.png", state.topology, state.mapped, arrays)
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert "No frame of warm" in viewer.read(outputs[0], state.campaign)
 
 
 def test_the_table_has_all_numbers(done, folder):

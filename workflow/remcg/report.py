@@ -902,7 +902,7 @@ def _backmap_table(summary, checks):
     for state in summary["states"]:
         entry = summary.get("backmap", {}).get(state["id"], {})
         for part, item in (("model", entry), ("mapped reference", entry.get("mapped", {}))):
-            if item.get("n_structures"):
+            if "n_structures" in item:
                 rows.append(_backmap_row(state["id"], part, item, checks))
     if not rows:
         return ""
@@ -930,7 +930,7 @@ def _backmap_row(name, part, item, checks):
         (html.escape(name), None),
         (part, None),
         (f"{item['n_frames']}, {item['n_structures']}", None),
-        (f"{item['max_residual_nm']:.1e}", "backmapping"),
+        (f"{item['max_residual_nm']:.1e}" if "max_residual_nm" in item else "", "backmapping"),
         (str(defects) if "defective_structures" in item else "", "backmap defects"),
         (f"{html.escape(js[1])} {js[0]:.2f}" if js else "", "backmap JS"),
         (_spoken_peak(peak), "backmap peak"),

@@ -20,7 +20,7 @@ from remcg.backmap.frames import (
     read_reference,
 )
 from remcg.backmap.linear import Projector
-from remcg.backmap.output import write_backmapped
+from remcg.backmap.output import write_backmapped, write_nothing
 from remcg.boxes import reduced
 from remcg.errors import InputError, SamplingError
 
@@ -28,12 +28,14 @@ __all__ = [
     "METHODS",
     "Backmapped",
     "Frames",
+    "NoStructureError",
     "Settings",
     "backmap",
     "evenly_spaced",
     "read_reference",
     "summarise",
     "write_backmapped",
+    "write_nothing",
 ]
 
 METHODS = ("pseudoinverse", "map", "posterior")

@@ -121,11 +121,14 @@ def carry_out(source, campaign, names, maps, outputs, prediction=None):
     """
     state = State(campaign, *names, *maps)
     folder = frames_folder(outputs[0])
-    if source == "predicted":
-        found = predicted(state, prediction, folder)
+    views = source == "predicted"
+    try:
+        found = predicted(state, prediction, folder) if views else mapped(state, folder)
+    except backmap.NoStructureError as error:  # a verdict on the model, not a failure of the job
+        print(error)
+        write_failures(error.failures, state, *outputs, views=views)
     else:
-        found = mapped(state, folder)
-    write(*found, state, *outputs, views=source == "predicted")
+        write(*found, state, *outputs, views=views)
     backmap.remove_frames(folder)
 
 
@@ -195,6 +198,15 @@ def write(result, comparison, state, atoms, comparison_path, numbers_path, views
         numbers["is_posterior"] = numbers["is_posterior"] and agree
     lists = {"failures": result.failures, "offending": result.offending}
     write_json(numbers_path, {**numbers, **lists, "most_clashes": result.most_clashes})
+
+
+def write_failures(failures, state, atoms, comparison_path, numbers_path, views=True):
+    """As :func:`write`, of a state none of whose frames has a structure."""
+    backmap.write_nothing(atoms, state.topology.n_atoms, state.state.id, views)
+    validation.write_comparison(comparison_path, validation.EMPTY)
+    numbers = dict.fromkeys(("n_frames", "n_structures", "defective_structures"), 0)
+    lists = {"failures": failures, "offending": []}
+    write_json(numbers_path, {**numbers, "failed_frames": len(failures), **lists})
 
 
 def frames_folder(atoms):
