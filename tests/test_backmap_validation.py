@@ -51,6 +51,22 @@ def test_ranks_need_draws_of_the_same_frame():
     assert np.histogram(shuffled, 6, (0, 1))[0][[0, -1]].min() > 700  # of 500 each
 
 
+def test_coordinates_of_one_molecule_are_one_rank():
+    """Three hydrogens that move together: all of them would make uniform ranks look wrong."""
+    rng, owner = np.random.default_rng(11), np.repeat(np.arange(200), 3)[::-1]
+    taken = np.array([validation.one_of_each(owner, rng) for _ in range(300)])
+    assert (owner[taken] == np.arange(200)).all()
+    share = (taken % 3 == 0).mean()
+    assert abs(share - 1 / 3) < 4 * np.sqrt(2 / 9 / taken.size)
+    too_low = {"all": 0, "one": 0}
+    for _ in range(200):
+        x, draws = np.repeat(rng.normal(size=(200, 1)), 3, 1), rng.normal(size=(2, 200, 1))
+        found = validation.ranks(x.ravel(), np.repeat(draws, 3, 2).reshape(2, -1), rng)
+        too_low["all"] += validation.uniformity(found) < 0.01
+        too_low["one"] += validation.uniformity(found[taken[0]]) < 0.01
+    assert too_low["one"] <= 8 < too_low["all"]
+
+
 def molecules_of(topology):
     return [np.array(sorted(a.index for a in part)) for part in topology.find_molecules()]
 

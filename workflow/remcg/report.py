@@ -40,9 +40,11 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "backmap_js": 2.0,
     "backmap_peak": 0.02,
     "backmap_energy": 0.5,
+    "backmap_ranks": 0.01,
 }
 UNCHECKED = (None, "none")
 SIGNIFICANT = 3.0  # standard errors
+MOST_FRAMES = 8  # that a check names
 MISFIT, MOST_MISFITS = 5.0, 4  # noise floors from which a distribution is named on the front page
 
 WORKFLOW = "workflow.html"  # Snakemake's report, beside the front page
@@ -65,8 +67,12 @@ BACKMAP_KEYS = (
     "n_frames",
     "n_structures",
     "n_eff_draws",
+    "inefficiency_ps",
     "failed_frames",
     "defective_structures",
+    "offending_frames",
+    "unconverged_minima",
+    "unturned_molecules",
     "max_residual_nm",
     "max_rigid_error_nm",
     "clashes",
@@ -77,6 +83,7 @@ BACKMAP_KEYS = (
     "energy_gap_se",
     "two_sided_gap_kJ_mol",
     "two_sided_gap_se",
+    "annealed_frames",
     "is_posterior",
     "js_bits",
     "noise_floor_js_bits",
@@ -435,6 +442,15 @@ def worst_peak(entry):
     return max(entry.get("rdf_peaks", {}).items(), key=order, default=None)
 
 
+def worst_ranks(entry):
+    """Coordinate whose ranks are least uniform, and its p-value among so many, or None."""
+    found = entry.get("rank_p", {})
+    if not found:
+        return None
+    name = min(found, key=found.get)
+    return name, min(1.0, found[name] * len(found))
+
+
 def _backmap_section(item):
     chosen = _chosen(item, BACKMAP_KEYS)
     return (
@@ -454,8 +470,16 @@ def _backmap_checks(name, entry, limits):
             bad = item["defective_structures"] + item.get("failed_frames", 0)
             limit = limits["backmap_defects"]
             status = _status(bad, limit, 0.0)
-            found.append(Check(name, "backmap defects", part, bad, limit, None, "", status))
+            where = ", ".join(filter(None, (part, _frames_of(item))))
+            found.append(Check(name, "backmap defects", where, bad, limit, None, "", status))
     return found + _posterior_checks(name, entry.get("mapped", {}), limits)
+
+
+def _frames_of(item):
+    """Which frames have no structure or one with a defect: "frames 3, 7", the first few."""
+    frames = item.get("offending_frames", [])
+    shown = [*map(str, frames[:MOST_FRAMES]), *["..."][: len(frames) - MOST_FRAMES]]
+    return f"frames {', '.join(shown)}" if frames else ""
 
 
 def _posterior_checks(name, item, limits):
@@ -479,6 +503,11 @@ def _posterior_checks(name, item, limits):
         limit = limits["backmap_energy"]
         status = _status(abs(gap), limit, SIGNIFICANT * error)
         found.append(Check(name, "backmap energy gap", "", gap, limit, error, "kJ/mol", status))
+    if (worst := worst_ranks(item)) is not None:
+        coordinate, p = worst
+        limit = limits["backmap_ranks"]
+        status = "pass" if p >= limit else "fails"
+        found.append(Check(name, "backmap ranks", coordinate, p, limit, None, "", status))
     return found
 
 
@@ -892,6 +921,7 @@ _BACKMAP_COLUMNS = (
     "JS / floor,<br>worst",
     "first peak (%),<br>worst",
     "energy gap<br>(kJ/mol per molecule)",
+    "ranks, p of<br>the worst",
     "draws",
 )
 
@@ -912,7 +942,8 @@ def _backmap_table(summary, checks):
         f"{''.join(rows)}</tbody></table><p class=key>Only frames of the mapped reference test the "
         "sampler alone and have limits for their statistics; frames of the model also show what "
         "the model has wrong. Draws: from the posterior where chains from templates and from the "
-        "reference's own atoms agree within three standard errors, else annealed.</p>"
+        "reference's own atoms agree within three standard errors, else annealed. What is wrong "
+        "with a frame: backmap/&lt;state&gt;.json.</p>"
     )
 
 
@@ -920,10 +951,10 @@ def _backmap_row(name, part, item, checks):
     mapped = part != "model"
     status = {}
     for check in checks:
-        of_mapped = check.part == "mapped" or check.quantity in _POSTERIOR
+        of_mapped = check.part.startswith("mapped") or check.quantity in _POSTERIOR
         if check.subject == name and of_mapped == mapped:
             status.setdefault(check.quantity, []).append(check.status)
-    js, peak = worst_divergence(item), worst_peak(item)
+    js, peak, ranks = worst_divergence(item), worst_peak(item), worst_ranks(item)
     defects = item.get("defective_structures", 0) + item.get("failed_frames", 0)
     energy = "energy_gap_kJ_mol" in item
     cells = [
@@ -936,12 +967,13 @@ def _backmap_row(name, part, item, checks):
         (_spoken_peak(peak), "backmap peak"),
         (plus_minus(item["energy_gap_kJ_mol"], item["energy_gap_se"]) if energy else "",
          "backmap energy gap"),
+        (f"{html.escape(ranks[0])} {ranks[1]:.2g}" if ranks else "", "backmap ranks"),
         ({True: "posterior", False: "annealed"}.get(item.get("is_posterior"), ""), None),
     ]  # fmt: skip
     return "<tr>" + "".join(_table_cell(text, status.get(kind)) for text, kind in cells) + "</tr>"
 
 
-_POSTERIOR = ("backmap JS", "backmap peak", "backmap energy gap")
+_POSTERIOR = ("backmap JS", "backmap peak", "backmap energy gap", "backmap ranks")
 
 
 def _spoken_peak(peak):

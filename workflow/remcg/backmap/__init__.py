@@ -436,11 +436,12 @@ def summarise(result):
     Returns
     -------
     dict
-        max_residual_nm; n_frames, n_structures, failed_frames, defective_structures; n_eff_draws;
-        sums over the structures of clashes and, as far as there are stereocentres, double bonds or
-        rings, of inversions, cis_trans and piercings; where chains were started from both sides,
+        max_residual_nm; n_frames, n_structures, failed_frames, defective_structures, and the
+        numbers of their frames, offending_frames, if there are any; sums over the structures of
+        clashes and, as far as there are stereocentres, double bonds or rings, of inversions,
+        cis_trans and piercings; of draws from the posterior n_eff_draws and inefficiency_ps, the
+        mean time between independent energies; where chains were started from both sides,
         two_sided_gap_kJ_mol per molecule, two_sided_gap_se, annealed_frames and is_posterior; of
-        draws from the posterior inefficiency_ps, the mean time between independent energies; of
         minima unconverged_minima; unturned_molecules, if there are any.
     """
     arrays = result.arrays
@@ -450,8 +451,11 @@ def summarise(result):
         "n_structures": len(arrays["frame"]),
         "failed_frames": len(result.failures),
         "defective_structures": len(result.offending),
-        "n_eff_draws": float(np.sum(arrays.get("n_eff", len(arrays["frame"])))),
     }
+    if "n_eff" in arrays:
+        numbers["n_eff_draws"] = float(np.sum(arrays["n_eff"]))
+    if bad := offending_frames(result.failures, result.offending):
+        numbers["offending_frames"] = bad
     numbers |= {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
     if "inefficiency_ps" in arrays:
         numbers["inefficiency_ps"] = float(np.mean(arrays["inefficiency_ps"]))
@@ -462,6 +466,11 @@ def summarise(result):
     if "two_sided_gap" in arrays:
         numbers |= _agreement(arrays["two_sided_gap"], arrays["two_sided_gap_se"])
     return numbers
+
+
+def offending_frames(failures, offending):
+    """Numbers of the frames in lists of failed frames and of defects, sorted."""
+    return sorted({int(each["frame"]) for each in (*failures, *offending)})
 
 
 def _agreement(gaps, errors):

@@ -205,6 +205,7 @@ def write_failures(failures, state, atoms, comparison_path, numbers_path, views=
     backmap.write_nothing(atoms, state.topology.n_atoms, state.state.id, views)
     validation.write_comparison(comparison_path, validation.EMPTY)
     numbers = dict.fromkeys(("n_frames", "n_structures", "defective_structures"), 0)
+    numbers["offending_frames"] = backmap.offending_frames(failures, ())
     lists = {"failures": failures, "offending": []}
     write_json(numbers_path, {**numbers, "failed_frames": len(failures), **lists})
 

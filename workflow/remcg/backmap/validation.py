@@ -400,6 +400,12 @@ def ranks(reference, draws, rng):
     return (rank + rng.random(np.shape(reference))) / (len(draws) + 1)
 
 
+def one_of_each(owner, rng):
+    """Index of one element at random for each of the owners (n,), sorted by owner."""
+    mixed = rng.permutation(len(owner))
+    return mixed[np.unique(owner[mixed], return_index=True)[1]]
+
+
 def uniformity(values):
     """p-value of the Kolmogorov-Smirnov test that values are uniform on [0, 1)."""
     return float(stats.kstest(np.ravel(values), "uniform").pvalue)
@@ -799,7 +805,14 @@ def _by_frame(values, frame):
 
 
 def _all_ranks(ours, positions, own, groups, system, rng):
-    """{coordinate: (ranks in [0, 1), n_draws + 1)} over all frames."""
+    """{coordinate: (ranks in [0, 1), n_draws + 1)} over all frames.
+
+    Of each molecule one coordinate of a class, at random: those of one molecule are not
+    independent, as the three hydrogens of a methyl group are not.
+    """
+    owner = np.zeros(system.topology.n_atoms, int)
+    for molecule, atoms in enumerate(system.mapped.atoms):
+        owner[atoms] = molecule
     axes = axes_of(system.topology, system.mapped.atoms, system.mapped.matrix)
     found, most = {}, 1
     for f in np.unique(ours["frame"]):
@@ -807,7 +820,8 @@ def _all_ranks(ours, positions, own, groups, system, rng):
         both = np.concatenate([own.positions[f : f + 1], positions[mine]])
         most = max(most, len(mine) + 1)
         for group in groups:
-            values = bonded.coordinates(both, group.atoms)
+            chosen = one_of_each(owner[group.atoms[:, 0]], rng)
+            values = bonded.coordinates(both, group.atoms[chosen])
             found.setdefault(group.key, []).append(ranks(values[0], values[1:], rng))
         for axis in axes:
             place = ours["sites"][mine[0]], own.box(f)
@@ -895,6 +909,8 @@ def _rows(item):
                     f" draw {each['draw']}" if "draw" in each else ""
                 )
                 yield key, place, each.get("reason", each.get("what", "")), ""
+        elif isinstance(value, list):
+            yield key, "", ", ".join(map(str, value)), ""
         elif key == "rdf_peaks":
             for pair, peak in value.items():
                 yield "first peak deviation", pair, f"{peak['deviation']:.6g}", f"{peak['se']:.3g}"
