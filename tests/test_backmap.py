@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+import test_backmap_checks
 from remcg import backmap, mapping
 from remcg.backmap import frames as frames_of
 from remcg.backmap import output, posterior
@@ -253,6 +254,49 @@ def test_a_frame_in_a_box_smaller_than_the_cutoff_does_not_lose_the_others(tmp_p
 def test_without_any_good_frame_there_is_an_error(tmp_path):
     with pytest.raises(backmap.NoStructureError, match=r"none of the 2 frames of T300 .* 0.700 nm"):
         backmap.backmap(**dimers(tmp_path, [0.7, 0.8]), where="T300")
+
+
+HALOFORM = """<ForceField>
+ <AtomTypes>{types}</AtomTypes>
+ <Residues><Residue name="HAL">{atoms}{bonds}</Residue></Residues>
+ <HarmonicBondForce>{lengths}</HarmonicBondForce>
+ <NonbondedForce coulomb14scale="1" lj14scale="1">
+  <UseAttributeFromResidue name="charge"/>{pairs}
+ </NonbondedForce>
+</ForceField>"""
+
+
+def haloform_field():
+    """A force field of CHFClBr with bonds alone."""
+    symbols, lengths = ["C", "H", "F", "Cl", "Br"], [0.0, 0.109, 0.136, 0.176, 0.194]
+    parts = {name: "" for name in ("types", "atoms", "bonds", "lengths", "pairs")}
+    for k, symbol in enumerate(symbols):
+        kind = f'name="{symbol}" class="{symbol}" element="{symbol}" mass="{10 + k}"'
+        parts["types"] += f"<Type {kind}/>"
+        parts["atoms"] += f'<Atom name="{symbol.upper()}" type="{symbol}" charge="0"/>'
+        parts["pairs"] += f'<Atom type="{symbol}" sigma="0.2" epsilon="0.1"/>'
+    for k, symbol in enumerate(symbols[1:], start=1):
+        parts["bonds"] += f'<Bond from="0" to="{k}"/>'
+        bond = f'class1="C" class2="{symbol}" length="{lengths[k]}" k="2e5"'
+        parts["lengths"] += f"<Bond {bond}/>"
+    return HALOFORM.format(**parts)
+
+
+def test_molecules_of_a_racemic_mixture_get_conformers_of_their_own_hand(tmp_path):
+    (tmp_path / "haloform.xml").write_text(haloform_field())
+    topology, shape = test_backmap_checks.haloform(8)
+    hands = [1, -1, 1, 1, -1, -1, 1, -1]
+    x = np.concatenate([shape * [1, 1, hand] + [2 * k, 0, 0] for k, hand in enumerate(hands)])
+    mapped = sites_of(topology, A=["C", "H", "F"], B=["CL", "BR"])
+    settings = backmap.Settings(method="map", draws=1, cutoff=None)
+    result = backmap.backmap(
+        np.tile(mapped.matrix @ x, (3, 1, 1)), None, topology, mapped,
+        backmap.Frames(x[None], None), [tmp_path / "haloform.xml"], 300.0, 1, settings,
+    )  # fmt: skip
+    assert "inversions" in result.checked and result.offending == result.failures == []
+    centres = np.array([[5 * k, 5 * k + 1, 5 * k + 2, 5 * k + 3, 5 * k + 4] for k in range(8)])
+    found = backmap.checks.handedness(result.arrays["positions"], centres)
+    assert (found == backmap.checks.handedness(x, centres)).all()
 
 
 @pytest.mark.parametrize("what", ["coordinates", "box", "flat"])

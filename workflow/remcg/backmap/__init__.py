@@ -296,8 +296,9 @@ class Workshop:
         rigid = self.atoms.rigid, self.atoms.rigid_lengths
         self.constraints = Constraints(operator, self.atoms.masses, *rigid)
         self.projector = Projector(operator, self.atoms.masses)
-        self.species = [checks.species(topology, atoms) for atoms in mapped.atoms]
         self.checker = checks.Checker(topology, mapped.atoms, templates.positions, templates.boxes)
+        names = [checks.species(topology, atoms) for atoms in mapped.atoms]
+        self.species = list(zip(names, self.checker.isomers))  # no conformer of a mirror image
         self.turns = self._turns(operator)
 
     def __call__(self, sites, box, rng, start=None):

@@ -63,7 +63,8 @@ class Checker:
     """Counts defects, with what the topology and reference configurations say is right.
 
     Nothing is curated: chirality and the states of double bonds are those of the templates, and so
-    is the number of clashes that a liquid has in equilibrium.
+    is the number of clashes that a liquid has in equilibrium. Molecules of one species that are
+    mirror images, or cis beside trans, are told apart by their own atoms in the templates.
 
     Parameters
     ----------
@@ -81,6 +82,8 @@ class Checker:
     most_clashes : int
         Allowed in one configuration: the larger of the largest number among the templates and of
         what a Poisson variable with their mean exceeds once in 1000 times.
+    isomers : list of tuple
+        Of each molecule the states that its centres and double bonds have in the templates.
     """
 
     def __init__(self, topology, molecules, templates, boxes=None):
@@ -91,10 +94,13 @@ class Checker:
         self.near = near_by_bonds(self.graph, molecules)
         kinds = kinds_of_atoms(topology, molecules)
         self.centres = stereocentres(self.elements, self.bonds)
-        self.centre_kinds = [kinds[atom] for atom in self.centres[:, 0]]
         turns = double_bonds(self.elements, self.bonds)
         self.turns = planar(turns, [tuple(kinds[row[1:3]]) for row in turns], self.templates)
-        self.turn_kinds = [tuple(kinds[row[1:3]]) for row in self.turns]
+        owner = {int(atom): m for m, atoms in enumerate(molecules) for atom in atoms}
+        self.isomers = self._isomers(owner)
+        mine = {atom: self.isomers[m] for atom, m in owner.items()}
+        self.centre_kinds = [(kinds[a], mine[a]) for a in self.centres[:, 0].tolist()]
+        self.turn_kinds = [(*kinds[row[1:3]], mine[row[1]]) for row in self.turns.tolist()]
         self.rings = rings(self.elements, self.bonds)
         frames = self.templates if len(self.templates) else []
         boxes = [None] * len(frames) if boxes is None else boxes
@@ -109,6 +115,17 @@ class Checker:
             count_flips(positions, self.templates, self.turns, self.turn_kinds),
             count_piercings(positions, box, self.bonds, self.rings),
         )
+
+    def _isomers(self, owner):
+        found = [[] for _ in self.molecules]
+        sides = (
+            (handedness(self.templates, self.centres), self.centres[:, 0]),
+            (is_cis(self.templates, self.turns), self.turns[:, 1]),
+        )
+        for states, atoms in sides:
+            for column, atom in zip(states.T, atoms.tolist()):
+                found[owner[atom]].append(tuple(np.unique(column).tolist()))
+        return [tuple(each) for each in found]
 
     @property
     def applicable(self):
@@ -412,8 +429,12 @@ def count_flips(positions, templates, quadruples, kinds):
     """
     if not len(quadruples):
         return 0
-    now, before = (np.abs(dihedrals(x, quadruples)) < 0.5 * np.pi for x in (positions, templates))
-    return _unknown(now, before, kinds)
+    return _unknown(is_cis(positions, quadruples), is_cis(templates, quadruples), kinds)
+
+
+def is_cis(positions, quadruples):
+    """Whether each of the dihedrals is below 90 degrees; positions (..., n_atoms, 3)."""
+    return np.abs(dihedrals(positions, quadruples)) < 0.5 * np.pi
 
 
 def rings(elements, bonds, largest=LARGEST_RING):
