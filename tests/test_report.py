@@ -479,6 +479,24 @@ def test_figures_are_written_whatever_is_missing(tmp_path):
             "fails",
         ),
         (
+            {
+                "mapped": a_backmap(
+                    energy_gap_se=2.0, two_sided_gap_kJ_mol=1.0, two_sided_gap_se=0.1
+                )
+            },
+            "backmap energy gap",
+            "fails",
+        ),
+        (
+            {
+                "mapped": a_backmap(
+                    energy_gap_se=0.05, two_sided_gap_kJ_mol=1.0, two_sided_gap_se=0.1
+                )
+            },
+            "backmap energy gap",
+            "pass",
+        ),
+        (
             {"mapped": a_backmap(rank_p={"bond C1-C2": 0.006, "angle C1-C2-C3": 0.5})},
             "backmap ranks bond C1-C2",
             "pass",
