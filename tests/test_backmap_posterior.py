@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import block_diag, csr_matrix
 
+from remcg.backmap import validation
 from remcg.backmap.constraints import Constraints
 from remcg.backmap.posterior import (
     Agreement,
@@ -99,6 +100,30 @@ def test_two_sides_that_agree_are_called_posterior(drawn):
     assert abs(side.gap) < 3 * side.se < 0.1 * KT
     assert side.energy - side.own_energy == pytest.approx(side.gap)
     assert side.arrays()["is_posterior"]
+
+
+def coordinates(x):
+    """Distance and three direction cosines of each dimer, (n_draws, 4, n)."""
+    arms = x[:, 1::2] - x[:, ::2]
+    r = np.linalg.norm(arms, axis=2)
+    return np.stack([r, *np.moveaxis(arms / r[..., None], 2, 0)], axis=1)
+
+
+@pytest.mark.parametrize(("steps", "is_right"), [(1500, True), (20, False)])
+def test_ranks_of_own_atoms_among_draws_are_uniform_for_the_right_sampler(steps, is_right):
+    """Simulation-based calibration of the whole chain; too short ones stay in the far well."""
+    rng, n = np.random.default_rng(11), 400
+    r = np.linspace(1e-3, 2.5, 20001)
+    p = np.cumsum(r**2 * np.exp(-two_basins(r)[0] / KT))
+    arms = rng.standard_normal((n, 3))
+    arms *= (0.5 * np.interp(rng.random(n), p / p[-1], r) / np.linalg.norm(arms, axis=1))[:, None]
+    own = np.stack([-arms, arms], axis=1).reshape(1, -1, 3)
+    system = placed_dimers(n, spread=1.2)
+    draws = draw(system, np.zeros((n, 3)), None, T, rng, Protocol(3, None, 0, steps)).positions
+    found = validation.ranks(coordinates(own)[0], coordinates(draws), rng)
+    p = [validation.uniformity(each) for each in found]
+    assert min(p[1:]) > 1e-4
+    assert (p[0] > 1e-4) == is_right
 
 
 def test_chains_too_short_to_cross_a_barrier_are_called_annealed():

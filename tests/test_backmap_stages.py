@@ -113,6 +113,8 @@ def test_a_sampler_that_is_too_short_has_a_gap_and_says_so(done):
     numbers = done["mapped"][1].numbers
     assert numbers["energy_gap_kJ_mol"] > 3 * numbers["energy_gap_se"] > 0
     assert numbers["js_bits"] == {} and numbers["max_rigid_error_nm"] < 1e-6
+    assert numbers["reference_rigid_error_nm"] < 1e-3
+    assert validation.flexible(numbers) is None
     assert set(numbers["rdf_peaks"]) == {"H-H", "H-O", "O-O"}
     assert set(numbers["rank_p"]) == {"axis to neighbour"}
     assert "rank_p" not in done["predicted"][1].numbers
@@ -133,6 +135,21 @@ def test_the_reference_against_itself_has_no_gap(state):
     assert max(abs(peak["deviation"]) for peak in peaks) < 1e-9
     alone = state.compare(SimpleNamespace(arrays={**run, "energy": energies}), reference)
     assert abs(alone.numbers["energy_gap_kJ_mol"]) < 5 * alone.numbers["energy_gap_se"]
+
+
+def test_a_reference_with_flexible_bonds_is_told(state):
+    """O-H bonds that vary by 0.003 nm, as those of a flexible model do at 300 K."""
+    reference = state.reference(np.arange(4))
+    x = reference.positions.reshape(4, -1, 3, 3).copy()
+    arms = x[:, :, 1:] - x[:, :, :1]
+    x[:, :, 1:] += arms / 0.1 * np.random.default_rng(1).normal(0, 0.003, arms.shape[:3])[..., None]
+    moved = replace(reference, positions=x.reshape(reference.positions.shape))
+    sites = np.array([state.mapped.matrix @ each for each in reference.positions])
+    run = {"positions": reference.positions, "box": reference.boxes, "sites": sites}
+    run |= {"frame": np.arange(4), "energy": np.zeros(4)}
+    numbers = state.compare(SimpleNamespace(arrays=run), moved).numbers
+    assert numbers["reference_rigid_error_nm"] == pytest.approx(0.0025, rel=0.2)
+    assert "was run with flexible bonds" in validation.flexible(numbers)
 
 
 def test_finished_frames_are_kept_for_a_restart(done, folder):

@@ -75,6 +75,7 @@ BACKMAP_KEYS = (
     "unturned_molecules",
     "max_residual_nm",
     "max_rigid_error_nm",
+    "reference_rigid_error_nm",
     "clashes",
     "inversions",
     "cis_trans",

@@ -192,6 +192,8 @@ def write(result, comparison, state, atoms, comparison_path, numbers_path, views
     backmap.write_backmapped(*where, result.start, views)
     validation.write_comparison(comparison_path, comparison)
     numbers = backmap.summarise(result) | comparison.numbers
+    if message := validation.flexible(numbers):
+        print(f"warning: {state.state.id}: {message}")
     if "is_posterior" in numbers:  # first peaks must agree too
         peaks = numbers.get("rdf_peaks", {}).values()
         agree = all(abs(p["deviation"]) <= backmap.SIGNIFICANT * p["se"] for p in peaks)

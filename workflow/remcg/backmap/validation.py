@@ -44,6 +44,7 @@ PEAK_LEAST = 0.5  # g(r) below which a maximum is no peak
 GRID = 1e-3  # nm, to which XTC rounds
 ON_GRID = 1e-3  # of the grid
 PRECISION = 2e-7  # of single-precision numbers
+MOST_RIGID = 1.5e-3  # nm: rounding to the grid makes 0.0004, a flexible bond of hydrogen 0.003
 
 
 @dataclass(frozen=True)
@@ -734,7 +735,8 @@ def compare(ours, reference, own, system, rng):
         :func:`exceeded_by_chance`) by coordinate; energy_gap_kJ_mol per molecule
         and energy_gap_se; rdf_peaks (:func:`peak_deviations`) where there are two molecules or
         more; with ``own`` rank_p (:func:`uniformity`) by coordinate, and gap and peaks are those of
-        pairs of frames; max_rigid_error_nm where there are rigid bonds.
+        pairs of frames; max_rigid_error_nm where there are rigid bonds, and the root mean square of
+        that of the reference, which tells whether they were rigid there (:func:`flexible`).
     """
     positions, boxes = _as_precise(ours["positions"], reference), ours.get("box")
     topology, mapped = system.topology, system.mapped
@@ -749,7 +751,11 @@ def compare(ours, reference, own, system, rng):
         "chance_js_bits": exceeded_by_chance(found, len(reference), n_frames, n_values),
     }
     if len(system.rigid):
-        numbers["max_rigid_error_nm"] = _rigid_error(ours["positions"], system)
+        numbers["max_rigid_error_nm"] = float(
+            np.abs(_rigid_errors(ours["positions"], system)).max()
+        )
+        errors = _rigid_errors(reference.positions, system)
+        numbers["reference_rigid_error_nm"] = float(np.sqrt((errors**2).mean()))
     energies = _energies(ours, reference, own, system, rng)
     n_molecules = len(mapped.atoms)
     numbers |= _gap(ours, energies, own is not None, n_molecules)
@@ -771,10 +777,29 @@ def _as_precise(positions, reference):
     return np.round(positions / GRID) * GRID if reference.is_rounded else positions
 
 
-def _rigid_error(positions, system):
+def _rigid_errors(positions, system):
     i, j = system.rigid.T
     lengths = np.linalg.norm(positions[:, i] - positions[:, j], axis=-1)
-    return float(np.abs(lengths - system.rigid_lengths).max())
+    return lengths - system.rigid_lengths
+
+
+def flexible(numbers):
+    """What to say of a reference whose rigid bonds were not rigid, or had other lengths, or None.
+
+    Parameters
+    ----------
+    numbers : dict
+        Of a :class:`Comparison`.
+    """
+    error = numbers.get("reference_rigid_error_nm", 0.0)
+    if error <= MOST_RIGID:
+        return None
+    return (
+        f"the reference's bonds of hydrogen and waters differ by {error:.4f} nm (root mean square)"
+        " from the lengths at which backmapping holds them: the reference was run with flexible"
+        " bonds or with another force field, so energies and distributions cannot be equal; run it"
+        " with rigid bonds of hydrogen and rigid water, or give its own force field"
+    )
 
 
 def _energies(ours, reference, own, system, rng):
