@@ -10,6 +10,7 @@ import pytest
 import waters
 from remcg import backmap, config, mapping, plot_backmap, report, viewer
 from remcg.backmap import stages, validation
+from remcg.errors import InputError
 from remcg.io import read_h5, read_json, write_h5
 
 N_SIDE, EDGE, N_FRAMES = 4, 1.25, 24
@@ -180,6 +181,19 @@ def test_other_methods_have_structures_and_no_comparison(folder, state, method, 
     comparison = validation.read_comparison(tmp_path / "comparison.h5")
     assert comparison.numbers == {} == comparison.distributions
     assert not stages.frames_folder(outputs[0]).exists()
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [([0] * 64, None), ([0] * 63 + [1], "site 63 of type X, where .* type W"), ([0] * 60, "60 s")],
+)
+def test_a_prediction_of_other_sites_is_refused(state, types, message):
+    arguments = {"site_types": np.array(types)}, {"site_names": '["W", "X"]'}, state
+    if message is None:
+        stages._check_sites(*arguments)
+    else:
+        with pytest.raises(InputError, match=message):
+            stages._check_sites(*arguments)
 
 
 def test_a_state_without_any_structure_has_files_that_say_so(folder, state, tmp_path, monkeypatch):
