@@ -539,6 +539,23 @@ def test_gaps_of_frames_do_not_cancel_in_the_verdict(gaps, apart, is_posterior):
     assert numbers["is_posterior"] is is_posterior
 
 
+def test_weights_of_draws_lower_their_effective_number(tmp_path):
+    """A rigid molecule about another point than its centre of mass: all have the same weight."""
+    assert backmap.independent_of(np.zeros(5)) == pytest.approx(5)
+    assert backmap.independent_of(np.log([1.0, 1.0, 1e-9])) == pytest.approx(2)
+    assert backmap._spread(np.array([0.0, 2.0, 7.0]), np.array([0, 0, 1])) == pytest.approx(2**0.5)
+    given = case(n=1, settings=replace(SETTINGS, cutoff=None, draws=3))
+    rule = mapping.ResidueMap((mapping.SiteMap("W", "W", ["O", "H1", "H2"], "geometric"),))
+    given["mapped"] = mapping.build_sites(given["topology"], {"HOH": rule})
+    given["templates"] = backmap.Frames(given["templates"].positions, None)
+    result = backmap.backmap(**{**given, "boxes": None})
+    assert result.arrays["log_weight"].shape == (6,)
+    numbers = backmap.summarise(result)
+    assert numbers["n_eff_draws"] == pytest.approx(6) and numbers["log_weight_sd"] < 1e-6
+    result.arrays["log_weight"][:3] += [0.0, 0.0, 3.0]
+    assert backmap.summarise(result)["log_weight_sd"] == pytest.approx(1.5**0.5)
+
+
 def test_chosen_frames_are_spread_over_the_trajectory():
     assert backmap.evenly_spaced(100, 4).tolist() == [12, 37, 62, 87]
     assert backmap.evenly_spaced(2, 4).tolist() == [0, 1]

@@ -68,6 +68,7 @@ BACKMAP_KEYS = (
     "n_structures",
     "n_eff_draws",
     "inefficiency_ps",
+    "log_weight_sd",
     "failed_frames",
     "defective_structures",
     "offending_frames",

@@ -310,6 +310,7 @@ class Workshop:
         if not self.constraints.is_exact:
             weights = [self.constraints.log_weight(x) for x in found["positions"]]
             found["log_weight"] = np.array(weights)
+            found["n_eff"] = min(found["n_eff"], independent_of(found["log_weight"]))
         return found
 
     def state(self, positions, box, seed):
@@ -394,6 +395,12 @@ class Workshop:
         return found | posterior.two_sided(system, drawn, *arguments).arrays()
 
 
+def independent_of(log_weights):
+    """Effective number of draws of these weights, (sum w)^2 / sum w^2 (Kish, 1965)."""
+    weights = np.exp(log_weights - np.max(log_weights))
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
 def next_to(positions, sites, mapped):
     """The same atoms, each molecule moved as a whole to where its sites are given, nm."""
     first = np.unique(mapped.molecule, return_index=True)[1]
@@ -443,7 +450,8 @@ def summarise(result):
         cis_trans and piercings; of draws from the posterior n_eff_draws and inefficiency_ps, the
         mean time between independent energies; where chains were started from both sides,
         two_sided_gap_kJ_mol per molecule, two_sided_gap_se, annealed_frames and is_posterior; of
-        minima unconverged_minima; unturned_molecules, if there are any.
+        minima unconverged_minima; where draws have weights log_weight_sd, the standard deviation of
+        their logarithms among the draws of a frame; unturned_molecules, if there are any.
     """
     arrays = result.arrays
     numbers = {
@@ -458,6 +466,8 @@ def summarise(result):
     if bad := offending_frames(result.failures, result.offending):
         numbers["offending_frames"] = bad
     numbers |= {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
+    if "log_weight" in arrays:
+        numbers["log_weight_sd"] = _spread(arrays["log_weight"], arrays["frame"])
     if "inefficiency_ps" in arrays:
         numbers["inefficiency_ps"] = float(np.mean(arrays["inefficiency_ps"]))
     if "is_minimum" in arrays:
@@ -467,6 +477,13 @@ def summarise(result):
     if "two_sided_gap" in arrays:
         numbers |= _agreement(arrays["two_sided_gap"], arrays["two_sided_gap_se"])
     return numbers
+
+
+def _spread(values, frame):
+    """Standard deviation of values about the mean of their frame."""
+    names, place, counts = np.unique(frame, return_inverse=True, return_counts=True)
+    away = values - (np.bincount(place, values) / counts)[place]
+    return float(np.sqrt((away**2).sum() / max(len(values) - len(names), 1)))
 
 
 def offending_frames(failures, offending):
