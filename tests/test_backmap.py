@@ -604,6 +604,10 @@ WATERS = case()
         ({"topology": WATERS["topology"].subset(range(30))}, "the topology of the state has 30"),
         ({"templates": backmap.Frames(np.zeros((1, 9, 3)), None)}, "the state have 9 atoms"),
         ({"templates": backmap.Frames(np.zeros((0, 9, 3)), None)}, "the state have 0 atoms"),
+        (
+            {"starts": WATERS["templates"]},
+            r"starts of the state have shape \(1, 192, 3\), where \(2",
+        ),
         ({"frames": np.zeros((2, 3, 3))}, "have 3 sites, but the mapping .* makes 64"),
         ({"frames": np.zeros((0, 64, 3)), "boxes": np.zeros((0, 3))}, "at least one frame of"),
         ({"boxes": np.full((1, 3), EDGE)}, "1 boxes for 2 coarse-grained frames"),

@@ -202,6 +202,7 @@ def backmap(
             " in vacuum"
         )
     _check_templates(templates, topology, where)
+    _check_starts(starts, sites, topology, where)
     arguments = topology, mapped, templates, force_field, boxes, temperature, settings
     workshop = (
         Guess(topology, mapped) if settings.method == "pseudoinverse" else Workshop(*arguments)
@@ -520,6 +521,15 @@ def _check_templates(templates, topology, where):
         raise InputError(
             f"backmap: the template frames of {where} have {n_atoms} atoms, but the topology has"
             f" {topology.n_atoms}; take them from a state of the same molecules"
+        )
+
+
+def _check_starts(starts, sites, topology, where):
+    expected = len(sites), topology.n_atoms, 3
+    if starts is not None and starts.positions.shape != expected:
+        raise InputError(
+            f"backmap: the starts of {where} have shape {starts.positions.shape}, where {expected}"
+            " is needed: give the atoms that each coarse-grained frame was mapped from"
         )
 
 
