@@ -234,7 +234,8 @@ def test_a_start_needs_one_try_that_succeeds():
 
 
 def test_few_molecules_have_many_starts_to_choose_from():
-    assert [tries_for(n) for n in (1, 4, 32, 500)] == [32, 8, 1, 1]
+    assert [tries_for(n, 60) for n in (1, 4, 32, 500)] == [32, 8, 1, 1]
+    assert [tries_for(1, n_atoms) for n_atoms in (2000, 10**5)] == [10, 1]
 
 
 def test_draws_count_as_independent_only_as_far_as_their_chain_is():

@@ -225,11 +225,13 @@ def test_a_state_without_any_structure_has_files_that_say_so(folder, state, tmp_
 def test_the_table_has_all_numbers(done, folder):
     numbers = report.read_backmap([folder / "predicted.json"])
     numbers["predicted"]["mapped"] = read_json(folder / "mapped.json")
+    numbers["predicted"]["offending_frames"] = [3, 7]
     numbers["predicted"]["failures"] = [{"frame": 7, "reason": "too far apart"}]
     validation.write_table(folder / "backmap.tsv", numbers)
     rows = [line.split("\t") for line in (folder / "backmap.tsv").read_text().splitlines()]
     assert {len(row) for row in rows} == {6}
     assert ["predicted", "predicted", "failures", "frame 7", "too far apart", ""] in rows
+    assert ["predicted", "predicted", "offending_frames", "", "3, 7", ""] in rows
     assert {row[3] for row in rows if row[2] == "first peak deviation"} == {"H-H", "H-O", "O-O"}
 
 

@@ -349,7 +349,7 @@ class Workshop:
         from remcg.backmap.posterior import tries_for
 
         found, lost = [], []
-        varies = tries_for(len(self.mapped.atoms)) > 1
+        varies = tries_for(len(self.mapped.atoms), self.topology.n_atoms) > 1
         for k in range(self.settings.draws):
             try:
                 found.append(self._minimum(sites, box, rng, varies and k > 0))
@@ -382,7 +382,7 @@ class Workshop:
 
         chosen = self.settings
         n_molecules = len(self.mapped.atoms)
-        tries = posterior.tries_for(n_molecules)
+        tries = posterior.tries_for(n_molecules, self.topology.n_atoms)
         counts = {"draws": chosen.draws, "sweeps": chosen.sweeps, "steps": chosen.steps}
         protocol = posterior.Protocol(**counts, tries=tries)
         parts = self.atoms, self.constraints, self.turns, self._placed, n_molecules

@@ -21,7 +21,7 @@ from remcg.errors import SamplingError
 from remcg.units import KB
 
 COOLING_STAGES = 10
-MOST_TRIES = 32
+MOST_TRIES, TRIED_ATOMS = 32, 20_000
 LAST_SWEEPS = 50  # of turns at the temperature, with the longer cut-off
 HARSH = 3e4  # kJ/mol/nm: a force on an atom that dynamics must not begin with
 SIGNIFICANT = 3.0  # standard errors
@@ -238,13 +238,13 @@ def two_sided(system, drawn, own, sites, box, temperature, rng, protocol=None):
     return Agreement(*(float(value) / system.n_molecules for value in values))
 
 
-def tries_for(n_molecules):
-    """Placements to choose from: :data:`MOST_TRIES` for one molecule, fewer for several.
+def tries_for(n_molecules, n_atoms):
+    """Placements to choose from: :data:`MOST_TRIES` for one molecule, fewer for several or large.
 
     Sites do not tell conformers apart that are far from one another for the dynamics, as those of a
     peptide. The energy of a whole system only tells those of few molecules apart.
     """
-    return max(MOST_TRIES // n_molecules, 1)
+    return max(min(MOST_TRIES, TRIED_ATOMS // n_atoms) // n_molecules, 1)
 
 
 def chosen_start(system, sites, temperature, rng, tries):
