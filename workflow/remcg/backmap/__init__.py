@@ -301,6 +301,7 @@ class Workshop:
         names = [checks.species(topology, atoms) for atoms in mapped.atoms]
         self.species = list(zip(names, self.checker.isomers))  # no conformer of a mirror image
         self.turns = self._turns(operator)
+        self.isolated = self._isolated()
 
     def __call__(self, sites, box, rng, start=None):
         """Structures of one frame: arrays positions (n, n_atoms, 3), energy (n,) and more."""
@@ -322,7 +323,14 @@ class Workshop:
         return self.atoms.context.getState(positions=True, velocities=True, energy=True)
 
     def _placed(self, sites, rng, is_varied=False):
-        """Templates put under the sites, on the manifold."""
+        """Templates put under the sites, on the manifold; if not varied, chosen by energy."""
+        if self.isolated is None or is_varied:
+            return self._fitted(sites, rng, is_varied)
+        arguments = self._fitted, self.constraints, sites, self.atoms.box, self.temperature, rng
+        return self.isolated.choose(*arguments)
+
+    def _fitted(self, sites, rng, is_varied=False):
+        """Templates put under the sites that they fit."""
         from remcg.backmap.placement import place
 
         arguments = self.templates.positions, self.species, self.mapped.atoms
@@ -343,6 +351,17 @@ class Workshop:
             self.atoms, operator, self.mapped.atoms, cutoff=self.settings.cutoff or CUTOFF
         )
         return turns if len(turns.turning) else None
+
+    def _isolated(self):
+        """Energies of molecules by themselves, where there are many and some have several sites."""
+        from remcg.backmap.isolated import Isolated, describable
+        from remcg.backmap.posterior import tries_for
+
+        molecules = self.mapped.atoms
+        is_one_by_one = tries_for(len(molecules), self.topology.n_atoms) > 1
+        if is_one_by_one or len(self.mapped.molecule) == len(molecules):
+            return None
+        return Isolated(self.atoms, molecules) if describable(self.atoms, molecules) else None
 
     def _best(self, sites, box, rng):
         """Of several tries the structure of least energy among those without a defect."""
