@@ -151,6 +151,11 @@ NBFIX = """<ForceField>
 </ForceField>"""
 
 
+CUSTOM_ANGLE = """<CustomAngleForce energy="0.0*theta">
+  <Angle class1="HW" class2="OW" class3="HW"/>
+ </CustomAngleForce>"""
+
+
 def test_molecules_whose_pairs_follow_no_rule_are_sampled_by_dynamics_and_that_is_said(tmp_path):
     (tmp_path / "nbfix.xml").write_text(NBFIX)
     given = case(n=8, settings=replace(SETTINGS, cutoff=None), force_field=[tmp_path / "nbfix.xml"])
@@ -254,6 +259,30 @@ def test_a_frame_in_a_box_smaller_than_the_cutoff_does_not_lose_the_others(tmp_p
 def test_without_any_good_frame_there_is_an_error(tmp_path):
     with pytest.raises(backmap.NoStructureError, match=r"none of the 2 frames of T300 .* 0.700 nm"):
         backmap.backmap(**dimers(tmp_path, [0.7, 0.8]), where="T300")
+
+
+@pytest.mark.parametrize("extra", ["", CUSTOM_ANGLE])
+def test_many_molecules_of_several_sites_choose_conformers_or_say_why_not(tmp_path, extra):
+    """Waters of two sites, flexible; a force that is not known to the choice is said."""
+    field = NBFIX.split(" <LennardJonesForce")[0] + extra + "</ForceField>"
+    field = field.replace('"-0.8476" sigma="1" epsilon="0"', '"-0.8476" sigma="0.3" epsilon="0.6"')
+    (tmp_path / "own.xml").write_text(field.replace("HOH", "FLX"))
+    given = case(n=40, settings=replace(SETTINGS, cutoff=None, method="map", draws=1))
+    for residue in given["topology"].residues:
+        residue.name = "FLX"  # else OpenMM makes it rigid
+    mapped = sites_of(given["topology"], A=["O", "H1"], B=["H2"])
+    x = given["templates"].positions[0]
+    change = {
+        "mapped": mapped,
+        "frames": (mapped.matrix @ x)[None],
+        "boxes": None,
+        "templates": backmap.Frames(x[None], None),
+        "force_field": [tmp_path / "own.xml"],
+    }
+    lines = []
+    result = backmap.backmap(**{**given, **change}, progress=lines.append)
+    assert result.failures == [] and result.arrays["residual"].max() < 1e-9
+    assert any("by their sites alone" in line for line in lines) == bool(extra)
 
 
 HALOFORM = """<ForceField>
@@ -430,7 +459,7 @@ def test_mdanalysis_reads_what_was_written(water, found, tmp_path):
         np.testing.assert_allclose(frame.dimensions, [10 * EDGE] * 3 + [90] * 3, rtol=1e-5)
 
 
-def test_a_peptide_in_vacuum_keeps_its_centres_and_amides():
+def test_a_peptide_in_vacuum_keeps_its_centres_and_amides(monkeypatch):
     """Every structure over sites of its own dynamics passes the gates; all of them are watched."""
     import openmm
     from openmm import app, unit
@@ -454,6 +483,7 @@ def test_a_peptide_in_vacuum_keeps_its_centres_and_amides():
     sites = np.array([mapped.matrix @ each for each in x[5::15]])
     templates = backmap.Frames(np.array(x), None)
     settings = backmap.Settings(draws=2, steps=60, cutoff=None)
+    monkeypatch.setattr(posterior, "MOST_TRIES", 3)
     result = backmap.backmap(
         sites, None, loaded.topology, mapped, templates, names, 400.0, 3, settings
     )

@@ -41,6 +41,12 @@ __all__ = [
 METHODS = ("pseudoinverse", "map", "posterior")
 CUTOFF = 0.9  # nm
 SIGNIFICANT = 3.0  # standard errors
+UNCHOSEN = (
+    "conformers are chosen by their sites alone, not by their energy beside their neighbours,"
+    " because the force field has terms other than harmonic bonds and angles, periodic or"
+    " Ryckaert-Bellemans dihedrals, Lennard-Jones and Coulomb, or molecules are too large; more"
+    " backmap.steps help"
+)
 EXPECTED = InputError, SamplingError, np.linalg.LinAlgError, FloatingPointError  # of one frame
 BROKEN = (
     "its coordinates or its box are not finite, or the box has no volume; the prediction it comes"
@@ -209,6 +215,8 @@ def backmap(
     )
     if workshop.unturned:
         say(UNTURNED.format(workshop.unturned))
+    if workshop.is_unchosen:
+        say(UNCHOSEN)
     streams = np.random.SeedSequence(seed).spawn(len(sites))
     shared = _digest(topology, mapped, templates, force_field, temperature, seed, settings)
     made, lost, failures = {}, {}, []
@@ -260,7 +268,7 @@ class Guess:
     Atoms of a site lie on top of each other, and those of no site at the middle of their molecule.
     """
 
-    checker, unturned, expected = None, 0, EXPECTED
+    checker, unturned, is_unchosen, expected = None, 0, False, EXPECTED
 
     def __init__(self, topology, mapped):
         self.mapped = mapped
@@ -300,7 +308,7 @@ class Workshop:
         self.checker = checks.Checker(topology, mapped.atoms, templates.positions, templates.boxes)
         names = [checks.species(topology, atoms) for atoms in mapped.atoms]
         self.species = list(zip(names, self.checker.isomers))  # no conformer of a mirror image
-        self.turns = self._turns(operator)
+        self.turns, self.is_unchosen = self._turns(operator), False
         self.isolated = self._isolated()
 
     def __call__(self, sites, box, rng, start=None):
@@ -361,7 +369,8 @@ class Workshop:
         is_one_by_one = tries_for(len(molecules), self.topology.n_atoms) > 1
         if is_one_by_one or len(self.mapped.molecule) == len(molecules):
             return None
-        return Isolated(self.atoms, molecules) if describable(self.atoms, molecules) else None
+        self.is_unchosen = not describable(self.atoms, molecules)
+        return None if self.is_unchosen else Isolated(self.atoms, molecules)
 
     def _best(self, sites, box, rng):
         """Of several tries the structure of least energy among those without a defect."""

@@ -7,7 +7,7 @@ from remcg.backmap.checks import close_pairs
 from remcg.units import KB
 
 COULOMB = 138.93545764438198  # kJ/mol nm/e^2
-SWEEPS, HOTTEST = 100, 1500.0  # K
+SWEEPS, HOTTEST = 40, 1500.0  # K
 REACH = 0.8  # nm, of pairs of atoms of different molecules
 CORE = 0.8  # of sigma: nearer atoms interact as at this distance
 CLOSEST = 0.1  # nm: the same for charges
