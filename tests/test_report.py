@@ -497,12 +497,12 @@ def test_figures_are_written_whatever_is_missing(tmp_path):
             "pass",
         ),
         (
-            {"mapped": a_backmap(rank_p={"bond C1-C2": 0.006, "angle C1-C2-C3": 0.5})},
+            {"mapped": a_backmap(rank_p={"bond C1-C2": 0.0006, "angle C1-C2-C3": 0.5})},
             "backmap ranks bond C1-C2",
             "pass",
         ),
         (
-            {"mapped": a_backmap(rank_p={"bond C1-C2": 0.004, "angle C1-C2-C3": 0.5})},
+            {"mapped": a_backmap(rank_p={"bond C1-C2": 0.0004, "angle C1-C2-C3": 0.5})},
             "backmap ranks bond C1-C2",
             "fails",
         ),
@@ -531,13 +531,13 @@ def test_the_statistics_of_frames_of_the_model_have_no_limit():
 
 
 def test_the_front_page_has_a_row_for_each_kind_of_backmapped_frames():
-    mapped = a_backmap(energy_gap_kJ_mol=-0.7, is_posterior=False, rank_p={"axis": 0.002})
+    mapped = a_backmap(energy_gap_kJ_mol=-0.7, is_posterior=False, rank_p={"axis": 0.0002})
     mapped |= {"defective_structures": 1, "offending_frames": [5]}
     summary = a_summary(backmap={"T300": a_backmap(mapped=mapped)})
     page = report.front_page(summary, a_model(), report.checks(summary))
     assert page.count("<td>mapped reference</td>") == page.count("<td>model</td>") == 1
     assert "annealed" in page and "-0.70 ± 0.10 <i>✗</i>" in page
-    assert '<td class="fails">1 <i>✗</i></td>' in page and "axis 0.002 <i>✗</i>" in page
+    assert '<td class="fails">1 <i>✗</i></td>' in page and "axis 0.0002 <i>✗</i>" in page
     bare = a_summary(backmap={})
     assert "Backmapping" not in report.front_page(bare, a_model(), report.checks(bare))
 

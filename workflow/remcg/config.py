@@ -915,7 +915,7 @@ class Limits:
         "number",
         "least p-value, times their number, of uniform ranks of the reference's bonds, angles and "
         "dihedrals among those of the draws",
-        0.01,
+        0.001,
         low=0,
         high=1,
     )

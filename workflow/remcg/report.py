@@ -40,7 +40,7 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "backmap_js": 2.0,
     "backmap_peak": 0.02,
     "backmap_energy": 0.5,
-    "backmap_ranks": 0.01,
+    "backmap_ranks": 0.001,
 }
 UNCHECKED = (None, "none")
 SIGNIFICANT = 3.0  # standard errors
