@@ -14,7 +14,7 @@ KILLS ?= 50
 VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(wildcard workflow/remcg/engine/*.py workflow/remcg/pairs.py workflow/remcg/mapping/whole.py \
-  workflow/remcg/backmap/constraints.py workflow/remcg/backmap/turns.py)
+  workflow/remcg/backmap/constraints.py workflow/remcg/backmap/packing.py workflow/remcg/backmap/turns.py)
 
 # Recipes read the name of the config from the environment: neither make nor a shell interprets it.
 export CONFIG_FILE := $(value CONFIG)

@@ -1,4 +1,4 @@
-"""Backmapping beside plain restrained dynamics: placement, energy gap at equal time, time per draw.
+"""Backmapping beside plain restrained minimisation and dynamics: structures, energy, time per draw.
 
 make bench NAME=backmap ARGS="--only placement-hexane"
 """
@@ -12,20 +12,22 @@ from importlib.util import find_spec
 import mdtraj
 import numpy as np
 from benchtools import cases, table
-from benchtools.restrained import HOT, STAGES, Restrained
+from benchtools.restrained import HOT, STAGES, Restrained, minimised
 from benchtools.timing import FULL, Stopwatch
 from scipy.sparse import block_diag, csr_matrix
 
-from remcg import mapping
+from remcg import backmap, config, mapping
+from remcg.backmap import validation
 from remcg.backmap.atoms import Atoms
 from remcg.backmap.constraints import Constraints
 from remcg.backmap.linear import Projector
+from remcg.backmap.minimise import find_minimum
 from remcg.backmap.placement import place
 from remcg.backmap.posterior import Protocol, System, draw, two_sided
 from remcg.backmap.turns import Turns
 from remcg.config import ROOT
 from remcg.mapping import Unwrapper
-from remcg.trajectory import read_frames
+from remcg.trajectory import Selection, read_frames
 
 NAME = "backmap"
 WATER = ROOT / "resources" / "spce"
@@ -208,6 +210,139 @@ def _gap(state, pace):
     return rows, details
 
 
+def _campaign(name, state, frames, templates):
+    """Topology, mapping, force field, cut-off, frames and templates of a shipped reference."""
+    campaign = config.load(ROOT / "config" / f"{name}.yaml")
+    topology, mapped = mapping.sites_of(campaign.topology(state), campaign.system.mapping)
+    cutoff, of = campaign.backmap_cutoff, campaign.state(state)
+    given = of.trajectory, topology, mapped.atoms, state
+    reading = Selection.of(of), cutoff is None
+    own, others = (backmap.read_reference(*given, n, *reading) for n in (frames, templates))
+    fields = campaign.system.force_field, cutoff, of.temperature
+    return (topology, mapped, *fields, own, others)
+
+
+def _minimisation(name, state, frames, templates, steps=0):
+    """Rows of structures over mapped reference frames: ours (map, one try) and plain ones.
+
+    With steps of dynamics also the divergences of draws from the posterior.
+    """
+    topology, mapped, fields, cutoff, temperature, own, others = _campaign(
+        name, state, frames, templates
+    )
+    n, sites = len(mapped.atoms), np.array([mapped.matrix @ x for x in own.positions])
+    settings = backmap.Settings(method="map", draws=1, cutoff=cutoff)
+    boxes = own.boxes
+    workshop = backmap.Workshop(topology, mapped, others, fields, boxes, temperature, settings)
+    constraints, box = workshop.constraints, [own.box(k) for k in range(len(own))]
+    workshop(sites[0], box[0], np.random.default_rng(0))  # compiles
+    best, ours, theirs = [], _Structures(workshop), _Structures(workshop)
+    for k, y in enumerate(sites):
+        ours.add(box[k], workshop, y, box[k], np.random.default_rng([4, k]))
+        start = constraints.project(backmap.next_to(own.positions[k], y, mapped), y)
+        best.append(find_minimum(workshop.atoms, constraints, start, y).energy)
+        system = topology.to_openmm()
+        if box[k] is not None:
+            system.setPeriodicBoxVectors(np.diag(box[k]))
+        theirs.add(box[k], _plain, constraints, system, fields, mapped.matrix, y, cutoff, k)
+    case, peer = f"{name}, {len(own)} frames of {n} molecules: ", "OpenMM, restrained minimisation"
+    found = [each.numbers(topology, mapped, others, n, np.array(best)) for each in (ours, theirs)]
+    rows = []
+    for what, unit, sense in KINDS_OF_ROWS:
+        a, b = (numbers[what] for numbers in found)
+        if a is None or b is None:
+            continue
+        ratio = (a + 1.0) / (b + 1.0) if sense == ">=" else a / b
+        aim = () if what == STIFF else (sense, 1.0)
+        rows.append(table.row(case + what, a, b, peer, unit, ratio, *aim))
+    details = {"ours_lost": ours.lost, "theirs_lost": theirs.lost}
+    if steps:
+        settings = backmap.Settings(draws=1, steps=steps, cutoff=cutoff)
+        workshop = backmap.Workshop(topology, mapped, others, fields, boxes, temperature, settings)
+        draws = _Structures(workshop)
+        for k, y in enumerate(sites):
+            draws.add(box[k], workshop, y, box[k], np.random.default_rng([5, k]))
+        drawn = draws.numbers(topology, mapped, others, n, np.array(best))
+        for what in (STIFF, TURNING):
+            a, b = drawn[what], found[1][what]
+            name = f"{case}draws from the posterior, {what}"
+            rows.append(table.row(name, a, b, peer, "bit", a / b, "<=", 1.0))
+        details |= {"draws_lost": draws.lost, "seconds_per_draw": draws.seconds / len(sites)}
+    return rows, details
+
+
+def _plain(constraints, topology, fields, operator, sites, *rest):
+    """As what a workshop returns: positions that are exactly over the sites."""
+    x = minimised(topology, fields, operator, sites, *rest)
+    return {"positions": constraints.project(x, sites)[None]}
+
+
+STIFF = "mean divergence of bonds and angles from the reference"
+TURNING = "mean divergence of dihedrals from the reference"
+KINDS_OF_ROWS = (
+    ("time per molecule", "s", "<="),
+    ("median energy above own atoms minimised, per molecule", "kJ/mol", "<="),
+    (STIFF, "bit", "<="),
+    (TURNING, "bit", "<="),
+    ("structures without a defect (ratio of numbers plus one)", "structures", ">="),
+)
+
+
+class _Structures:
+    """Structures of one program with their times and energies."""
+
+    def __init__(self, workshop):
+        self.workshop, self.seconds = workshop, 0.0
+        self.positions, self.energies, self.clean, self.lost = [], [], 0, []
+
+    def add(self, box, make, *arguments):
+        watch = Stopwatch()
+        try:
+            x = make(*arguments)["positions"][0]
+        except Exception as error:
+            self.lost.append(f"{type(error).__name__}: {error}")
+            x = None
+        self.seconds += watch.cpu
+        if x is None:
+            self.energies.append(np.inf)
+            return
+        self.workshop.atoms.set_box(box)
+        self.positions.append(x)
+        self.energies.append(self.workshop.atoms.energy(x))
+        checker = self.workshop.checker
+        self.clean += not checker(x, box).described(checker.most_clashes)
+
+    def numbers(self, topology, mapped, reference, n, best):
+        """Values by the names of :data:`KINDS_OF_ROWS`; None where there is none."""
+        names = [name for name, *_ in KINDS_OF_ROWS]
+        energy = float(np.median((np.array(self.energies) - best) / n))
+        bonds, dihedrals = None, None
+        if self.positions:
+            rigid = self.workshop.atoms.rigid
+            arguments = topology, mapped.atoms, mapped.matrix, rigid, reference.positions[0]
+            groups = validation.coordinates_of(*arguments).free
+            found = validation.divergences(
+                validation.distributions(groups, reference.positions, np.array(self.positions))
+            )
+            turning = {key: js for key, (js, _) in found.items() if key.startswith("dihedral")}
+            others = [js for key, (js, _) in found.items() if key not in turning]
+            bonds, dihedrals = float(np.mean(others)), float(np.mean(list(turning.values())))
+        energy = energy if np.isfinite(energy) else None
+        per_molecule = self.seconds / (n * len(self.energies))
+        return dict(zip(names, (per_molecule, energy, bonds, dihedrals, self.clean)))
+
+
+def minimise_peptide(pace):
+    frames = np.arange(20 if pace is FULL else 2) * 90 + 5
+    steps = 1000 if pace is FULL else 40
+    return _minimisation("pentaalanine", "T400", frames, np.arange(500) * 3 + 6, steps)
+
+
+def minimise_hexane(pace):
+    frames = np.array([20, 150, 280] if pace is FULL else [20])
+    return _minimisation("hexane", "T300", frames, np.arange(25) * 10 + 25)
+
+
 def gap_280(pace):
     return _gap("T280", pace)
 
@@ -219,6 +354,8 @@ def gap_340(pace):
 CASES = {
     "placement-water": placement_water,
     "placement-hexane": placement_hexane,
+    "minimise-peptide": minimise_peptide,
+    "minimise-hexane": minimise_hexane,
     "gap-280": gap_280,
     "gap-340": gap_340,
 }

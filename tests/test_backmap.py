@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
+import test_backmap_checks
 from remcg import backmap, mapping
 from remcg.backmap import frames as frames_of
-from remcg.backmap import output
-from remcg.errors import InputError
+from remcg.backmap import output, posterior
+from remcg.errors import InputError, SamplingError
 from remcg.io import read_h5
 from remcg.trajectory import Selection
 
@@ -150,6 +151,11 @@ NBFIX = """<ForceField>
 </ForceField>"""
 
 
+CUSTOM_ANGLE = """<CustomAngleForce energy="0.0*theta">
+  <Angle class1="HW" class2="OW" class3="HW"/>
+ </CustomAngleForce>"""
+
+
 def test_molecules_whose_pairs_follow_no_rule_are_sampled_by_dynamics_and_that_is_said(tmp_path):
     (tmp_path / "nbfix.xml").write_text(NBFIX)
     given = case(n=8, settings=replace(SETTINGS, cutoff=None), force_field=[tmp_path / "nbfix.xml"])
@@ -169,7 +175,8 @@ def test_the_linear_inverse_needs_no_force_field_and_puts_atoms_at_their_site(wa
     assert np.abs(x - result.arrays["sites"][:, :, None]).max() < 1e-12
     assert result.arrays["residual"].max() < 1e-12
     numbers = backmap.summarise(result)
-    assert numbers.keys() & {"clashes", "inversions", "unturned_molecules"} == set()
+    missing = {"clashes", "inversions", "unturned_molecules", "n_eff_draws", "offending_frames"}
+    assert numbers.keys() & missing == set()
 
 
 def test_map_keeps_the_best_of_several_tries(water):
@@ -238,6 +245,7 @@ def test_a_frame_that_cannot_be_met_is_named_and_the_others_are_kept(tmp_path):
     assert "molecule 0 (DIM0): sites 0 and 1 are 0.700 nm apart" in failure["reason"]
     numbers = backmap.summarise(result)
     assert numbers["failed_frames"] == 1 and numbers["n_frames"] == 2
+    assert numbers["offending_frames"] == [1] and numbers["inefficiency_ps"] > 0
 
 
 def test_a_frame_in_a_box_smaller_than_the_cutoff_does_not_lose_the_others(tmp_path):
@@ -249,8 +257,164 @@ def test_a_frame_in_a_box_smaller_than_the_cutoff_does_not_lose_the_others(tmp_p
 
 
 def test_without_any_good_frame_there_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"none of the 2 frames of T300 could .* 0.700 nm apart"):
+    with pytest.raises(backmap.NoStructureError, match=r"none of the 2 frames of T300 .* 0.700 nm"):
         backmap.backmap(**dimers(tmp_path, [0.7, 0.8]), where="T300")
+
+
+@pytest.mark.parametrize("extra", ["", CUSTOM_ANGLE])
+def test_many_molecules_of_several_sites_choose_conformers_or_say_why_not(tmp_path, extra):
+    """Waters of two sites, flexible; a force that is not known to the choice is said."""
+    field = NBFIX.split(" <LennardJonesForce")[0] + extra + "</ForceField>"
+    field = field.replace('"-0.8476" sigma="1" epsilon="0"', '"-0.8476" sigma="0.3" epsilon="0.6"')
+    (tmp_path / "own.xml").write_text(field.replace("HOH", "FLX"))
+    given = case(n=40, settings=replace(SETTINGS, cutoff=None, method="map", draws=1))
+    for residue in given["topology"].residues:
+        residue.name = "FLX"  # else OpenMM makes it rigid
+    mapped = sites_of(given["topology"], A=["O", "H1"], B=["H2"])
+    x = given["templates"].positions[0]
+    change = {
+        "mapped": mapped,
+        "frames": (mapped.matrix @ x)[None],
+        "boxes": None,
+        "templates": backmap.Frames(x[None], None),
+        "force_field": [tmp_path / "own.xml"],
+    }
+    lines = []
+    result = backmap.backmap(**{**given, **change}, progress=lines.append)
+    assert result.failures == [] and result.arrays["residual"].max() < 1e-9
+    assert any("by their sites alone" in line for line in lines) == bool(extra)
+
+
+HALOFORM = """<ForceField>
+ <AtomTypes>{types}</AtomTypes>
+ <Residues><Residue name="HAL">{atoms}{bonds}</Residue></Residues>
+ <HarmonicBondForce>{lengths}</HarmonicBondForce>
+ <NonbondedForce coulomb14scale="1" lj14scale="1">
+  <UseAttributeFromResidue name="charge"/>{pairs}
+ </NonbondedForce>
+</ForceField>"""
+
+
+def haloform_field():
+    """A force field of CHFClBr with bonds alone."""
+    symbols, lengths = ["C", "H", "F", "Cl", "Br"], [0.0, 0.109, 0.136, 0.176, 0.194]
+    parts = {name: "" for name in ("types", "atoms", "bonds", "lengths", "pairs")}
+    for k, symbol in enumerate(symbols):
+        kind = f'name="{symbol}" class="{symbol}" element="{symbol}" mass="{10 + k}"'
+        parts["types"] += f"<Type {kind}/>"
+        parts["atoms"] += f'<Atom name="{symbol.upper()}" type="{symbol}" charge="0"/>'
+        parts["pairs"] += f'<Atom type="{symbol}" sigma="0.2" epsilon="0.1"/>'
+    for k, symbol in enumerate(symbols[1:], start=1):
+        parts["bonds"] += f'<Bond from="0" to="{k}"/>'
+        bond = f'class1="C" class2="{symbol}" length="{lengths[k]}" k="2e5"'
+        parts["lengths"] += f"<Bond {bond}/>"
+    return HALOFORM.format(**parts)
+
+
+def test_molecules_of_a_racemic_mixture_get_conformers_of_their_own_hand(tmp_path):
+    (tmp_path / "haloform.xml").write_text(haloform_field())
+    topology, shape = test_backmap_checks.haloform(8)
+    hands = [1, -1, 1, 1, -1, -1, 1, -1]
+    x = np.concatenate([shape * [1, 1, hand] + [2 * k, 0, 0] for k, hand in enumerate(hands)])
+    mapped = sites_of(topology, A=["C", "H", "F"], B=["CL", "BR"])
+    settings = backmap.Settings(method="map", draws=1, cutoff=None)
+    result = backmap.backmap(
+        np.tile(mapped.matrix @ x, (3, 1, 1)), None, topology, mapped,
+        backmap.Frames(x[None], None), [tmp_path / "haloform.xml"], 300.0, 1, settings,
+    )  # fmt: skip
+    assert "inversions" in result.checked and result.offending == result.failures == []
+    centres = np.array([[5 * k, 5 * k + 1, 5 * k + 2, 5 * k + 3, 5 * k + 4] for k in range(8)])
+    found = backmap.checks.handedness(result.arrays["positions"], centres)
+    assert (found == backmap.checks.handedness(x, centres)).all()
+
+
+@pytest.mark.parametrize("what", ["coordinates", "box", "flat"])
+def test_a_frame_that_has_blown_up_does_not_lose_the_others(tmp_path, what):
+    given = dimers(tmp_path, [0.15, 0.151])
+    if what == "coordinates":
+        given["frames"][0, 1] = np.inf
+    else:
+        given["boxes"][0, 2] = np.nan if what == "box" else 0.0
+    result = backmap.backmap(**given)
+    assert np.unique(result.arrays["frame"]).tolist() == [1]
+    assert "has blown up there" in result.failures[0]["reason"]
+
+
+def test_structures_that_are_not_finite_are_a_failure_of_their_frame(tmp_path, monkeypatch):
+    """And so is what OpenMM itself refuses; the other frame stays."""
+    from openmm import OpenMMException
+
+    plain, calls = backmap.Workshop._draws, []
+
+    def spoilt(self, sites, *rest):
+        calls.append(sites)
+        found = plain(self, sites, *rest)
+        if len(calls) == 1:
+            found["positions"][0, 0] = np.nan
+        if len(calls) == 2:
+            raise OpenMMException("Particle coordinate is NaN")
+        return found
+
+    monkeypatch.setattr(backmap.Workshop, "_draws", spoilt)
+    result = backmap.backmap(**dimers(tmp_path, [0.15, 0.151, 0.15]))
+    assert np.unique(result.arrays["frame"]).tolist() == [2]
+    reasons = [failure["reason"] for failure in result.failures]
+    assert "not finite" in reasons[0] and "coordinate is NaN" in reasons[1]
+
+
+@pytest.mark.parametrize("method", ["posterior", "map"])
+def test_a_draw_that_fails_does_not_lose_the_others_of_its_frame(tmp_path, monkeypatch, method):
+    plain, calls = backmap.Workshop._placed, []
+    n_failing = posterior.MOST_TRIES if method == "posterior" else 1  # of the first draw
+
+    def fragile(self, *arguments):
+        calls.append(1)
+        if len(calls) <= n_failing:
+            raise SamplingError("no start")
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(backmap.Workshop, "_placed", fragile)
+    given = dimers(tmp_path, [0.15])
+    given["settings"] = replace(SETTINGS, method=method, draws=2)
+    for _ in range(2):  # the second time from disk
+        result = backmap.backmap(**given, folder=tmp_path / "frames")
+        assert result.failures == [] and len(result.arrays["positions"]) == 1
+        lost = [{"frame": 0, "draw": 1, "what": "no structure: no start"}]
+        assert result.offending == (lost if method == "posterior" else [])
+
+
+def test_map_prefers_a_structure_without_a_defect_and_says_what_did_not_converge(
+    water, monkeypatch
+):
+    """The first of three tries has least energy and a clash."""
+    given = {**water, "frames": water["frames"][:1], "boxes": CUBES[:1]}
+    given["settings"] = replace(SETTINGS, method="map", draws=3)
+    plain, made = backmap.Workshop._minimum, []
+
+    def minimum(self, *arguments):
+        found = plain(self, *arguments)
+        if not made:
+            found |= {"energy": -1e9, "is_defective": True}
+        made.append(found["energy"])
+        return {**found, "is_minimum": False}
+
+    monkeypatch.setattr(backmap.Workshop, "_minimum", minimum)
+    result = backmap.backmap(**given)
+    assert result.arrays["energy"] == min(made[1:]) > -1e9
+    assert backmap.summarise(result)["unconverged_minima"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "Posterior"}, "there is no method 'Posterior'; choose pseudoinverse, map"),
+        ({"draws": 0}, "draws is 0, .* give at least one draw"),
+        ({"steps": -1}, "steps -1, .* no negative number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        backmap.Settings(**change)
 
 
 def test_defects_are_listed_with_their_frame(water, found):
@@ -260,7 +424,7 @@ def test_defects_are_listed_with_their_frame(water, found):
     workshop = type("W", (), {"checker": checker, "unturned": 0, "state": lambda self, *_: None})()
     arrays = {**found.arrays, "positions": found.arrays["positions"].copy()}
     arrays["positions"][2, 3:6] = arrays["positions"][2, :3] + 0.02
-    result = backmap._checked(arrays, [], workshop, 1)
+    result = backmap._checked(arrays, [], {}, workshop, 1)
     (defect,) = result.offending
     assert (defect["frame"], defect["draw"]) == (1, 0)
     assert "clashes (at most 0 are usual)" in defect["what"]
@@ -295,7 +459,7 @@ def test_mdanalysis_reads_what_was_written(water, found, tmp_path):
         np.testing.assert_allclose(frame.dimensions, [10 * EDGE] * 3 + [90] * 3, rtol=1e-5)
 
 
-def test_a_peptide_in_vacuum_keeps_its_centres_and_amides():
+def test_a_peptide_in_vacuum_keeps_its_centres_and_amides(monkeypatch):
     """Every structure over sites of its own dynamics passes the gates; all of them are watched."""
     import openmm
     from openmm import app, unit
@@ -319,6 +483,7 @@ def test_a_peptide_in_vacuum_keeps_its_centres_and_amides():
     sites = np.array([mapped.matrix @ each for each in x[5::15]])
     templates = backmap.Frames(np.array(x), None)
     settings = backmap.Settings(draws=2, steps=60, cutoff=None)
+    monkeypatch.setattr(posterior, "MOST_TRIES", 3)
     result = backmap.backmap(
         sites, None, loaded.topology, mapped, templates, names, 400.0, 3, settings
     )
@@ -393,6 +558,34 @@ def test_the_summary_has_only_quantities_that_exist(found):
     assert numbers["max_residual_nm"] < 1e-9
 
 
+@pytest.mark.parametrize(
+    ("gaps", "apart", "is_posterior"),
+    [([0.2, -0.1, 0.1], 0, True), ([6.0, -6.0, 0.0], 2, False), ([0.5, 0.6, 0.5], 0, False)],
+)
+def test_gaps_of_frames_do_not_cancel_in_the_verdict(gaps, apart, is_posterior):
+    numbers = backmap._agreement(np.array(gaps), np.full(3, 0.2))
+    assert numbers["two_sided_gap_kJ_mol"] == pytest.approx(np.mean(gaps))
+    assert numbers["annealed_frames"] == apart
+    assert numbers["is_posterior"] is is_posterior
+
+
+def test_weights_of_draws_lower_their_effective_number(tmp_path):
+    """A rigid molecule about another point than its centre of mass: all have the same weight."""
+    assert backmap.independent_of(np.zeros(5)) == pytest.approx(5)
+    assert backmap.independent_of(np.log([1.0, 1.0, 1e-9])) == pytest.approx(2)
+    assert backmap._spread(np.array([0.0, 2.0, 7.0]), np.array([0, 0, 1])) == pytest.approx(2**0.5)
+    given = case(n=1, settings=replace(SETTINGS, cutoff=None, draws=3))
+    rule = mapping.ResidueMap((mapping.SiteMap("W", "W", ["O", "H1", "H2"], "geometric"),))
+    given["mapped"] = mapping.build_sites(given["topology"], {"HOH": rule})
+    given["templates"] = backmap.Frames(given["templates"].positions, None)
+    result = backmap.backmap(**{**given, "boxes": None})
+    assert result.arrays["log_weight"].shape == (6,)
+    numbers = backmap.summarise(result)
+    assert numbers["n_eff_draws"] == pytest.approx(6) and numbers["log_weight_sd"] < 1e-6
+    result.arrays["log_weight"][:3] += [0.0, 0.0, 3.0]
+    assert backmap.summarise(result)["log_weight_sd"] == pytest.approx(1.5**0.5)
+
+
 def test_chosen_frames_are_spread_over_the_trajectory():
     assert backmap.evenly_spaced(100, 4).tolist() == [12, 37, 62, 87]
     assert backmap.evenly_spaced(2, 4).tolist() == [0, 1]
@@ -441,6 +634,10 @@ WATERS = case()
         ({"topology": WATERS["topology"].subset(range(30))}, "the topology of the state has 30"),
         ({"templates": backmap.Frames(np.zeros((1, 9, 3)), None)}, "the state have 9 atoms"),
         ({"templates": backmap.Frames(np.zeros((0, 9, 3)), None)}, "the state have 0 atoms"),
+        (
+            {"starts": WATERS["templates"]},
+            r"starts of the state have shape \(1, 192, 3\), where \(2",
+        ),
         ({"frames": np.zeros((2, 3, 3))}, "have 3 sites, but the mapping .* makes 64"),
         ({"frames": np.zeros((0, 64, 3)), "boxes": np.zeros((0, 3))}, "at least one frame of"),
         ({"boxes": np.full((1, 3), EDGE)}, "1 boxes for 2 coarse-grained frames"),

@@ -151,6 +151,52 @@ def test_an_inverted_centre_is_found(peptide, checker):
     assert checker(peptide[1][50] * [1, 1, -1]).inversions == 5
 
 
+def haloform(n_molecules):
+    """CHFClBr: a topology and one molecule, (5, 3) nm."""
+    topology, symbols = mdtraj.Topology(), ["C", "H", "F", "Cl", "Br"]
+    for _ in range(n_molecules):
+        residue = topology.add_residue("HAL", topology.add_chain())
+        atoms = [
+            topology.add_atom(s.upper(), mdtraj.element.Element.getBySymbol(s), residue)
+            for s in symbols
+        ]
+        for atom in atoms[1:]:
+            topology.add_bond(atoms[0], atom)
+    arms = np.array([[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]) / np.sqrt(3)
+    return topology, np.concatenate([[[0, 0, 0]], arms * [[0.109], [0.136], [0.176], [0.194]]])
+
+
+def test_mirror_images_in_a_racemic_mixture_are_told_apart():
+    """Each molecule keeps its own handedness, though the other occurs in the templates too."""
+    topology, shape = haloform(6)
+    hands = [1, -1, 1, 1, -1, -1]
+    x = np.concatenate([shape * [1, 1, hand] + [2 * k, 0, 0] for k, hand in enumerate(hands)])
+    molecules = list(np.arange(30).reshape(6, 5))
+    checker = checks.Checker(topology, molecules, np.tile(x, (3, 1, 1)))
+    assert len(checker.centres) == 6 and checker(x).inversions == 0
+    assert [checker.isomers[k] == checker.isomers[0] for k in range(6)] == [h == 1 for h in hands]
+    x[5:10, 2] *= -1
+    assert checker(x).inversions == 1
+
+
+def test_a_centre_whose_hydrogen_is_united_with_it_is_watched_too(peptide):
+    """(R)-2-butanol of united atoms: CH3, CH, OH, CH2-CH3; a planar carbon is no centre."""
+    elements, bonds = ["C", "C", "O", "C", "C"], [(0, 1), (1, 2), (1, 3), (3, 4)]
+    arms = 0.15 * np.array([[1, 1, 1], [-1, -1, 1], [-1, 1, -1]]) / np.sqrt(3)
+    x = np.array([arms[0], [0, 0, 0], arms[1], arms[2], arms[2] + [-0.1, 0.1, 0]])
+    templates = x + 0.005 * np.random.default_rng(1).normal(size=(40, 5, 3))
+    (centre,) = checks.united_centres(elements, bonds, templates)
+    assert centre[0] == centre[4] == 1 and set(centre[1:4].tolist()) == {0, 2, 3}
+    mirrored = templates[:1] * [1, 1, -1]
+    assert checks.handedness(mirrored, centre[None]) == -checks.handedness(x, centre[None])
+    assert len(checks.united_centres(elements, bonds, templates[:29])) == 0
+    flat = templates * [1, 1, 0.02]
+    assert len(checks.united_centres(elements, bonds, flat)) == 0
+    topology, frames = peptide
+    graph = [a.element.symbol for a in topology.atoms], checks.bonds_of(topology)
+    assert len(checks.united_centres(*graph, frames)) == 0  # its carbonyl carbons are planar
+
+
 def test_a_flipped_amide_is_found(peptide, checker):
     _, carbon, nitrogen, end = checker.turns[3]
     x = peptide[1][50].copy()

@@ -88,6 +88,17 @@ def test_sites_that_depend_on_one_another_are_met_by_least_squares():
         Projector(matrix, np.ones(3))
 
 
+@pytest.mark.parametrize("masses", [[1.0, 1, 1, 1], [12.01, 1.008, 1.008, 15.999]])
+def test_a_site_that_is_a_combination_of_others_cannot_be_set(masses):
+    """Also where rounding leaves a pivot to the factorisation."""
+    m = np.array(masses)
+    rows = [np.where(np.isin(np.arange(4), part), m, 0) for part in ([0, 1], [2, 3], range(4))]
+    operator = csr_matrix([row / row.sum() for row in rows])
+    with pytest.raises(InputError, match="depend on one another"):
+        Projector(operator, m)
+    assert Projector(operator[:2], m).residual(np.zeros((4, 3)), np.zeros((2, 3))) == 0.0
+
+
 def test_the_mass_metric_follows_rotations_and_translations_and_least_norm_does_not():
     rng = np.random.default_rng(5)
     matrix, masses = waters(6), np.tile(MASSES, 6)

@@ -117,10 +117,28 @@ def test_probabilities_of_conformers_follow_how_well_they_fit():
         placement._centred(shapes),
         np.repeat(placement._centred(shapes[:1]), n, axis=0),
         np.random.default_rng(1),
+        placement.CANDIDATES,
+        placement.SOFTNESS,
     )
     odds = np.exp(-((off / 2) ** 2) / 2 / placement.SOFTNESS**2)
     p = odds / (1 + odds)
     assert abs(found.mean() - p) < 4 * np.sqrt(p * (1 - p) / n)
+
+
+def test_varied_placements_take_conformers_that_fit_less():
+    """Of conformers that are 0, 0.05 and 0.1 nm longer than wanted, the first one, or any."""
+    lengths = [0.5, 0.55, 0.6]
+    templates = np.array([[[0, 0, 0], [r, 0, 0], [0, 0.1, 0]] for r in lengths])
+    projector = Projector(mapping(1, np.eye(3)[:2]), np.ones(3))
+    sites, rng = np.array([[0, 0, 0], [0.5, 0, 0]]), np.random.default_rng(3)
+    taken = []
+    for is_varied in (False, True):
+        arguments = templates, ["X"], molecules_of(1, 3), sites, projector, rng, is_varied
+        x = np.array([place(*arguments) for _ in range(200)])
+        assert np.abs(x[:, :2] - sites).max() < 1e-12
+        third = 0.25 - x[:, 2, 0]  # half a length before the middle of the sites
+        taken.append([(np.abs(third - 0.5 * r) < 1e-9).mean() for r in lengths])
+    assert taken[0][0] > 0.9 and min(taken[1]) > 0.1
 
 
 def test_handedness_survives_sites_that_ask_for_a_mirror_image():

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from scipy.sparse import block_diag, csr_matrix
 
+from remcg.backmap import validation
 from remcg.backmap.constraints import Constraints
-from remcg.backmap.posterior import Agreement, Chain, Draws, Protocol, System, draw, two_sided
+from remcg.backmap.posterior import (
+    Agreement,
+    Chain,
+    Draws,
+    Protocol,
+    System,
+    chosen_start,
+    draw,
+    tries_for,
+    two_sided,
+)
 from remcg.backmap.turns import COULOMB, Turns
+from remcg.errors import SamplingError
 from remcg.units import KB
 from toy_atoms import Toy, dimers
 
@@ -26,7 +38,7 @@ def two_basins(r):
 def placed_dimers(n, curve=two_basins, spread=0.6):
     """A system of n dimers over their centres, always placed at the distance ``spread``."""
 
-    def place(sites, rng):
+    def place(sites, rng, is_varied=False):
         arms = rng.standard_normal((n, 3))
         arms *= 0.5 * spread / np.linalg.norm(arms, axis=1, keepdims=True)
         return np.stack([sites - arms, sites + arms], axis=1).reshape(-1, 3)
@@ -88,6 +100,30 @@ def test_two_sides_that_agree_are_called_posterior(drawn):
     assert abs(side.gap) < 3 * side.se < 0.1 * KT
     assert side.energy - side.own_energy == pytest.approx(side.gap)
     assert side.arrays()["is_posterior"]
+
+
+def coordinates(x):
+    """Distance and three direction cosines of each dimer, (n_draws, 4, n)."""
+    arms = x[:, 1::2] - x[:, ::2]
+    r = np.linalg.norm(arms, axis=2)
+    return np.stack([r, *np.moveaxis(arms / r[..., None], 2, 0)], axis=1)
+
+
+@pytest.mark.parametrize(("steps", "is_right"), [(1500, True), (20, False)])
+def test_ranks_of_own_atoms_among_draws_are_uniform_for_the_right_sampler(steps, is_right):
+    """Simulation-based calibration of the whole chain; too short ones stay in the far well."""
+    rng, n = np.random.default_rng(11), 400
+    r = np.linspace(1e-3, 2.5, 20001)
+    p = np.cumsum(r**2 * np.exp(-two_basins(r)[0] / KT))
+    arms = rng.standard_normal((n, 3))
+    arms *= (0.5 * np.interp(rng.random(n), p / p[-1], r) / np.linalg.norm(arms, axis=1))[:, None]
+    own = np.stack([-arms, arms], axis=1).reshape(1, -1, 3)
+    system = placed_dimers(n, spread=1.2)
+    draws = draw(system, np.zeros((n, 3)), None, T, rng, Protocol(3, None, 0, steps)).positions
+    found = validation.ranks(coordinates(own)[0], coordinates(draws), rng)
+    p = [validation.uniformity(each) for each in found]
+    assert min(p[1:]) > 1e-4
+    assert (p[0] > 1e-4) == is_right
 
 
 def test_chains_too_short_to_cross_a_barrier_are_called_annealed():
@@ -154,6 +190,52 @@ def test_a_seed_fixes_the_draws():
     )
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def a_dimer(temperature=T):
+    """One dimer that a varied placement puts into either well; its energies at both minima."""
+    near, far = placed_dimers(1), placed_dimers(1, spread=1.2)
+
+    def place(sites, rng, is_varied=False):
+        return (far if is_varied and rng.random() < 0.5 else near).place(sites, rng)
+
+    r = np.linspace(0.3, 1.6, 20001)
+    u = two_basins(r)[0] / (KB * temperature)
+    return near._replace(place=place), u[r < 0.9].min(), u[r > 0.9].min()
+
+
+def test_a_start_is_one_of_several_minima_by_its_energy():
+    """Of two tries, each in either well: far with 1/4 + w/2, w its weight beside the near one."""
+    system, low, high = a_dimer()
+    sites, rng, n = np.zeros((1, 3)), np.random.default_rng(7), 400
+    x = np.array([chosen_start(system, sites, T, rng, 2) for _ in range(n)])
+    expected = 0.25 + 0.5 / (1 + np.exp(high - low))
+    far = (distances(x) > 0.9).mean()
+    assert abs(far - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
+    assert expected < 0.45
+    one = np.array([chosen_start(system, sites, T, rng, 1) for _ in range(20)])
+    assert (distances(one) < 0.9).all()
+
+
+def test_a_start_needs_one_try_that_succeeds():
+    system, _, _ = a_dimer()
+    calls = []
+
+    def fragile(sites, rng, is_varied=False):
+        calls.append(1)
+        if len(calls) != 3:
+            raise SamplingError(f"try {len(calls)}")
+        return system.place(sites, rng)
+
+    arguments = system._replace(place=fragile), np.zeros((1, 3)), T, np.random.default_rng(1)
+    assert chosen_start(*arguments, 4).shape == (2, 3) and len(calls) == 4
+    with pytest.raises(SamplingError, match="try 5"):
+        chosen_start(*arguments, 2)
+
+
+def test_few_molecules_have_many_starts_to_choose_from():
+    assert [tries_for(n, 60) for n in (1, 4, 32, 500)] == [32, 8, 1, 1]
+    assert [tries_for(1, n_atoms) for n_atoms in (2000, 10**5)] == [10, 1]
 
 
 def test_draws_count_as_independent_only_as_far_as_their_chain_is():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import waters
-from remcg import config, mapping, plot_backmap, report
+from remcg import backmap, config, front_table, mapping, plot_backmap, report, viewer
 from remcg.backmap import stages, validation
+from remcg.errors import InputError
 from remcg.io import read_h5, read_json, write_h5
 
 N_SIDE, EDGE, N_FRAMES = 4, 1.25, 24
@@ -113,6 +114,8 @@ def test_a_sampler_that_is_too_short_has_a_gap_and_says_so(done):
     numbers = done["mapped"][1].numbers
     assert numbers["energy_gap_kJ_mol"] > 3 * numbers["energy_gap_se"] > 0
     assert numbers["js_bits"] == {} and numbers["max_rigid_error_nm"] < 1e-6
+    assert numbers["reference_rigid_error_nm"] < 1e-3
+    assert validation.flexible(numbers) is None
     assert set(numbers["rdf_peaks"]) == {"H-H", "H-O", "O-O"}
     assert set(numbers["rank_p"]) == {"axis to neighbour"}
     assert "rank_p" not in done["predicted"][1].numbers
@@ -133,6 +136,21 @@ def test_the_reference_against_itself_has_no_gap(state):
     assert max(abs(peak["deviation"]) for peak in peaks) < 1e-9
     alone = state.compare(SimpleNamespace(arrays={**run, "energy": energies}), reference)
     assert abs(alone.numbers["energy_gap_kJ_mol"]) < 5 * alone.numbers["energy_gap_se"]
+
+
+def test_a_reference_with_flexible_bonds_is_told(state):
+    """O-H bonds that vary by 0.003 nm, as those of a flexible model do at 300 K."""
+    reference = state.reference(np.arange(4))
+    x = reference.positions.reshape(4, -1, 3, 3).copy()
+    arms = x[:, :, 1:] - x[:, :, :1]
+    x[:, :, 1:] += arms / 0.1 * np.random.default_rng(1).normal(0, 0.003, arms.shape[:3])[..., None]
+    moved = replace(reference, positions=x.reshape(reference.positions.shape))
+    sites = np.array([state.mapped.matrix @ each for each in reference.positions])
+    run = {"positions": reference.positions, "box": reference.boxes, "sites": sites}
+    run |= {"frame": np.arange(4), "energy": np.zeros(4)}
+    numbers = state.compare(SimpleNamespace(arrays=run), moved).numbers
+    assert numbers["reference_rigid_error_nm"] == pytest.approx(0.0025, rel=0.2)
+    assert "was run with flexible bonds" in validation.flexible(numbers)
 
 
 def test_finished_frames_are_kept_for_a_restart(done, folder):
@@ -165,14 +183,55 @@ def test_other_methods_have_structures_and_no_comparison(folder, state, method, 
     assert not stages.frames_folder(outputs[0]).exists()
 
 
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [([0] * 64, None), ([0] * 63 + [1], "site 63 of type X, where .* type W"), ([0] * 60, "60 s")],
+)
+def test_a_prediction_of_other_sites_is_refused(state, types, message):
+    arguments = {"site_types": np.array(types)}, {"site_names": '["W", "X"]'}, state
+    if message is None:
+        stages._check_sites(*arguments)
+    else:
+        with pytest.raises(InputError, match=message):
+            stages._check_sites(*arguments)
+
+
+def test_a_state_without_any_structure_has_files_that_say_so(folder, state, tmp_path, monkeypatch):
+    """The job succeeds, the check of defects fails, and page and picture are made."""
+    failures = [{"frame": k, "reason": "sites are too far apart"} for k in range(2)]
+
+    def fails(*_):
+        raise backmap.NoStructureError("none of the 2 frames", failures)
+
+    monkeypatch.setattr(stages, "predicted", fails)
+    outputs = [tmp_path / name for name in ("warm.h5", "comparison.h5", "warm.json")]
+    given = state.campaign, ("warm", "cold"), (folder / "map.h5",) * 2, outputs
+    stages.carry_out("predicted", *given, prediction=folder / "predict.h5")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".h5", ".json", ".pdb", ".xtc", ".xml"}
+    assert validation.read_comparison(outputs[1]).numbers == {}
+    entry = report.read_backmap([outputs[2]])
+    summary = {"states": [{"id": "warm"}], "backmap": entry}
+    checks = report._backmap_checks("warm", entry["warm"], report.LIMITS)
+    assert [(check.quantity, check.value, check.status) for check in checks] == [
+        ("backmap defects", 2, "fails")
+    ]
+    assert "<td>0, 0</td>" in front_table.backmap_table(summary, checks)
+    arrays, _ = read_h5(outputs[0])
+    plot_backmap.picture(tmp_path / "picture.png", state.topology, state.mapped, arrays)
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert "No frame of warm" in viewer.read(outputs[0], state.campaign)
+
+
 def test_the_table_has_all_numbers(done, folder):
     numbers = report.read_backmap([folder / "predicted.json"])
     numbers["predicted"]["mapped"] = read_json(folder / "mapped.json")
+    numbers["predicted"]["offending_frames"] = [3, 7]
     numbers["predicted"]["failures"] = [{"frame": 7, "reason": "too far apart"}]
     validation.write_table(folder / "backmap.tsv", numbers)
     rows = [line.split("\t") for line in (folder / "backmap.tsv").read_text().splitlines()]
     assert {len(row) for row in rows} == {6}
     assert ["predicted", "predicted", "failures", "frame 7", "too far apart", ""] in rows
+    assert ["predicted", "predicted", "offending_frames", "", "3, 7", ""] in rows
     assert {row[3] for row in rows if row[2] == "first peak deviation"} == {"H-H", "H-O", "O-O"}
 
 

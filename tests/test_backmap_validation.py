@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
 from remcg.backmap import validation
+from remcg.distributions import Distribution
 
 ROOT = Path(__file__).parents[1]
 HEXANE = ROOT / "resources" / "hexane" / "topology.pdb"
@@ -48,6 +49,22 @@ def test_ranks_need_draws_of_the_same_frame():
     assert validation.uniformity(validation.ranks(x, draws, rng)) > 1e-4
     shuffled = validation.ranks(x, np.roll(draws, 1500, axis=1), rng)
     assert np.histogram(shuffled, 6, (0, 1))[0][[0, -1]].min() > 700  # of 500 each
+
+
+def test_coordinates_of_one_molecule_are_one_rank():
+    """Three hydrogens that move together: all of them would make uniform ranks look wrong."""
+    rng, owner = np.random.default_rng(11), np.repeat(np.arange(200), 3)[::-1]
+    taken = np.array([validation.one_of_each(owner, rng) for _ in range(300)])
+    assert (owner[taken] == np.arange(200)).all()
+    share = (taken % 3 == 0).mean()
+    assert abs(share - 1 / 3) < 4 * np.sqrt(2 / 9 / taken.size)
+    too_low = {"all": 0, "one": 0}
+    for _ in range(200):
+        x, draws = np.repeat(rng.normal(size=(200, 1)), 3, 1), rng.normal(size=(2, 200, 1))
+        found = validation.ranks(x.ravel(), np.repeat(draws, 3, 2).reshape(2, -1), rng)
+        too_low["all"] += validation.uniformity(found) < 0.01
+        too_low["one"] += validation.uniformity(found[taken[0]]) < 0.01
+    assert too_low["one"] <= 8 < too_low["all"]
 
 
 def molecules_of(topology):
@@ -140,22 +157,65 @@ def test_the_divergence_of_exact_draws_is_below_two_floors_and_a_bias_is_not():
     assert min(ratios[1:]) > 2.0
 
 
+def compared(n_groups, sides, n_frames, n_values):
+    """Ratios of divergences to floors and to what chance allows, of n_groups distributions."""
+    found = {}
+    for k in range(n_groups):
+        group = validation.Group("bond", f"{k}", np.zeros((1, 2), int))
+        reference, model = sides()
+        blocks = [np.array_split(x, min(10, len(x))) for x in (reference, model)]
+        found[f"bond {k}"] = validation.distribution(group, *blocks)
+    n_values = dict.fromkeys(found, n_values)
+    chance = validation.exceeded_by_chance(found, *n_frames, n_values)
+    pairs = validation.divergences(found, n_values)
+    return np.array([[js / floor, js / chance[key]] for key, (js, floor) in pairs.items()]).T
+
+
 @pytest.mark.parametrize(("n", "n_groups"), [(60, 20), (3000, 5)])
 def test_exact_draws_hardly_ever_exceed_what_chance_allows(n, n_groups):
     """With few values and bins the limit of two floors is exceeded by chance, this is not."""
-    rng, exceeded, above = np.random.default_rng(3), 0, 0
-    for _ in range(20):
-        found = {}
-        for k in range(n_groups):
-            group = validation.Group("bond", f"{k}", np.zeros((1, 2), int))
-            sides = [np.array_split(rng.normal(size=m), 10) for m in (2 * n, n)]
-            found[f"bond {k}"] = validation.distribution(group, *sides)
-        chance = validation.exceeded_by_chance(found, 2 * n, n)
-        for key, (js, floor) in validation.divergences(found).items():
-            exceeded += js > chance[key]
-            above += js > 2 * floor
-    assert exceeded <= 1
-    assert (above > 0) == (n == 60)
+    rng = np.random.default_rng(3)
+
+    def sides():
+        return rng.normal(size=2 * n), rng.normal(size=n)
+
+    found = [compared(n_groups, sides, (2 * n, n), 2 * n) for _ in range(10)]
+    floors, chances = np.concatenate(found, axis=1)
+    assert (chances > 1).sum() <= 1
+    assert (floors > 2).any() == (n == 60)
+
+
+def test_structures_over_one_frame_may_be_alike_and_a_floor_of_few_values_may_be_too_small():
+    """A dihedral of two states, 80 reference frames, 20 frames of two structures that are equal."""
+    rng = np.random.default_rng(8)
+
+    def sides():
+        reference, frames = rng.random((2, 80)) < 0.5
+        return reference + 0.01 * rng.random(80), np.repeat(frames[:20], 2) + 0.01 * rng.random(40)
+
+    floors, chances = np.concatenate([compared(59, sides, (80, 20), 80) for _ in range(5)], axis=1)
+    assert (chances > 1).sum() <= 1
+    assert (floors > 2).any()
+
+
+def test_a_wrong_distribution_exceeds_what_chance_allows():
+    rng = np.random.default_rng(9)
+    floors, chances = compared(20, lambda: rng.normal([[0], [0.5]], 1, (2, 2000)), (40, 40), 2000)
+    assert floors.min() > 2
+    assert chances.min() > 1
+
+
+def test_a_value_that_no_reference_frame_has_is_seen():
+    """All values of the reference are in one bin: its halves cannot differ, the model does."""
+    edges, one = np.linspace(0, 4, 5), np.array([[1.0, 0, 0, 0]] * 4)
+    item = Distribution("bond", "A-B", edges, one, one[:, ::-1])
+    key = {"bond A-B": 400}
+    js, floor = validation.divergences({"bond A-B": item}, key)["bond A-B"]
+    assert js == 1.0 and 0 < floor < 0.01
+    assert validation.exceeded_by_chance({"bond A-B": item}, 4, 4, key)["bond A-B"] < 0.1
+    assert validation.independent_floor(
+        Distribution("bond", "A-B", edges, one, one), 400
+    ) == 0.0  # fmt: skip
 
 
 def test_the_floor_is_what_two_halves_differ_by():
@@ -166,7 +226,9 @@ def test_the_floor_is_what_two_halves_differ_by():
     n_bins = len(found.edges) - 1
     assert n_bins == 60
     floor = validation.divergences({"x": found})["x"][1]
-    assert floor == pytest.approx((n_bins - 1) / (4 * 10000 * np.log(2)), rel=0.25)
+    expected = (n_bins - 1) / (4 * 10000 * np.log(2))
+    assert floor == pytest.approx(expected, rel=0.25)
+    assert validation.independent_floor(found, 20000) == pytest.approx(expected)
 
 
 def test_bins_are_wide_where_values_are_few():
@@ -235,6 +297,34 @@ def test_a_single_structure_has_the_error_of_its_spread():
     )
     reference = np.random.default_rng(3).normal(size=400)
     assert validation.mean_difference(reference, [0.3])[1] == pytest.approx(1.0, rel=0.15)
+
+
+def test_the_error_of_independent_sides_knows_that_frames_are_correlated():
+    """A series of correlation time 20: its mean is known as from a fortieth of its values."""
+    rng, n, keep = np.random.default_rng(4), 4000, np.exp(-1 / 20)
+    errors, squares = [], []
+    for _ in range(60):
+        noise, x = rng.normal(size=n) * np.sqrt(1 - keep**2), np.empty(n)
+        x[0] = rng.normal()
+        for k in range(1, n):
+            x[k] = keep * x[k - 1] + noise[k]
+        difference, error = validation.mean_difference(x, np.zeros(2))
+        errors.append(error**2), squares.append(difference**2)
+    assert np.mean(errors) == pytest.approx(40 / n, rel=0.2)
+    assert np.mean(squares) == pytest.approx(np.mean(errors), rel=0.75)
+
+
+def test_a_peak_is_where_many_frames_have_it():
+    """One paired frame is noisy and high elsewhere; 20 others say where the first peak is."""
+    edges = np.arange(41) * 0.01
+    r = 0.5 * (edges[1:] + edges[:-1])
+    others = np.tile(1.5 * np.exp(-(((r - 0.3) / 0.03) ** 2)), (20, 1, 1))
+    own = others[:1].copy()
+    own[0, 0, 8:13] = 3.0
+    found = validation.peak_deviations(own, own, ["X"], edges, np.zeros(1, int), others)["X"]
+    assert found["r_nm"] == pytest.approx(0.3, abs=0.011) and found["deviation"] == 0.0
+    nothing = np.zeros_like(own)
+    assert validation.peak_deviations(nothing, own, ["X"], edges, np.zeros(1, int), others) == {}
 
 
 @pytest.mark.parametrize(("n", "n_draws"), [(2, 2), (3, 1), (2, 5)])

@@ -480,6 +480,56 @@ def test_the_course_of_the_optimisation_is_numbered_by_the_samples_it_saw(tmp_pa
             "backmap peak H-O",
             "fails",
         ),
+        (
+            {
+                "mapped": a_backmap(
+                    rdf_peaks={
+                        "H-O": {"deviation": -0.03, "se": 0.002},
+                        "O-O": {"deviation": 0.05, "se": 0.04},
+                    }
+                )
+            },
+            "backmap peak H-O",
+            "fails",
+        ),
+        (
+            {
+                "mapped": a_backmap(
+                    energy_gap_se=2.0, two_sided_gap_kJ_mol=1.0, two_sided_gap_se=0.1
+                )
+            },
+            "backmap energy gap",
+            "fails",
+        ),
+        (
+            {
+                "mapped": a_backmap(
+                    energy_gap_se=0.05, two_sided_gap_kJ_mol=1.0, two_sided_gap_se=0.1
+                )
+            },
+            "backmap energy gap",
+            "pass",
+        ),
+        (
+            {"mapped": a_backmap(rank_p={"bond C1-C2": 0.0006, "angle C1-C2-C3": 0.5})},
+            "backmap ranks bond C1-C2",
+            "pass",
+        ),
+        (
+            {"mapped": a_backmap(rank_p={"bond C1-C2": 0.0004, "angle C1-C2-C3": 0.5})},
+            "backmap ranks bond C1-C2",
+            "fails",
+        ),
+        (
+            {"defective_structures": 2, "offending_frames": [3, 7]},
+            "backmap defects frames 3, 7",
+            "fails",
+        ),
+        (
+            {"mapped": a_backmap(failed_frames=9, offending_frames=list(range(9)))},
+            "backmap defects mapped, frames 0, 1, 2, 3, 4, 5, 6, 7, ...",
+            "fails",
+        ),
     ],
 )
 def test_backmapped_structures_have_limits(change, quantity, expected):
@@ -495,11 +545,13 @@ def test_the_statistics_of_frames_of_the_model_have_no_limit():
 
 
 def test_the_front_page_has_a_row_for_each_kind_of_backmapped_frames():
-    mapped = a_backmap(energy_gap_kJ_mol=-0.7, is_posterior=False)
+    mapped = a_backmap(energy_gap_kJ_mol=-0.7, is_posterior=False, rank_p={"axis": 0.0002})
+    mapped |= {"defective_structures": 1, "offending_frames": [5]}
     summary = a_summary(backmap={"T300": a_backmap(mapped=mapped)})
     page = report.front_page(summary, a_model(), report.checks(summary))
     assert page.count("<td>mapped reference</td>") == page.count("<td>model</td>") == 1
     assert "annealed" in page and '-0.70 ± 0.10 <i class="fails">✗</i>' in page
+    assert '1 <i class="fails">✗</i>' in page and '0.0002 <i class="fails">✗</i>' in page
     bare = a_summary(backmap={})
     assert "Backmapping" not in report.front_page(bare, a_model(), report.checks(bare))
 

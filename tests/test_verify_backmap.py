@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from remcg import backmap, config
+from remcg import backmap, config, report
+from remcg.backmap import stages
 from remcg.backmap.frames import evenly_spaced, read_reference
 from remcg.config import ROOT
 from remcg.mapping import sites_of
@@ -13,22 +14,28 @@ from remcg.trajectory import Selection
 
 pytestmark = pytest.mark.verify
 
-# campaign, state, state of the templates, frames, of how many, settings, gates beside clashes
+# campaign, state, state of the templates, frames, of how many, settings, gates beside clashes, and
+# statistics that hold with draws as short as these
 CASES = {
     "water": (
         "spce-water", "T280", "T310", 20, 440,
-        backmap.Settings(draws=1, sweeps=2500, steps=400), set(),
+        backmap.Settings(draws=1, sweeps=2500, steps=400), set(), set(),
+    ),
+    "hexane": (
+        "hexane", "T300", "T280", 100, 300,
+        backmap.Settings(draws=1, steps=200, cutoff=1.1), set(), set(),
     ),
     "peptide": (
         "pentaalanine", "T350", "T400", 100, 1900,
-        backmap.Settings(draws=1, steps=200, cutoff=None), {"inversions", "cis_trans"},
+        backmap.Settings(draws=1, steps=2000, cutoff=None), {"inversions", "cis_trans"},
+        {"backmap JS", "backmap energy gap", "backmap ranks"},
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_structure_over_mapped_frames_passes_the_gates(case):
-    name, state, other, n_frames, n_all, settings, gates = CASES[case]
+    name, state, other, n_frames, n_all, settings, gates, statistics = CASES[case]
     campaign = config.load(ROOT / "config" / f"{name}.yaml", check_files=False)
     paths = [path for each in (state, other) for path in campaign.state(each).trajectory]
     missing = [path for path in paths if not path.exists()]
@@ -60,3 +67,10 @@ def test_every_structure_over_mapped_frames_passes_the_gates(case):
     assert result.failures == [] and result.offending == []
     assert numbers["n_structures"] == n_frames
     assert numbers["max_residual_nm"] <= 1e-6
+    reference = read(state, 2 * n_frames)
+    compared = stages.compare(campaign, state, topology, mapped, result, reference, own)
+    checks = report._posterior_checks(state, compared.numbers, report.LIMITS)
+    print("\n".join(map(str, checks)))
+    assert statistics <= {check.quantity for check in checks}
+    failing = {check.quantity for check in checks if check.status == "fails"}
+    assert failing & statistics == set()

@@ -1,10 +1,10 @@
-"""The peer of the posterior: plain Langevin dynamics with stiff restraints on the sites, OpenMM."""
+"""What one would do with OpenMM alone: minimisation and dynamics under stiff springs on sites."""
 
 import numpy as np
 import openmm
 from openmm import unit
 
-from remcg.backmap.atoms import build_system
+from remcg.backmap.atoms import BONDED, NONBONDED_FORCES, build_system
 
 STIFFNESS = 5e5  # kJ/mol/nm^2
 LADDER = np.geomspace(1e3, STIFFNESS, 3)
@@ -13,6 +13,8 @@ TIMESTEP, FRICTION = 0.002, 20.0  # ps, 1/ps
 HOT, STAGES = 450.0, 10  # K
 ENERGY = "0.5*site_stiffness*((x1-x0)^2+(y1-y0)^2+(z1-z0)^2)"
 RESTRAINED = 2  # force group
+SPREAD = 0.05  # nm, of atoms about their site before they are minimised
+MOST_ITERATIONS = 2000
 
 
 class Restrained:
@@ -48,6 +50,30 @@ class Restrained:
 
     def positions(self):
         return self.context.getState(positions=True).getPositions(asNumpy=True)._value
+
+
+def minimised(topology, force_field, operator, sites, cutoff, seed):
+    """Atoms (n_atoms, 3), nm, from random places about their sites, minimised under springs.
+
+    Bonds, angles and dihedrals alone come first, as atoms lie on top of one another; then
+    everything, with springs that stiffen.
+    """
+    system = build_system(topology, force_field, cutoff)
+    for force in system.getForces():
+        force.setForceGroup(0 if isinstance(force, NONBONDED_FORCES) else BONDED)
+    system.addForce(_restraint(operator, sites))
+    integrator = openmm.VerletIntegrator(0.001)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, integrator, platform, {"Threads": "1"})
+    owner = operator.tocsc().indices  # atoms of these mappings are in one site each
+    rng = np.random.default_rng(seed)
+    context.setPositions(sites[owner] + SPREAD * rng.standard_normal((len(owner), 3)))
+    for groups in ({BONDED, RESTRAINED}, {0, BONDED, RESTRAINED}):
+        integrator.setIntegrationForceGroups(groups)
+        for stiffness in LADDER:
+            context.setParameter("site_stiffness", stiffness)
+            openmm.LocalEnergyMinimizer.minimize(context, TOLERANCE, MOST_ITERATIONS)
+    return context.getState(positions=True).getPositions(asNumpy=True)._value
 
 
 def _restraint(operator, sites):

@@ -916,6 +916,14 @@ class Limits:
         low=0,
         high=1e6,
     )
+    backmap_ranks: float = option(
+        "number",
+        "least p-value, times their number, of uniform ranks of the reference's bonds, angles and "
+        "dihedrals among those of the draws",
+        0.001,
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,14 @@
 import html
 
 from remcg import page
-from remcg.report import density_deviation, plus_minus, worst_divergence, worst_peak
+from remcg.report import (
+    best_energy_gap,
+    density_deviation,
+    plus_minus,
+    worst_divergence,
+    worst_peak,
+    worst_ranks,
+)
 from remcg.terminal import MARKS
 
 MOST_LINES = 6  # of a cell; more are in the table of states
@@ -44,7 +51,7 @@ def backmap_table(summary, checks):
     for state in summary["states"]:
         entry = summary.get("backmap", {}).get(state["id"], {})
         for part, item in (("model", entry), ("mapped reference", entry.get("mapped", {}))):
-            if item.get("n_structures"):
+            if "n_structures" in item:
                 found = _Backmapped(state["id"], part, item, checks)
                 rows.append([cell(found) for _, cell in BACKMAP_COLUMNS])
     if not rows:
@@ -54,7 +61,8 @@ def backmap_table(summary, checks):
         "<p class=key>Only frames of the mapped reference test the "
         "sampler alone and have limits for their statistics; frames of the model also show what "
         "the model has wrong. Draws: from the posterior where chains from templates and from the "
-        "reference's own atoms agree within three standard errors, else annealed.</p>"
+        "reference's own atoms agree within three standard errors, else annealed. What is wrong "
+        "with a frame: backmap/&lt;state&gt;.json.</p>"
     )
 
 
@@ -208,7 +216,7 @@ class _Backmapped:
         self.name, self.part, self.item = name, part, item
         mapped, self.by_name = part != "model", {}
         for check in checks:
-            of_mapped = check.part == "mapped" or check.quantity in POSTERIOR
+            of_mapped = check.part.startswith("mapped") or check.quantity in POSTERIOR
             if check.subject == name and of_mapped == mapped:
                 self.by_name.setdefault(check.quantity, []).append(check.status)
 
@@ -217,7 +225,7 @@ class _Backmapped:
         return max(self.by_name.get(quantity, []), key=RANK.index, default=None)
 
 
-POSTERIOR = ("backmap JS", "backmap peak", "backmap energy gap")
+POSTERIOR = ("backmap JS", "backmap peak", "backmap energy gap", "backmap ranks")
 
 
 def _defects(found):
@@ -245,10 +253,22 @@ def _worst_peak(found):
 
 
 def _gap(found):
-    if "energy_gap_kJ_mol" not in found.item:
+    gap = best_energy_gap(found.item)
+    return [(plus_minus(*gap), found.status("backmap energy gap"))] if gap else []
+
+
+def _ranks(found):
+    ranks = worst_ranks(found.item)
+    if ranks is None:
         return []
-    text = plus_minus(found.item["energy_gap_kJ_mol"], found.item["energy_gap_se"])
-    return [(text, found.status("backmap energy gap"))]
+    name, p = ranks
+    return [(f"{p:.2g}", found.status("backmap ranks")), (html.escape(name), REFERENCE)]
+
+
+def _residual(found):
+    if "max_residual_nm" not in found.item:
+        return []
+    return [(f"{found.item['max_residual_nm']:.1e}", found.status("backmapping"))]
 
 
 def _draws(found):
@@ -262,11 +282,11 @@ BACKMAP_COLUMNS = (
     ("frames of", lambda found: [(found.part, None)]),
     ("frames,<br>structures",
      lambda found: [(f"{found.item['n_frames']}, {found.item['n_structures']}", None)]),
-    ("residual (nm)",
-     lambda found: [(f"{found.item['max_residual_nm']:.1e}", found.status("backmapping"))]),
+    ("residual (nm)", _residual),
     ("defects", _defects),
     ("JS / floor,<br>worst", _worst_js),
     ("first peak (%),<br>worst", _worst_peak),
     ("energy gap (kJ/mol<br>per molecule)", _gap),
+    ("ranks, p of<br>the worst", _ranks),
     ("draws", _draws),
 )  # fmt: skip

@@ -102,10 +102,14 @@ def picture(path, topology, mapped, arrays):
     topology : mdtraj.Topology
     mapped : remcg.mapping.Sites
     arrays : dict
-        From :func:`remcg.backmap.backmap`; the first structure is shown.
+        From :func:`remcg.backmap.backmap`; the first structure is shown, if there is any.
     """
     from matplotlib.patches import Circle
 
+    if not len(arrays["positions"]):
+        with _figure(path, (5.6, 1.2)) as figure:
+            figure.text(0.5, 0.4, "no frame could be backmapped", ha="center", color="0.5")
+        return
     positions, box = arrays["positions"][0], arrays["box"][0] if "box" in arrays else None
     chosen, shifts, middle = _neighbourhood(mapped, positions, box)
     turn = _view()

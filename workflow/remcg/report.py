@@ -40,10 +40,12 @@ LIMITS = {  # the names of validate.limits in the config; densities as fractions
     "backmap_js": 2.0,
     "backmap_peak": 0.02,
     "backmap_energy": 0.5,
+    "backmap_ranks": 0.001,
 }
 UNCHECKED = (None, "none")
 SIGNIFICANT = 3.0  # standard errors
 NEGLIGIBLE = 1e-9  # of a value: its error is one of rounding
+MOST_FRAMES = 8  # that a check names
 MISFIT, MOST_MISFITS = 5.0, 4  # noise floors from which a distribution is named on the front page
 MOST_LISTED = 10  # checks at the head of the page; more of them unfold
 
@@ -67,10 +69,16 @@ BACKMAP_KEYS = (
     "n_frames",
     "n_structures",
     "n_eff_draws",
+    "inefficiency_ps",
+    "log_weight_sd",
     "failed_frames",
     "defective_structures",
+    "offending_frames",
+    "unconverged_minima",
+    "unturned_molecules",
     "max_residual_nm",
     "max_rigid_error_nm",
+    "reference_rigid_error_nm",
     "clashes",
     "inversions",
     "cis_trans",
@@ -79,6 +87,7 @@ BACKMAP_KEYS = (
     "energy_gap_se",
     "two_sided_gap_kJ_mol",
     "two_sided_gap_se",
+    "annealed_frames",
     "is_posterior",
     "js_bits",
     "noise_floor_js_bits",
@@ -425,9 +434,36 @@ def worst_divergence(entry):
 
 
 def worst_peak(entry):
-    """First peak of an atomic RDF that is least within its limit: (name, numbers), or None."""
-    peaks = entry.get("rdf_peaks", {})
-    return max(peaks.items(), key=lambda item: abs(item[1]["deviation"]), default=None)
+    """First peak of an atomic RDF that is least within its limit: (name, numbers), or None.
+
+    One that deviates significantly goes before others.
+    """
+
+    def order(item):
+        deviation = abs(item[1]["deviation"])
+        return deviation > SIGNIFICANT * item[1]["se"], deviation
+
+    return max(entry.get("rdf_peaks", {}).items(), key=order, default=None)
+
+
+def best_energy_gap(entry):
+    """Energy of draws above that of the reference and its SE, kJ/mol per molecule, or None.
+
+    Single structures measure it, and so do the means of chains from both sides: the one with the
+    smaller error counts.
+    """
+    names = ("energy_gap_kJ_mol", "energy_gap_se"), ("two_sided_gap_kJ_mol", "two_sided_gap_se")
+    found = [tuple(entry[name] for name in pair) for pair in names if pair[0] in entry]
+    return min(found, key=lambda item: item[1], default=None)
+
+
+def worst_ranks(entry):
+    """Coordinate whose ranks are least uniform, and its p-value among so many, or None."""
+    found = entry.get("rank_p", {})
+    if not found:
+        return None
+    name = min(found, key=found.get)
+    return name, min(1.0, found[name] * len(found))
 
 
 def _backmap_section(item):
@@ -449,8 +485,16 @@ def _backmap_checks(name, entry, limits):
             bad = item["defective_structures"] + item.get("failed_frames", 0)
             limit = limits["backmap_defects"]
             status = _status(bad, limit, 0.0)
-            found.append(Check(name, "backmap defects", part, bad, limit, None, "", status))
+            where = ", ".join(filter(None, (part, _frames_of(item))))
+            found.append(Check(name, "backmap defects", where, bad, limit, None, "", status))
     return found + _posterior_checks(name, entry.get("mapped", {}), limits)
+
+
+def _frames_of(item):
+    """Which frames have no structure or one with a defect: "frames 3, 7", the first few."""
+    frames = item.get("offending_frames", [])
+    shown = [*map(str, frames[:MOST_FRAMES]), *["..."][: len(frames) - MOST_FRAMES]]
+    return f"frames {', '.join(shown)}" if frames else ""
 
 
 def _posterior_checks(name, item, limits):
@@ -469,11 +513,16 @@ def _posterior_checks(name, item, limits):
         value, error, limit = 100 * abs(peak["deviation"]), 100 * peak["se"], limits["backmap_peak"]
         status = _status(value, 100 * limit, SIGNIFICANT * error)
         found.append(Check(name, "backmap peak", pair, value, 100 * limit, error, "%", status))
-    if "energy_gap_kJ_mol" in item:
-        gap, error = item["energy_gap_kJ_mol"], item["energy_gap_se"]
+    if (best := best_energy_gap(item)) is not None:
+        gap, error = best
         limit = limits["backmap_energy"]
         status = _status(abs(gap), limit, SIGNIFICANT * error)
         found.append(Check(name, "backmap energy gap", "", gap, limit, error, "kJ/mol", status))
+    if (worst := worst_ranks(item)) is not None:
+        coordinate, p = worst
+        limit = limits["backmap_ranks"]
+        status = "pass" if p >= limit else "fails"
+        found.append(Check(name, "backmap ranks", coordinate, p, limit, None, "", status))
     return found
 
 

@@ -26,6 +26,8 @@ def read(path, campaign):
     """
     state = Path(path).stem
     with open_h5(path) as file:
+        if not len(file["positions"]):
+            return f"<p class=key>No frame of {html.escape(state)} could be backmapped.</p>"
         positions, box = file["positions"][0], file["box"][0] if "box" in file else None
         if "site_types" in file:
             names, topology = json.loads(file.attrs["site_names"]), read_topology(file)

@@ -7,6 +7,7 @@ from scipy.sparse import block_diag, csr_matrix, identity
 
 from remcg import pairs
 from remcg.backmap.constraints import Constraints
+from remcg.backmap.packing import packed
 from remcg.backmap.turns import Turns
 from remcg.basis import SplineBasis
 from remcg.engine.replica import Start
@@ -72,6 +73,9 @@ def _warm_up_backmapping():
     numbers = SimpleNamespace(charges=np.ones(4), sigma=np.full(4, 0.1), epsilon=np.ones(4))
     turns = Turns(SimpleNamespace(nonbonded=lambda: numbers), middles, list(pairs_of_atoms))
     turns.anneal(x, np.full(3, EDGE), 300.0, 1, np.random.default_rng(1))
+    energies = np.zeros((2, len(pairs_of_atoms)))
+    around = list(pairs_of_atoms), numbers, np.full(3, EDGE), 300.0, np.random.default_rng(1)
+    packed(np.array([x, x]), energies, *around)
 
 
 if __name__ == "__main__":

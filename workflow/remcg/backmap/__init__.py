@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import norm
 
 from remcg import checkpoint
 from remcg.backmap import checks
 from remcg.backmap.frames import (
     Frames,
     evenly_spaced,
+    has_volume,
     prepare_sites,
     read_reference,
 )
 from remcg.backmap.linear import Projector
-from remcg.backmap.output import write_backmapped
+from remcg.backmap.output import write_backmapped, write_nothing
 from remcg.boxes import reduced
 from remcg.errors import InputError, SamplingError
 
@@ -26,22 +28,43 @@ __all__ = [
     "METHODS",
     "Backmapped",
     "Frames",
+    "NoStructureError",
     "Settings",
     "backmap",
     "evenly_spaced",
     "read_reference",
     "summarise",
     "write_backmapped",
+    "write_nothing",
 ]
 
 METHODS = ("pseudoinverse", "map", "posterior")
 CUTOFF = 0.9  # nm
 SIGNIFICANT = 3.0  # standard errors
+UNCHOSEN = (
+    "conformers are chosen by their sites alone, not by their energy beside their neighbours,"
+    " because the force field has terms other than harmonic bonds and angles, periodic or"
+    " Ryckaert-Bellemans dihedrals, Lennard-Jones and Coulomb, or molecules are too large; more"
+    " backmap.steps help"
+)
+EXPECTED = InputError, SamplingError, np.linalg.LinAlgError, FloatingPointError  # of one frame
+BROKEN = (
+    "its coordinates or its box are not finite, or the box has no volume; the prediction it comes"
+    " from has blown up there, look at its log"
+)
 UNTURNED = (
     "{} molecules of one site do not turn by Monte Carlo, because the force field has pairs that"
     " follow no rule of combination (NBFIX) or that are not Lennard-Jones and Coulomb; dynamics"
     " alone samples their orientations, which it forgets slowly: more backmap.steps help"
 )
+
+
+class NoStructureError(InputError):
+    """No frame of a state has a structure; ``failures``: as of :class:`Backmapped`."""
+
+    def __init__(self, message, failures):
+        super().__init__(message)
+        self.failures = failures
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,17 @@ class Settings:
     sweeps: int = 6000
     cutoff: float | None = CUTOFF
 
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise InputError(
+                f"backmap: there is no method {self.method!r}; choose {', '.join(METHODS)}"
+            )
+        if self.draws < 1 or min(self.steps, self.sweeps) < 0:
+            raise InputError(
+                f"backmap: draws is {self.draws}, steps {self.steps}, sweeps {self.sweeps}; give"
+                " at least one draw, and no negative number"
+            )
+
 
 @dataclass(frozen=True)
 class Backmapped:
@@ -81,11 +115,13 @@ class Backmapped:
         the posterior also log_weight (n,), where sites couple rigid bonds
         (:meth:`remcg.backmap.constraints.Constraints.log_weight`), and by frame what
         :mod:`remcg.backmap.posterior` says of them: n_eff, inefficiency_ps, discarded_ps and, for
-        ``starts``, two_sided_gap (kJ/mol per molecule), two_sided_gap_se, is_posterior.
+        ``starts``, two_sided_gap (kJ/mol per molecule), two_sided_gap_se, is_posterior. Of
+        ``map`` force (n,): the largest left on an atom, kJ/mol/nm, and is_minimum (n,).
     failures : list of dict
         frame and reason of each frame that has no structure.
     offending : list of dict
-        frame, draw and what, for structures with a defect.
+        frame, draw and what, for structures with a defect and for draws that failed where others
+        of their frame did not.
     most_clashes : int
         How many a structure may have.
     checked : tuple of str
@@ -158,7 +194,8 @@ def backmap(
     Raises
     ------
     InputError
-        Input that does not belong together, or if no frame at all can be backmapped.
+        Input that does not belong together; :class:`NoStructureError`: if no frame at all can be
+        backmapped.
     """
     settings, say = settings or Settings(), progress or (lambda line: None)
     sites, boxes = prepare_sites(frames, boxes, mapped, topology, where)
@@ -171,15 +208,18 @@ def backmap(
             " in vacuum"
         )
     _check_templates(templates, topology, where)
+    _check_starts(starts, sites, topology, where)
     arguments = topology, mapped, templates, force_field, boxes, temperature, settings
     workshop = (
         Guess(topology, mapped) if settings.method == "pseudoinverse" else Workshop(*arguments)
     )
     if workshop.unturned:
         say(UNTURNED.format(workshop.unturned))
+    if workshop.is_unchosen:
+        say(UNCHOSEN)
     streams = np.random.SeedSequence(seed).spawn(len(sites))
     shared = _digest(topology, mapped, templates, force_field, temperature, seed, settings)
-    made, failures = {}, []
+    made, lost, failures = {}, {}, []
     for k, target in enumerate(sites):
         box = None if boxes is None else boxes[k]
         start = None if starts is None else starts.positions[k]
@@ -187,26 +227,39 @@ def backmap(
         path = None if folder is None else frame_path(folder, k)
         found = None if path is None else checkpoint.load(path, key, say)
         if found is not None:
-            made[k] = found[0]
+            made[k], lost[k] = found[0], found[1].get("lost", [])
             say(f"frame {k}: kept from before")
             continue
         try:
-            made[k] = workshop(target, box, np.random.default_rng(streams[k]), start)
-        except (InputError, SamplingError, np.linalg.LinAlgError, FloatingPointError) as error:
+            found = _made(workshop, target, box, np.random.default_rng(streams[k]), start)
+        except workshop.expected as error:
             failures.append({"frame": k, "reason": _reason(error, topology, mapped)})
             say(f"frame {k}: FAILED: {failures[-1]['reason']}")
             continue
+        lost[k] = [_reason(error, topology, mapped) for error in found.pop("lost", [])]
+        made[k] = found
         if path is not None:
-            checkpoint.save(path, key, made[k], {})
+            checkpoint.save(path, key, made[k], {"lost": lost[k]})
         say(f"frame {k}: {len(made[k]['positions'])} structures")
     if not made:
-        raise InputError(
+        raise NoStructureError(
             f"backmap: none of the {len(sites)} frames of {where} could be backmapped; frame 0: "
-            f"{failures[0]['reason']}"
+            f"{failures[0]['reason']}",
+            failures,
         )
     arrays = _gathered(made, sites, boxes, temperature, settings.method)
     arrays["residual"] = _residuals(mapped, arrays)
-    return _checked(arrays, failures, workshop, seed)
+    return _checked(arrays, failures, lost, workshop, seed)
+
+
+def _made(workshop, sites, box, rng, start):
+    """Structures of one frame, all numbers of them finite."""
+    if not np.isfinite(sites).all():
+        raise InputError(f"the frame cannot be used: {BROKEN}")
+    found = workshop(sites, box, rng, start)
+    if not all(np.isfinite(found[name]).all() for name in ("positions", "energy") if name in found):
+        raise SamplingError("positions or energies of its structures are not finite")
+    return found
 
 
 class Guess:
@@ -215,7 +268,7 @@ class Guess:
     Atoms of a site lie on top of each other, and those of no site at the middle of their molecule.
     """
 
-    checker, unturned = None, 0
+    checker, unturned, is_unchosen, expected = None, 0, False, EXPECTED
 
     def __init__(self, topology, mapped):
         self.mapped = mapped
@@ -238,9 +291,12 @@ class Workshop:
     """
 
     def __init__(self, topology, mapped, templates, force_field, boxes, temperature, settings):
-        from remcg.backmap.atoms import Atoms  # OpenMM is loaded only by who samples
+        from openmm import OpenMMException  # OpenMM is loaded only by who samples
+
+        from remcg.backmap.atoms import Atoms
         from remcg.backmap.constraints import Constraints
 
+        self.expected = (*EXPECTED, OpenMMException)
         self.topology, self.mapped, self.templates = topology, mapped, templates
         self.temperature, self.settings = temperature, settings
         cutoff = settings.cutoff or CUTOFF
@@ -249,19 +305,22 @@ class Workshop:
         rigid = self.atoms.rigid, self.atoms.rigid_lengths
         self.constraints = Constraints(operator, self.atoms.masses, *rigid)
         self.projector = Projector(operator, self.atoms.masses)
-        self.species = [checks.species(topology, atoms) for atoms in mapped.atoms]
         self.checker = checks.Checker(topology, mapped.atoms, templates.positions, templates.boxes)
-        self.turns = self._turns(operator)
+        names = [checks.species(topology, atoms) for atoms in mapped.atoms]
+        self.species = list(zip(names, self.checker.isomers))  # no conformer of a mirror image
+        self.turns, self.is_unchosen = self._turns(operator), False
+        self.isolated = self._isolated()
 
     def __call__(self, sites, box, rng, start=None):
         """Structures of one frame: arrays positions (n, n_atoms, 3), energy (n,) and more."""
         self.atoms.set_box(box)
         if self.settings.method == "map":
-            return self._best(sites, rng)
+            return self._best(sites, box, rng)
         found = self._draws(sites, box, rng, start)
         if not self.constraints.is_exact:
             weights = [self.constraints.log_weight(x) for x in found["positions"]]
             found["log_weight"] = np.array(weights)
+            found["n_eff"] = min(found["n_eff"], independent_of(found["log_weight"]))
         return found
 
     def state(self, positions, box, seed):
@@ -271,12 +330,19 @@ class Workshop:
         self.atoms.context.setVelocitiesToTemperature(self.temperature, seed % 2**31)
         return self.atoms.context.getState(positions=True, velocities=True, energy=True)
 
-    def _placed(self, sites, rng):
-        """Templates put under the sites, on the manifold."""
+    def _placed(self, sites, rng, is_varied=False):
+        """Templates put under the sites, on the manifold; if not varied, chosen by energy."""
+        if self.isolated is None or is_varied:
+            return self._fitted(sites, rng, is_varied)
+        arguments = self._fitted, self.constraints, sites, self.atoms.box, self.temperature, rng
+        return self.isolated.choose(*arguments)
+
+    def _fitted(self, sites, rng, is_varied=False):
+        """Templates put under the sites that they fit."""
         from remcg.backmap.placement import place
 
         arguments = self.templates.positions, self.species, self.mapped.atoms
-        placed = place(*arguments, sites, self.projector, rng)
+        placed = place(*arguments, sites, self.projector, rng, is_varied)
         return self.constraints.project(placed, sites)
 
     def _turns(self, operator):
@@ -294,32 +360,74 @@ class Workshop:
         )
         return turns if len(turns.turning) else None
 
-    def _best(self, sites, rng):
-        """The structure of least energy of several tries."""
+    def _isolated(self):
+        """Energies of molecules by themselves, where there are many and some have several sites."""
+        from remcg.backmap.isolated import Isolated, describable
+        from remcg.backmap.posterior import tries_for
+
+        molecules = self.mapped.atoms
+        is_one_by_one = tries_for(len(molecules), self.topology.n_atoms) > 1
+        if is_one_by_one or len(self.mapped.molecule) == len(molecules):
+            return None
+        self.is_unchosen = not describable(self.atoms, molecules)
+        return None if self.is_unchosen else Isolated(self.atoms, molecules)
+
+    def _best(self, sites, box, rng):
+        """Of several tries the structure of least energy among those without a defect."""
+        from remcg.backmap.posterior import tries_for
+
+        found, lost = [], []
+        varies = tries_for(len(self.mapped.atoms), self.topology.n_atoms) > 1
+        for k in range(self.settings.draws):
+            try:
+                found.append(self._minimum(sites, box, rng, varies and k > 0))
+            except self.expected as error:
+                lost.append(error)
+        if not found:
+            raise lost[0]
+        best = min(found, key=lambda each: (each["is_defective"], each["energy"]))
+        del best["is_defective"]
+        return {name: np.array([value]) for name, value in best.items()}
+
+    def _minimum(self, sites, box, rng, is_varied):
         from remcg.backmap.minimise import find_minimum
 
-        arguments = self.atoms, self.constraints
-        tries = range(self.settings.draws)
-        found = [find_minimum(*arguments, self._placed(sites, rng), sites) for _ in tries]
-        best = min(found, key=lambda each: each.energy)
-        x = self.atoms.with_virtual_sites(best.positions)
-        return {"positions": x[None], "energy": np.array([self.atoms.energy(x)])}
+        placed = self._placed(sites, rng, is_varied)
+        found = find_minimum(self.atoms, self.constraints, placed, sites)
+        x = self.atoms.with_virtual_sites(found.positions)
+        defects = self.checker(x, box).described(self.checker.most_clashes)
+        return {
+            "positions": x,
+            "energy": self.atoms.energy(x),
+            "force": found.force,
+            "is_minimum": found.is_converged,
+            "is_defective": bool(defects),
+        }
 
     def _draws(self, sites, box, rng, start):
         """Draws from the posterior, and whether a chain from ``start`` agrees with theirs."""
         from remcg.backmap import posterior
 
         chosen = self.settings
-        protocol = posterior.Protocol(draws=chosen.draws, sweeps=chosen.sweeps, steps=chosen.steps)
         n_molecules = len(self.mapped.atoms)
+        tries = posterior.tries_for(n_molecules, self.topology.n_atoms)
+        counts = {"draws": chosen.draws, "sweeps": chosen.sweeps, "steps": chosen.steps}
+        protocol = posterior.Protocol(**counts, tries=tries)
         parts = self.atoms, self.constraints, self.turns, self._placed, n_molecules
         system, temperature = posterior.System(*parts), self.temperature
         drawn = posterior.draw(system, sites, box, temperature, rng, protocol)
+        found = drawn.arrays() | {"lost": drawn.lost}
         if start is None:
-            return drawn.arrays()
+            return found
         own = next_to(start, sites, self.mapped)
         arguments = own, sites, box, temperature, rng, protocol
-        return drawn.arrays() | posterior.two_sided(system, drawn, *arguments).arrays()
+        return found | posterior.two_sided(system, drawn, *arguments).arrays()
+
+
+def independent_of(log_weights):
+    """Effective number of draws of these weights, (sum w)^2 / sum w^2 (Kish, 1965)."""
+    weights = np.exp(log_weights - np.max(log_weights))
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def next_to(positions, sites, mapped):
@@ -336,6 +444,7 @@ def wide_enough(boxes, cutoff):
     """The boxes that a cut-off fits in, or all if it fits in none; None in vacuum."""
     if boxes is None:
         return None
+    boxes = boxes[has_volume(boxes)]
     fits = [2.0 * cutoff <= reduced(box).diagonal().min() for box in boxes]
     return boxes[fits] if any(fits) else boxes
 
@@ -364,11 +473,14 @@ def summarise(result):
     Returns
     -------
     dict
-        max_residual_nm; n_frames, n_structures, failed_frames, defective_structures; n_eff_draws;
-        sums over the structures of clashes and, as far as there are stereocentres, double bonds or
-        rings, of inversions, cis_trans and piercings; where chains were started from both sides,
-        two_sided_gap_kJ_mol per molecule, two_sided_gap_se and is_posterior; unturned_molecules,
-        if there are any.
+        max_residual_nm; n_frames, n_structures, failed_frames, defective_structures, and the
+        numbers of their frames, offending_frames, if there are any; sums over the structures of
+        clashes and, as far as there are stereocentres, double bonds or rings, of inversions,
+        cis_trans and piercings; of draws from the posterior n_eff_draws and inefficiency_ps, the
+        mean time between independent energies; where chains were started from both sides,
+        two_sided_gap_kJ_mol per molecule, two_sided_gap_se, annealed_frames and is_posterior; of
+        minima unconverged_minima; where draws have weights log_weight_sd, the standard deviation of
+        their logarithms among the draws of a frame; unturned_molecules, if there are any.
     """
     arrays = result.arrays
     numbers = {
@@ -377,9 +489,18 @@ def summarise(result):
         "n_structures": len(arrays["frame"]),
         "failed_frames": len(result.failures),
         "defective_structures": len(result.offending),
-        "n_eff_draws": float(np.sum(arrays.get("n_eff", len(arrays["frame"])))),
     }
+    if "n_eff" in arrays:
+        numbers["n_eff_draws"] = float(np.sum(arrays["n_eff"]))
+    if bad := offending_frames(result.failures, result.offending):
+        numbers["offending_frames"] = bad
     numbers |= {name: int(np.sum(arrays[name])) for name in result.checked if name in arrays}
+    if "log_weight" in arrays:
+        numbers["log_weight_sd"] = _spread(arrays["log_weight"], arrays["frame"])
+    if "inefficiency_ps" in arrays:
+        numbers["inefficiency_ps"] = float(np.mean(arrays["inefficiency_ps"]))
+    if "is_minimum" in arrays:
+        numbers["unconverged_minima"] = int(np.sum(~arrays["is_minimum"].astype(bool)))
     if result.unturned:
         numbers["unturned_molecules"] = result.unturned
     if "two_sided_gap" in arrays:
@@ -387,11 +508,29 @@ def summarise(result):
     return numbers
 
 
+def _spread(values, frame):
+    """Standard deviation of values about the mean of their frame."""
+    names, place, counts = np.unique(frame, return_inverse=True, return_counts=True)
+    away = values - (np.bincount(place, values) / counts)[place]
+    return float(np.sqrt((away**2).sum() / max(len(values) - len(names), 1)))
+
+
+def offending_frames(failures, offending):
+    """Numbers of the frames in lists of failed frames and of defects, sorted."""
+    return sorted({int(each["frame"]) for each in (*failures, *offending)})
+
+
 def _agreement(gaps, errors):
-    """Mean over frames of the gap between chains from both sides."""
+    """Gap between chains from both sides: its mean over frames, and frames that have one.
+
+    A frame has one beyond what the largest of so many gaps in standard errors exceeds as rarely as
+    one exceeds three: gaps of both signs do not cancel.
+    """
     gap, error = float(np.mean(gaps)), float(np.sqrt((errors**2).sum()) / len(gaps))
-    verdict = {"two_sided_gap_kJ_mol": gap, "two_sided_gap_se": error}
-    return {**verdict, "is_posterior": abs(gap) <= SIGNIFICANT * error}
+    most = norm.isf(norm.sf(SIGNIFICANT) / len(gaps))
+    apart = int((np.abs(gaps) > most * errors).sum())
+    verdict = {"two_sided_gap_kJ_mol": gap, "two_sided_gap_se": error, "annealed_frames": apart}
+    return {**verdict, "is_posterior": not apart and abs(gap) <= SIGNIFICANT * error}
 
 
 def _reason(error, topology, mapped):
@@ -410,6 +549,15 @@ def _check_templates(templates, topology, where):
         raise InputError(
             f"backmap: the template frames of {where} have {n_atoms} atoms, but the topology has"
             f" {topology.n_atoms}; take them from a state of the same molecules"
+        )
+
+
+def _check_starts(starts, sites, topology, where):
+    expected = len(sites), topology.n_atoms, 3
+    if starts is not None and starts.positions.shape != expected:
+        raise InputError(
+            f"backmap: the starts of {where} have shape {starts.positions.shape}, where {expected}"
+            " is needed: give the atoms that each coarse-grained frame was mapped from"
         )
 
 
@@ -454,8 +602,8 @@ def _residuals(mapped, arrays):
     return np.array([np.linalg.norm(mapped.matrix @ x - y, axis=1).max() for x, y in pairs])
 
 
-def _checked(arrays, failures, workshop, seed):
-    """The result with its defects counted and listed."""
+def _checked(arrays, failures, lost, workshop, seed):
+    """The result with its defects counted and listed; lost: {frame: reasons of failed draws}."""
     checker = workshop.checker
     if checker is None:
         return Backmapped(arrays, failures, checked=())
@@ -469,6 +617,12 @@ def _checked(arrays, failures, workshop, seed):
         if what:
             place = {"frame": int(arrays["frame"][k]), "draw": int(arrays["draw"][k])}
             offending.append({**place, "what": what})
+    for frame, reasons in lost.items():
+        last = int((arrays["frame"] == frame).sum())
+        offending += [
+            {"frame": frame, "draw": last + k, "what": f"no structure: {reason}"}
+            for k, reason in enumerate(reasons)
+        ]
     first = arrays["positions"][0], boxes[0]
     start = workshop.state(*first, seed)
     verdicts = offending, checker.most_clashes, checker.applicable

@@ -26,6 +26,7 @@ MOST_IMAGES = 200_000_000  # of atoms, before a box counts as collapsed
 PLANAR = np.radians(40.0)  # a double bond stays within this of cis or trans
 LEAST_SEEN = 30  # template values of a dihedral before it can count as one that does not turn
 SHORTEST = 1e-9  # nm, a dihedral of atoms on a line has no state
+PYRAMID = 0.25
 RARE = 1e-3  # probability that a reference frame has more clashes than are allowed
 
 
@@ -63,7 +64,8 @@ class Checker:
     """Counts defects, with what the topology and reference configurations say is right.
 
     Nothing is curated: chirality and the states of double bonds are those of the templates, and so
-    is the number of clashes that a liquid has in equilibrium.
+    is the number of clashes that a liquid has in equilibrium. Molecules of one species that are
+    mirror images, or cis beside trans, are told apart by their own atoms in the templates.
 
     Parameters
     ----------
@@ -81,6 +83,8 @@ class Checker:
     most_clashes : int
         Allowed in one configuration: the larger of the largest number among the templates and of
         what a Poisson variable with their mean exceeds once in 1000 times.
+    isomers : list of tuple
+        Of each molecule the states that its centres and double bonds have in the templates.
     """
 
     def __init__(self, topology, molecules, templates, boxes=None):
@@ -90,11 +94,16 @@ class Checker:
         self.graph = bond_graph(self.bonds, topology.n_atoms)
         self.near = near_by_bonds(self.graph, molecules)
         kinds = kinds_of_atoms(topology, molecules)
-        self.centres = stereocentres(self.elements, self.bonds)
-        self.centre_kinds = [kinds[atom] for atom in self.centres[:, 0]]
+        graph = self.elements, self.bonds
+        united = united_centres(*graph, self.templates)
+        self.centres = np.concatenate([stereocentres(*graph), united])
         turns = double_bonds(self.elements, self.bonds)
         self.turns = planar(turns, [tuple(kinds[row[1:3]]) for row in turns], self.templates)
-        self.turn_kinds = [tuple(kinds[row[1:3]]) for row in self.turns]
+        owner = {int(atom): m for m, atoms in enumerate(molecules) for atom in atoms}
+        self.isomers = self._isomers(owner)
+        mine = {atom: self.isomers[m] for atom, m in owner.items()}
+        self.centre_kinds = [(kinds[a], mine[a]) for a in self.centres[:, 0].tolist()]
+        self.turn_kinds = [(*kinds[row[1:3]], mine[row[1]]) for row in self.turns.tolist()]
         self.rings = rings(self.elements, self.bonds)
         frames = self.templates if len(self.templates) else []
         boxes = [None] * len(frames) if boxes is None else boxes
@@ -109,6 +118,17 @@ class Checker:
             count_flips(positions, self.templates, self.turns, self.turn_kinds),
             count_piercings(positions, box, self.bonds, self.rings),
         )
+
+    def _isomers(self, owner):
+        found = [[] for _ in self.molecules]
+        sides = (
+            (handedness(self.templates, self.centres), self.centres[:, 0]),
+            (is_cis(self.templates, self.turns), self.turns[:, 1]),
+        )
+        for states, atoms in sides:
+            for column, atom in zip(states.T, atoms.tolist()):
+                found[owner[atom]].append(tuple(np.unique(column).tolist()))
+        return [tuple(each) for each in found]
 
     @property
     def applicable(self):
@@ -286,17 +306,39 @@ def stereocentres(elements, bonds):
     Substituents are told apart by the bond graph with elements (colour refinement), in a fixed
     order that depends on the graph alone, so the sign of a centre can be compared between copies.
     """
-    neighbours = neighbours_of(elements, bonds)
+    return _centres(elements, neighbours_of(elements, bonds), 4)
+
+
+def united_centres(elements, bonds, templates):
+    """Centres whose hydrogen is part of them, shape (n_centres, 5), the atom itself stands last.
+
+    C, Si, P or S with three different neighbours that is no plane: in all templates (30 values of a
+    centre at least) the triple product of unit vectors to these is above 0.25 and of one sign. In a
+    tetrahedron it is 0.77, around a planar atom it fluctuates about 0.
+    """
+    found = _centres(elements, neighbours_of(elements, bonds), 3)
+    found = found[[elements[atom] in ("C", "Si", "P", "S") for atom in found[:, 0]]]
+    if not len(found) or len(templates) < LEAST_SEEN:
+        return found[:0]
+    arms = templates[:, found[:, 1:4]] - templates[:, found[:, :1]]
+    length = np.maximum(np.linalg.norm(arms, axis=-1, keepdims=True), SHORTEST)
+    volume = np.linalg.det(arms / length)
+    is_pyramid = (np.abs(volume) > PYRAMID).all(axis=0)
+    return found[is_pyramid & (np.abs(np.sign(volume).sum(axis=0)) == len(volume))]
+
+
+def _centres(elements, neighbours, n_neighbours):
     candidates = [
         a
         for a, n in enumerate(neighbours)
-        if len(n) == 4 and sum(elements[b] == "H" for b in n) < 2
+        if len(n) == n_neighbours and sum(elements[b] == "H" for b in n) < 2
     ]
     centres = []
     for centre in candidates:
         labels = _branch_labels(centre, elements, neighbours)
-        if len(set(labels.values())) == 4:
-            centres.append([centre, *sorted(labels, key=labels.get)])
+        if len(set(labels.values())) == n_neighbours:
+            row = [centre, *sorted(labels, key=labels.get), centre]
+            centres.append(row[:5])
     return np.array(centres, int).reshape(-1, 5)
 
 
@@ -412,8 +454,12 @@ def count_flips(positions, templates, quadruples, kinds):
     """
     if not len(quadruples):
         return 0
-    now, before = (np.abs(dihedrals(x, quadruples)) < 0.5 * np.pi for x in (positions, templates))
-    return _unknown(now, before, kinds)
+    return _unknown(is_cis(positions, quadruples), is_cis(templates, quadruples), kinds)
+
+
+def is_cis(positions, quadruples):
+    """Whether each of the dihedrals is below 90 degrees; positions (..., n_atoms, 3)."""
+    return np.abs(dihedrals(positions, quadruples)) < 0.5 * np.pi
 
 
 def rings(elements, bonds, largest=LARGEST_RING):

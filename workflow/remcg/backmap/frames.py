@@ -106,10 +106,16 @@ def prepare_sites(frames, boxes, mapped, topology, where):
     where : str
         Name of the state, for messages.
 
+    Returns
+    -------
+    (ndarray, ndarray or None)
+        Sites of frames that cannot be used, because they or their boxes are not finite or the box
+        has no volume, are NaN.
+
     Raises
     ------
     InputError
-        Frames of another system, without sites, or that are not finite.
+        Frames of another system, without sites, or none that can be used.
     """
     frames = np.asarray(frames, float)
     boxes = None if boxes is None else np.asarray(boxes, float)
@@ -134,14 +140,24 @@ def prepare_sites(frames, boxes, mapped, topology, where):
             f"backmap: {where} has {len(boxes)} boxes for {len(frames)} coarse-grained frames; give"
             " one box per frame"
         )
-    if not np.isfinite(frames).all() or (boxes is not None and not np.isfinite(boxes).all()):
+    usable = np.isfinite(frames).all(axis=(1, 2))
+    if boxes is not None:
+        usable &= has_volume(boxes)
+    if not usable.any():
         raise InputError(
             f"backmap: the coarse-grained frames of {where} contain coordinates or boxes that are "
             "not finite; the prediction they come from has blown up, look at its log"
         )
-    if boxes is None:
-        return frames.copy(), None
-    return np.array([_in_cell(mapped.topology, *pair) for pair in zip(frames, boxes)]), boxes
+    found = np.full(frames.shape, np.nan)
+    for k in np.flatnonzero(usable):
+        found[k] = frames[k] if boxes is None else _in_cell(mapped.topology, frames[k], boxes[k])
+    return found, boxes
+
+
+def has_volume(boxes):
+    """Whether each of the boxes (n, 3) or (n, 3, 3) is finite and none of its edges is zero."""
+    edges = boxes if boxes.ndim == 2 else np.diagonal(boxes, axis1=1, axis2=2)
+    return np.isfinite(boxes).reshape(len(boxes), -1).all(axis=1) & (edges > 0.0).all(axis=1)
 
 
 def _in_cell(topology, positions, box):

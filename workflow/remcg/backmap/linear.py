@@ -132,15 +132,9 @@ class Projector:
         inverse = inverse_masses(masses)
         self.operator = csc_matrix(operator, dtype=float)
         _check_movable(self.operator, inverse)
+        _check_independent(self.operator, inverse)
         self._spread = (diags(inverse) @ self.operator.T).tocsr()
-        try:
-            self._metric = splu((self.operator @ self._spread).tocsc())
-        except RuntimeError as error:
-            raise InputError(
-                "the sites of the mapping depend on one another (one of them is a combination of"
-                " others), so they cannot be set one by one; leave out the sites that follow from"
-                " others"
-            ) from error
+        self._metric = splu((self.operator @ self._spread).tocsc())
 
     def map(self, positions):
         """Sites of atoms, shape (n_sites, 3), nm; molecules must be whole."""
@@ -194,6 +188,18 @@ def _assemble(operator, invert, with_columns=False):
         data.append(inverse.ravel())
     indices = np.concatenate(rows), np.concatenate(columns)
     return coo_matrix((np.concatenate(data), indices), operator.shape[::-1]).tocsr()
+
+
+def _check_independent(operator, inverse):
+    """No site may be a combination of others, but for rounding errors."""
+    for block in blocks(operator):
+        scaled = block.weights * np.sqrt(inverse[block.columns])[:, None, :]
+        if np.linalg.matrix_rank(scaled).min() < scaled.shape[1]:
+            raise InputError(
+                "the sites of the mapping depend on one another (one of them is a combination of"
+                " others), so they cannot be set one by one; leave out the sites that follow from"
+                " others"
+            )
 
 
 def _check_movable(operator, inverse):

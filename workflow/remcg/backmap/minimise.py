@@ -94,6 +94,16 @@ def find_minimum(atoms, constraints, positions, sites, tolerance=50.0, steps=500
     return Minimum(x, energy, float(force), n_steps, bool(force <= tolerance))
 
 
+def relaxed(atoms, constraints, positions, sites, tolerance, steps):
+    """Positions (n_atoms, 3), nm, after some steps downhill; no stretched bond is an error.
+
+    Parameters as of :func:`find_minimum`.
+    """
+    even = _even(constraints)
+    x = even.project(positions, sites)
+    return _descend(atoms, even, x, sites, tolerance, steps)[0]
+
+
 def _descend(atoms, constraints, x, sites, tolerance, steps):
     """FIRE along the manifold; the lowest energy seen, its force, and the number of steps."""
     v, dt, mixed, downhill = np.zeros_like(x), FIRST_STEP, MIXED, 0

@@ -42,6 +42,18 @@ def write_backmapped(path, arrays, topology, state, start=None, views=True):
         write_state(f"{base}.openmm.xml", start)
 
 
+def write_nothing(path, n_atoms, state, views=True):
+    """The files of :func:`write_backmapped` for a state without any structure: they say so."""
+    arrays = {"positions": np.zeros((0, n_atoms, 3)), "frame": np.zeros(0, int)}
+    write_h5(path, arrays, {"state": state})
+    if not views:
+        return
+    base, text = str(path).removesuffix(".h5"), f"no frame of {state} could be backmapped"
+    write_text(f"{base}.pdb", f"REMARK   1 {text}\nEND\n")
+    write_text(f"{base}.xtc", "")
+    write_text(f"{base}.openmm.xml", f"<!-- {text} -->\n")
+
+
 def write_pdb(path, topology, positions, box=None):
     """One structure as PDB, with bonds; positions (n_atoms, 3) nm."""
     from mdtraj.formats import PDBTrajectoryFile  # mdtraj is slow to import

@@ -7,16 +7,18 @@ from scipy.spatial.transform import Rotation
 POOL = 4000  # conformers of a species to choose from
 CANDIDATES = 12  # of them, nearest by the distances between their sites, are turned onto the sites
 SOFTNESS = 0.01  # nm, rms distance of sites that conformers may be worse than the best
+VARIED_CANDIDATES, VARIED_SOFTNESS = 48, 0.05
 
 
-def place(templates, species, molecules, sites, projector, rng):
+def place(templates, species, molecules, sites, projector, rng, is_varied=False):
     """Conformers of the reference whose sites are exactly where they should be.
 
     Each molecule takes its shape from a molecule of its own species in a template frame. With one
     site any shape serves, turned by a rotation uniform over SO(3). With several, those are
     considered whose sites have the most similar distances from one another; each is turned by the
     proper rotation that brings its sites nearest to the wanted ones, and one is drawn with
-    probability exp(-rms^2 / 2 s^2), s = :data:`SOFTNESS`. The rest is the least mass-weighted
+    probability exp(-rms^2 / 2 s^2), s = :data:`SOFTNESS`. Varied placements, of which the best is
+    to be chosen, come from more of them and larger s. The rest is the least mass-weighted
     displacement. Nothing is ever mirrored.
 
     Parameters
@@ -31,11 +33,13 @@ def place(templates, species, molecules, sites, projector, rng):
         Target positions, nm, those of a molecule next to one another.
     projector : remcg.backmap.linear.Projector
     rng : numpy.random.Generator
+    is_varied : bool
 
     Returns
     -------
     ndarray, shape (n_atoms, 3), nm
     """
+    choice = (VARIED_CANDIDATES, VARIED_SOFTNESS) if is_varied else (CANDIDATES, SOFTNESS)
     positions, rows = np.zeros(templates.shape[1:]), _sites_of(molecules, projector)
     operator = projector.operator.tocsr()
     members = {}
@@ -46,7 +50,7 @@ def place(templates, species, molecules, sites, projector, rng):
         weights = operator[rows[chosen[0]]][:, atoms[0]].toarray()
         wanted = sites[np.array([rows[k] for k in chosen])]
         pool = _pool(templates, atoms, rng)
-        positions[atoms] = _shapes(pool, weights, wanted, rng)
+        positions[atoms] = _shapes(pool, weights, wanted, rng, choice)
     return projector.project(_at_sites(positions, molecules, sites, projector), sites)
 
 
@@ -73,25 +77,25 @@ def _pool(templates, atoms, rng):
     return _centred(templates[frame[:, None], atoms[donor]])
 
 
-def _shapes(pool, weights, wanted, rng):
+def _shapes(pool, weights, wanted, rng, choice):
     """Shapes (n_molecules, n_atoms, 3) from a pool for the wanted sites."""
     n_molecules, n_sites, _ = wanted.shape
     turns = Rotation.random(n_molecules, rng).as_matrix()
     if n_sites < 2:
         chosen = rng.integers(len(pool), size=n_molecules)
         return pool[chosen] @ turns.swapaxes(1, 2)
-    chosen = _agreeing(_centred(weights @ pool), _centred(wanted), rng)
+    chosen = _agreeing(_centred(weights @ pool), _centred(wanted), rng, *choice)
     return turned_onto(pool[chosen] @ turns.swapaxes(1, 2), weights, wanted)
 
 
-def _agreeing(found, wanted, rng):
+def _agreeing(found, wanted, rng, candidates, softness):
     """For each of the wanted sites (n, n_sites, 3) a member of found (n_pool, n_sites, 3)."""
-    count = min(CANDIDATES, len(found))
+    count = min(candidates, len(found))
     pairs = np.triu_indices(found.shape[1], 1)
     tree = cKDTree(_distances(found, pairs))
     _, near = tree.query(_distances(wanted, pairs), k=np.arange(1, count + 1))
     _, square = _rotations(found[near], wanted[:, None])
-    excess = (square - square.min(axis=1, keepdims=True)) / (2.0 * SOFTNESS**2)
+    excess = (square - square.min(axis=1, keepdims=True)) / (2.0 * softness**2)
     weights = np.cumsum(np.exp(-excess), axis=1)
     drawn = (rng.random((len(wanted), 1)) * weights[:, -1:] > weights).sum(axis=1)
     return near[np.arange(len(wanted)), np.minimum(drawn, count - 1)]

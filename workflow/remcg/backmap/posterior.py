@@ -13,11 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.dynamics import Dynamics
-from remcg.backmap.minimise import minimise
+from remcg.backmap.minimise import find_minimum, minimise
 from remcg.equilibration import first_equilibrated, inefficiency
+from remcg.errors import SamplingError
+from remcg.units import KB
 
 COOLING_STAGES = 10
+MOST_TRIES, TRIED_ATOMS = 32, 20_000
 LAST_SWEEPS = 50  # of turns at the temperature, with the longer cut-off
 HARSH = 3e4  # kJ/mol/nm: a force on an atom that dynamics must not begin with
 SIGNIFICANT = 3.0  # standard errors
@@ -42,6 +46,9 @@ class Protocol:
         K, where dynamics begins to cool.
     interval : int
         Steps between samples of the energy.
+    tries : int
+        Placements that are minimised at the beginning of a chain, of which one goes on; see
+        :func:`tries_for`.
     """
 
     draws: int = 2
@@ -50,12 +57,14 @@ class Protocol:
     steps: int = 1000
     hot: float = 600.0
     interval: int = 20
+    tries: int = 1
 
 
 class System(NamedTuple):
     """What the chains of all frames share.
 
-    ``place(sites, rng)`` gives positions (n_atoms, 3) over the sites; ``turns`` may be None.
+    ``place(sites, rng)`` gives positions (n_atoms, 3) over the sites, ``place(sites, rng, True)``
+    varied ones to choose from; ``turns`` may be None.
     """
 
     atoms: Any  # remcg.backmap.atoms.Atoms
@@ -86,10 +95,11 @@ class Chain(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Structures of one frame, and the chains that they come from."""
+    """Structures of one frame, the chains that they come from, and why others failed."""
 
     chains: list
     interval: float  # ps, between samples
+    lost: tuple = ()  # errors of chains that ended without a structure
 
     @property
     def positions(self):
@@ -169,16 +179,27 @@ def draw(system, sites, box, temperature, rng, protocol=None):
     Returns
     -------
     Draws
+        Of all chains but those that fail.
+
+    Raises
+    ------
+    SamplingError, UnreachableError
+        If all chains fail: what the first one met.
     """
     protocol = protocol or Protocol()
     n_chains = min(protocol.starts or protocol.draws, protocol.draws)
     counts = [len(part) for part in np.array_split(np.arange(protocol.draws), n_chains)]
     system.atoms.set_box(box)
-    chains = []
+    chains, lost = [], []
     for count, stream in zip(counts, rng.spawn(n_chains)):
-        start = _cooled(system, sites, box, temperature, stream, protocol)
-        chains.append(_chain(system, start, sites, temperature, stream, protocol, count))
-    return Draws(chains, _interval(system, protocol))
+        try:
+            start = _cooled(system, sites, box, temperature, stream, protocol)
+            chains.append(_chain(system, start, sites, temperature, stream, protocol, count))
+        except (SamplingError, UnreachableError, np.linalg.LinAlgError) as error:
+            lost.append(error)
+    if not chains:
+        raise lost[0]
+    return Draws(chains, _interval(system, protocol), tuple(lost))
 
 
 def two_sided(system, drawn, own, sites, box, temperature, rng, protocol=None):
@@ -217,21 +238,68 @@ def two_sided(system, drawn, own, sites, box, temperature, rng, protocol=None):
     return Agreement(*(float(value) / system.n_molecules for value in values))
 
 
+def tries_for(n_molecules, n_atoms):
+    """Placements to choose from: :data:`MOST_TRIES` for one molecule, fewer for several or large.
+
+    Sites do not tell conformers apart that are far from one another for the dynamics, as those of a
+    peptide. The energy of a whole system only tells those of few molecules apart.
+    """
+    return max(min(MOST_TRIES, TRIED_ATOMS // n_atoms) // n_molecules, 1)
+
+
+def chosen_start(system, sites, temperature, rng, tries):
+    """Minimised atoms: one of several placements, with probability exp(-E/kT).
+
+    Parameters
+    ----------
+    system : System
+    sites : ndarray, shape (n_sites, 3)
+        nm.
+    temperature : float
+        K, of E after minimisation.
+    rng : numpy.random.Generator
+    tries : int
+
+    Returns
+    -------
+    ndarray, shape (n_atoms, 3), nm
+
+    Raises
+    ------
+    SamplingError, UnreachableError
+        If all tries fail: what the first one met.
+    """
+    if tries == 1:
+        return minimise(system.atoms, system.constraints, system.place(sites, rng), sites)
+    found, lost = [], []
+    for _ in range(tries):
+        try:
+            placed = system.place(sites, rng, True)
+            found.append(find_minimum(system.atoms, system.constraints, placed, sites))
+        except (SamplingError, UnreachableError) as error:
+            lost.append(error)
+    if not found:
+        raise lost[0]
+    energies = np.array([each.energy for each in found])
+    weights = np.exp(-(energies - energies.min()) / (KB * temperature))
+    return found[rng.choice(len(found), p=weights / weights.sum())].positions
+
+
 def _cooled(system, sites, box, temperature, rng, protocol):
     """The start of a chain: placed, without overlaps, cooled, turned.
 
     Turns come last, because hot dynamics disorders again what they have ordered.
     """
     atoms, constraints, turns = system.atoms, system.constraints, system.turns
-    x = system.place(sites, rng)
-    turning = np.zeros(len(x), bool)
+    turning, hot = np.zeros(len(atoms.masses), bool), max(protocol.hot, temperature)
     if turns is not None and len(turns.turning):
         turning = turns.moves
-    if not turning.all():
-        x = minimise(atoms, constraints, x, sites)
+    if turning.all():
+        x = system.place(sites, rng)
+    else:
+        x = chosen_start(system, sites, hot, rng, protocol.tries)
     if _others_move(constraints, atoms.masses, turning):
         dynamics = Dynamics(atoms, constraints)
-        hot = max(protocol.hot, temperature)
         dynamics.start(x, sites, hot, rng)
         count = max(protocol.steps // COOLING_STAGES, 1)
         for step in np.geomspace(hot, temperature, COOLING_STAGES):

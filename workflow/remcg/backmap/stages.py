@@ -1,5 +1,6 @@
 """Backmapping of one state of a campaign: its prediction, or its own mapped reference."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from remcg import backmap
 from remcg.backmap import validation
 from remcg.backmap.frames import evenly_spaced, read_reference
 from remcg.boxes import many
+from remcg.errors import InputError
 from remcg.io import open_h5, read_h5, write_json
 from remcg.mapping import sites_of
 from remcg.streams import derived_seed
@@ -82,22 +84,37 @@ class State:
         )
 
     def compare(self, result, reference, own=None):
-        """:func:`remcg.backmap.validation.compare` with energies of the same force field."""
-        from remcg.backmap.atoms import Atoms
+        """:func:`compare` with what the state knows."""
+        system = self.topology, self.mapped
+        return compare(self.campaign, self.state.id, *system, result, reference, own)
 
-        boxes = None if self.in_vacuum else _all_boxes(reference, own, result.arrays)
-        cutoff = self.campaign.backmap_cutoff or backmap.CUTOFF
-        atoms = Atoms(self.topology, self.campaign.system.force_field, boxes, cutoff)
 
-        def energy(positions, box):
-            atoms.set_box(box)
-            return atoms.energy(positions)
+def compare(campaign, state, topology, mapped, result, reference, own=None):
+    """:func:`remcg.backmap.validation.compare` with energies of the campaign's force field.
 
-        rigid = atoms.rigid, atoms.rigid_lengths
-        system = validation.System(self.topology, self.mapped, *rigid, energy)
-        seed = derived_seed(self.campaign.seed, self.campaign.campaign, "compare", self.state.id)
-        rng = np.random.default_rng(seed)
-        return validation.compare(result.arrays, reference, own, system, rng)
+    Parameters
+    ----------
+    campaign : remcg.config.Campaign
+    state : str
+    topology : mdtraj.Topology
+    mapped : remcg.mapping.Sites
+    result : remcg.backmap.Backmapped
+    reference, own : remcg.backmap.frames.Frames
+    """
+    from remcg.backmap.atoms import Atoms
+
+    in_vacuum = campaign.backmap_cutoff is None
+    boxes = None if in_vacuum else _all_boxes(reference, own, result.arrays)
+    cutoff = campaign.backmap_cutoff or backmap.CUTOFF
+    atoms = Atoms(topology, campaign.system.force_field, boxes, cutoff)
+
+    def energy(positions, box):
+        atoms.set_box(box)
+        return atoms.energy(positions)
+
+    system = validation.System(topology, mapped, atoms.rigid, atoms.rigid_lengths, energy)
+    seed = derived_seed(campaign.seed, campaign.campaign, "compare", state)
+    return validation.compare(result.arrays, reference, own, system, np.random.default_rng(seed))
 
 
 def carry_out(source, campaign, names, maps, outputs, prediction=None):
@@ -121,11 +138,14 @@ def carry_out(source, campaign, names, maps, outputs, prediction=None):
     """
     state = State(campaign, *names, *maps)
     folder = frames_folder(outputs[0])
-    if source == "predicted":
-        found = predicted(state, prediction, folder)
+    views = source == "predicted"
+    try:
+        found = predicted(state, prediction, folder) if views else mapped(state, folder)
+    except backmap.NoStructureError as error:  # a verdict on the model, not a failure of the job
+        print(error)
+        write_failures(error.failures, state, *outputs, views=views)
     else:
-        found = mapped(state, folder)
-    write(*found, state, *outputs, views=source == "predicted")
+        write(*found, state, *outputs, views=views)
     backmap.remove_frames(folder)
 
 
@@ -145,7 +165,8 @@ def predicted(state, prediction, folder, progress=print):
     (Backmapped, Comparison)
         The comparison is empty unless draws are from the posterior.
     """
-    arrays, _ = read_h5(prediction)
+    arrays, attributes = read_h5(prediction)
+    _check_sites(arrays, attributes, state)
     count = state.campaign.backmap.frames
     chosen = evenly_spaced(len(arrays["trajectory"]), count)
     frames = arrays["trajectory"][chosen], arrays["trajectory_box"][chosen]
@@ -189,6 +210,8 @@ def write(result, comparison, state, atoms, comparison_path, numbers_path, views
     backmap.write_backmapped(*where, result.start, views)
     validation.write_comparison(comparison_path, comparison)
     numbers = backmap.summarise(result) | comparison.numbers
+    if message := validation.flexible(numbers):
+        print(f"warning: {state.state.id}: {message}")
     if "is_posterior" in numbers:  # first peaks must agree too
         peaks = numbers.get("rdf_peaks", {}).values()
         agree = all(abs(p["deviation"]) <= backmap.SIGNIFICANT * p["se"] for p in peaks)
@@ -197,10 +220,39 @@ def write(result, comparison, state, atoms, comparison_path, numbers_path, views
     write_json(numbers_path, {**numbers, **lists, "most_clashes": result.most_clashes})
 
 
+def write_failures(failures, state, atoms, comparison_path, numbers_path, views=True):
+    """As :func:`write`, of a state none of whose frames has a structure."""
+    backmap.write_nothing(atoms, state.topology.n_atoms, state.state.id, views)
+    validation.write_comparison(comparison_path, validation.EMPTY)
+    numbers = dict.fromkeys(("n_frames", "n_structures", "defective_structures"), 0)
+    numbers["offending_frames"] = backmap.offending_frames(failures, ())
+    lists = {"failures": failures, "offending": []}
+    write_json(numbers_path, {**numbers, "failed_frames": len(failures), **lists})
+
+
 def frames_folder(atoms):
     """Where finished frames of an HDF5 file are kept until it is written: hidden, beside it."""
     path = Path(atoms)
     return path.with_name(f".{path.stem}.frames")
+
+
+def _check_sites(arrays, attributes, state):
+    """A prediction of other sites, or of the same in another order, is not this system."""
+    if "site_types" not in arrays or "site_names" not in attributes:
+        return
+    names, mapped = json.loads(attributes["site_names"]), state.mapped
+    theirs = [names[kind] for kind in arrays["site_types"]]
+    ours = [mapped.names[kind] for kind in mapped.site_types]
+    different = [k for k, pair in enumerate(zip(theirs, ours)) if pair[0] != pair[1]]
+    if len(theirs) != len(ours) or different:
+        what = f"{len(theirs)} sites"
+        if different:
+            k = different[0]
+            what = f"site {k} of type {theirs[k]}, where the topology makes one of type {ours[k]}"
+        raise InputError(
+            f"backmap: the prediction of {state.state.id} has {what} (the topology makes"
+            f" {len(ours)} sites); predict and map the same system"
+        )
 
 
 def _length(map_file):

@@ -27,6 +27,7 @@ from remcg.distributions import (
     jensen_shannon,
     noise_floor,
 )
+from remcg.equilibration import inefficiency
 from remcg.io import read_h5, write_h5, write_text
 from remcg.pairs import rdf, rdf_edges
 
@@ -43,6 +44,7 @@ PEAK_LEAST = 0.5  # g(r) below which a maximum is no peak
 GRID = 1e-3  # nm, to which XTC rounds
 ON_GRID = 1e-3  # of the grid
 PRECISION = 2e-7  # of single-precision numbers
+MOST_RIGID = 1.5e-3  # nm: rounding to the grid makes 0.0004, a flexible bond of hydrogen 0.003
 
 
 @dataclass(frozen=True)
@@ -306,27 +308,56 @@ def distributions(groups, reference, model, n_blocks=N_BLOCKS):
     return found
 
 
-def divergences(found):
-    """{key: (js_bits, noise_floor_js_bits)} of distributions; without a floor 0 for it."""
+def divergences(found, n_values=None):
+    """{key: (js_bits, noise_floor_js_bits)} of distributions.
+
+    The floor of few blocks may be far below the one of independent values by chance, or nothing at
+    all: where the number of values is known, it is not less than :func:`independent_floor`.
+
+    Parameters
+    ----------
+    found : dict of Distribution
+    n_values : dict of int, optional
+        Values of the reference by key.
+    """
     result = {}
     for key, item in found.items():
         js = jensen_shannon(item.reference.sum(axis=0), item.model.sum(axis=0))
-        result[key] = js, noise_floor(item.reference) if len(item.reference) > 1 else 0.0
+        floor = noise_floor(item.reference) if len(item.reference) > 1 else 0.0
+        least = independent_floor(item, n_values[key]) if n_values else 0.0
+        result[key] = js, max(floor, least)
     return result
 
 
-def exceeded_by_chance(found, n_reference, n_model):
+def independent_floor(item, n_values):
+    r"""Divergence of the halves of so many independent values of a distribution, bits.
+
+    .. math:: \frac{K - 1}{2 N \ln 2}, \quad K = \sum_k \min(1, 2 \ln 2 \, N p_k)
+
+    A bin that few values fall into counts as a part of one. The probabilities are those of both
+    sides together.
+    """
+    sides = [side.sum(axis=0) for side in (item.reference, item.model)]
+    p = 0.5 * sum(side / side.sum() for side in sides)
+    n_bins = np.minimum(1.0, 2.0 * np.log(2.0) * n_values * p).sum()
+    return float(max(n_bins - 1.0, 0.0) / (2.0 * n_values * np.log(2.0)))
+
+
+def exceeded_by_chance(found, n_reference, n_model, n_values=None):
     r"""Divergences that exact draws exceed once in 1000 comparisons of all these distributions.
 
     Of K bins, n and N independent values, :math:`8 \ln 2\, JS / (1/n + 1/N)` is about chi-squared
     of K - 1 degrees of freedom; correlated values behave like fewer, as the floor of the halves of
-    the reference shows.
+    the reference shows. That is an estimate itself, of (B - 1)(K - 1) degrees of freedom from B
+    blocks, so that the ratio has the F distribution; the floor of independent values is exact.
 
     Parameters
     ----------
     found : dict of Distribution
     n_reference, n_model : int
-        Frames of both sides.
+        Frames of both sides; structures over one frame may be alike, and count once.
+    n_values : dict of int, optional
+        As of :func:`divergences`.
 
     Returns
     -------
@@ -334,12 +365,18 @@ def exceeded_by_chance(found, n_reference, n_model):
         Bits; without what has no floor.
     """
     result, share = {}, (1.0 / n_model + 1.0 / n_reference) / (4.0 / n_reference)
-    for key, (_, floor) in divergences(found).items():
-        used = (found[key].reference.sum(axis=0) + found[key].model.sum(axis=0)) > 0
-        dof = max(int(used.sum()) - 1, 1)
-        if floor > 0.0:
-            quantile = stats.chi2.ppf(1.0 - RARE / len(found), dof) / dof
-            result[key] = float(floor * max(share, 0.5) * quantile)
+    rare = RARE / max(len(found), 1)
+    for key, item in found.items():
+        used = (item.reference.sum(axis=0) + item.model.sum(axis=0)) > 0
+        dof, n_blocks = max(int(used.sum()) - 1, 1), len(item.reference)
+        limit = 0.0
+        if n_blocks > 1:
+            limit = noise_floor(item.reference) * stats.f.isf(rare, dof, dof * (n_blocks - 1))
+        if n_values:
+            exact = independent_floor(item, n_values[key]) * stats.chi2.isf(rare, dof) / dof
+            limit = max(limit, exact)
+        if limit > 0.0:
+            result[key] = float(limit * max(share, 0.5))
     return result
 
 
@@ -362,6 +399,12 @@ def ranks(reference, draws, rng):
     ties = (draws == reference).sum(axis=0)
     rank = below + rng.integers(0, ties + 1)
     return (rank + rng.random(np.shape(reference))) / (len(draws) + 1)
+
+
+def one_of_each(owner, rng):
+    """Index of one element at random for each of the owners (n,), sorted by owner."""
+    mixed = rng.permutation(len(owner))
+    return mixed[np.unique(owner[mixed], return_index=True)[1]]
 
 
 def uniformity(values):
@@ -522,7 +565,7 @@ def peak_deviations(reference, model, names, edges, frame=None, others=None):
     frame : ndarray, shape (n,), optional
         Which of the reference frames a structure was drawn for; else it is independent of them.
     others : ndarray, shape (n_others, n_pairs, n_bins), optional
-        g(r) of more reference frames, for the spread of a single one.
+        g(r) of more reference frames, for where the peaks are and the spread of a single frame.
 
     Returns
     -------
@@ -530,13 +573,13 @@ def peak_deviations(reference, model, names, edges, frame=None, others=None):
         By pair: {"r_nm", "reference", "model", "deviation", "se"}; pairs without a peak are left
         out.
     """
-    found = {}
+    found, others = {}, reference if others is None else others
     for k, name in enumerate(names):
-        where = first_peak(reference[:, k].mean(axis=0), edges)
-        if where is None:
+        where = first_peak(others[:, k].mean(axis=0), edges)
+        if where is None or not reference[:, k, where].any():
             continue
         known, ours = (g[:, k, where].mean(axis=1) for g in (reference, model))
-        spread = (reference if others is None else others)[:, k, where].mean(axis=1).std()
+        spread = others[:, k, where].mean(axis=1).std()
         difference, error = mean_difference(known, ours, frame, spread)
         at = 0.5 * (edges[where.start] + edges[where.stop])
         found[name] = {
@@ -552,8 +595,9 @@ def peak_deviations(reference, model, names, edges, frame=None, others=None):
 def mean_difference(reference, model, frame=None, spread=0.0):
     r"""Mean of a model's values less those of a reference, and its standard error.
 
-    Of n frames with L draws over the sites of each, the variance at fixed sites is pooled over both
-    ways to see it:
+    Independent sides have the variances of their means, with the statistical inefficiency of their
+    values in time. Of n frames with L draws over the sites of each, the variance at fixed sites is
+    pooled over both ways to see it:
 
     .. math:: \sigma^2 = \frac{\sum (d - \bar d)^2 / (1 + 1/L) + \sum (x - \bar x_f)^2}{nL - 1},
         \quad \mathrm{SE}^2 = \sigma^2 (1 + 1/L) / n
@@ -585,7 +629,10 @@ def mean_difference(reference, model, frame=None, spread=0.0):
 
 
 def _variance_of_mean(values):
-    return float(np.var(values, ddof=1) / len(values)) if len(values) > 1 else 0.0
+    """Of values in time, neighbours of which may be correlated."""
+    if len(values) < 2:
+        return 0.0
+    return float(np.var(values, ddof=1) * inefficiency(values) / len(values))
 
 
 def is_rounded(positions):
@@ -688,21 +735,27 @@ def compare(ours, reference, own, system, rng):
         :func:`exceeded_by_chance`) by coordinate; energy_gap_kJ_mol per molecule
         and energy_gap_se; rdf_peaks (:func:`peak_deviations`) where there are two molecules or
         more; with ``own`` rank_p (:func:`uniformity`) by coordinate, and gap and peaks are those of
-        pairs of frames; max_rigid_error_nm where there are rigid bonds.
+        pairs of frames; max_rigid_error_nm where there are rigid bonds, and the root mean square of
+        that of the reference, which tells whether they were rigid there (:func:`flexible`).
     """
     positions, boxes = _as_precise(ours["positions"], reference), ours.get("box")
     topology, mapped = system.topology, system.mapped
     arguments = topology, mapped.atoms, mapped.matrix, system.rigid
     coordinates = coordinates_of(*arguments, reference.positions[0])
     found = distributions(coordinates.free, reference.positions, positions)
-    pairs = divergences(found)
+    n_values = {group.key: len(reference) * len(group.atoms) for group in coordinates.free}
+    pairs, n_frames = divergences(found, n_values), len(np.unique(ours["frame"]))
     numbers = {
         "js_bits": {key: float(js) for key, (js, _) in pairs.items()},
         "noise_floor_js_bits": {key: float(floor) for key, (_, floor) in pairs.items()},
-        "chance_js_bits": exceeded_by_chance(found, len(reference), len(positions)),
+        "chance_js_bits": exceeded_by_chance(found, len(reference), n_frames, n_values),
     }
     if len(system.rigid):
-        numbers["max_rigid_error_nm"] = _rigid_error(ours["positions"], system)
+        numbers["max_rigid_error_nm"] = float(
+            np.abs(_rigid_errors(ours["positions"], system)).max()
+        )
+        errors = _rigid_errors(reference.positions, system)
+        numbers["reference_rigid_error_nm"] = float(np.sqrt((errors**2).mean()))
     energies = _energies(ours, reference, own, system, rng)
     n_molecules = len(mapped.atoms)
     numbers |= _gap(ours, energies, own is not None, n_molecules)
@@ -724,10 +777,29 @@ def _as_precise(positions, reference):
     return np.round(positions / GRID) * GRID if reference.is_rounded else positions
 
 
-def _rigid_error(positions, system):
+def _rigid_errors(positions, system):
     i, j = system.rigid.T
     lengths = np.linalg.norm(positions[:, i] - positions[:, j], axis=-1)
-    return float(np.abs(lengths - system.rigid_lengths).max())
+    return lengths - system.rigid_lengths
+
+
+def flexible(numbers):
+    """What to say of a reference whose rigid bonds were not rigid, or had other lengths, or None.
+
+    Parameters
+    ----------
+    numbers : dict
+        Of a :class:`Comparison`.
+    """
+    error = numbers.get("reference_rigid_error_nm", 0.0)
+    if error <= MOST_RIGID:
+        return None
+    return (
+        f"the reference's bonds of hydrogen and waters differ by {error:.4f} nm (root mean square)"
+        " from the lengths at which backmapping holds them: the reference was run with flexible"
+        " bonds or with another force field, so energies and distributions cannot be equal; run it"
+        " with rigid bonds of hydrogen and rigid water, or give its own force field"
+    )
 
 
 def _energies(ours, reference, own, system, rng):
@@ -758,7 +830,14 @@ def _by_frame(values, frame):
 
 
 def _all_ranks(ours, positions, own, groups, system, rng):
-    """{coordinate: (ranks in [0, 1), n_draws + 1)} over all frames."""
+    """{coordinate: (ranks in [0, 1), n_draws + 1)} over all frames.
+
+    Of each molecule one coordinate of a class, at random: those of one molecule are not
+    independent, as the three hydrogens of a methyl group are not.
+    """
+    owner = np.zeros(system.topology.n_atoms, int)
+    for molecule, atoms in enumerate(system.mapped.atoms):
+        owner[atoms] = molecule
     axes = axes_of(system.topology, system.mapped.atoms, system.mapped.matrix)
     found, most = {}, 1
     for f in np.unique(ours["frame"]):
@@ -766,7 +845,8 @@ def _all_ranks(ours, positions, own, groups, system, rng):
         both = np.concatenate([own.positions[f : f + 1], positions[mine]])
         most = max(most, len(mine) + 1)
         for group in groups:
-            values = bonded.coordinates(both, group.atoms)
+            chosen = one_of_each(owner[group.atoms[:, 0]], rng)
+            values = bonded.coordinates(both, group.atoms[chosen])
             found.setdefault(group.key, []).append(ranks(values[0], values[1:], rng))
         for axis in axes:
             place = ours["sites"][mine[0]], own.box(f)
@@ -854,6 +934,8 @@ def _rows(item):
                     f" draw {each['draw']}" if "draw" in each else ""
                 )
                 yield key, place, each.get("reason", each.get("what", "")), ""
+        elif isinstance(value, list):
+            yield key, "", ", ".join(map(str, value)), ""
         elif key == "rdf_peaks":
             for pair, peak in value.items():
                 yield "first peak deviation", pair, f"{peak['deviation']:.6g}", f"{peak['se']:.3g}"
