@@ -245,7 +245,7 @@ FULL = {  # kind: sites along an edge, functions
 def test_every_term_of_a_melt_is_recovered_within_its_errors_and_3_percent(tmp_path, kind):
     n_side, n_basis = FULL[kind]
     truth = case(kind, n_side)
-    settings = Settings(n_frames=3000, frame_interval=40, n_steps=20_000, n_equilibration=2000)
+    settings = Settings(n_frames=6000, frame_interval=40, n_steps=40_000, n_equilibration=2000)
     recovery, of_bonded, of_pairs = recovered(tmp_path, truth, n_basis, settings, 10)
     print(kind, len(recovery.plans), "rounds")
     print(json.dumps({"bonded": of_bonded, "pairs": of_pairs}, indent=1))
