@@ -83,14 +83,26 @@ def settings(*sections):
     return {"seed": SETTINGS["seed"], **chosen}
 
 
+NOT_SETTINGS = {"use", "weight", "trajectory", "log", "topology", "dynamics"}
+
+
 def state_settings(wildcards):
-    """What the config says of one state, without its use and weight."""
+    """What the config says of one state, without its use, its weight and its files.
+
+    Files are inputs. Where a config names one that a rule makes, its path is another one before.
+    """
     return settings_of(wildcards.state)
 
 
 def settings_of(name):
     state = STATE_SETTINGS[name].items()
-    return {key: value for key, value in state if key not in ("use", "weight")}
+    return {key: value for key, value in state if key not in NOT_SETTINGS}
+
+
+def state_point(wildcards):
+    """What the reference of a state is made at."""
+    state = STATE_SETTINGS[wildcards.state]
+    return {"temperature": state["temperature"], "pressure": state["pressure"]}
 
 
 def config_file(wildcards):

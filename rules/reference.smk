@@ -17,7 +17,7 @@ rule reference:
         runtime=1440,
     params:
         settings=settings("reference", "seed"),
-        state=state_settings,
+        state=state_point,
     script:
         "../scripts/reference.py"
 
@@ -41,6 +41,6 @@ rule reference_dynamics:
         runtime=240,
     params:
         settings=[SHORT_RUN, SETTINGS["reference"]["cutoff"], SETTINGS["seed"]],
-        state=state_settings,
+        state=state_point,
     script:
         "../scripts/reference_dynamics.py"

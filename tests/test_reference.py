@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from openmm import app, unit
 
+import waters
 from remcg import config
 from remcg.config import ROOT
 from remcg.errors import InputError
@@ -324,3 +327,21 @@ def test_a_reference_is_made_outside_the_workflow(tmp_path, capsys):
         "a.pdb",
         *(f"a.{kind}.sha256" for kind in ("xtc", "csv", "pdb")),
     }
+
+
+@pytest.mark.campaigns
+def test_a_reference_is_not_made_again_for_what_is_read_of_it(tmp_path):
+    waters.write_campaign(tmp_path)
+    made = "results/small/reference/a.xtc"
+    reference = "{equilibration: 0.1, production: 0.2, interval: 0.1, cutoff: 0.4}"
+    path = campaign(tmp_path, reference).source
+    text = path.read_text().replace(str(TOPOLOGY), str(tmp_path / "topology.pdb"))
+    told = []
+    for trajectory, more in ((made, made), (f"{made}, stride: 2", "--dry-run")):
+        path.write_text(text.replace("trajectory: a.xtc", f"trajectory: {trajectory}"))
+        command = [sys.executable, "-m", "remcg.launch", "--configfile", str(path), "--", more]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told.append(done.stdout)
+    assert (tmp_path / made).exists()
+    assert "map" in told[1] and "reference" not in told[1].replace(made, "")
