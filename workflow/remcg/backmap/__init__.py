@@ -22,7 +22,7 @@ from remcg.backmap.frames import (
 from remcg.backmap.linear import Projector
 from remcg.backmap.output import write_backmapped, write_nothing
 from remcg.boxes import reduced
-from remcg.errors import InputError, SamplingError
+from remcg.errors import InputError, SamplingError, attempted
 
 __all__ = [
     "METHODS",
@@ -376,15 +376,12 @@ class Workshop:
         """Of several tries the structure of least energy among those without a defect."""
         from remcg.backmap.posterior import tries_for
 
-        found, lost = [], []
         varies = tries_for(len(self.mapped.atoms), self.topology.n_atoms) > 1
-        for k in range(self.settings.draws):
-            try:
-                found.append(self._minimum(sites, box, rng, varies and k > 0))
-            except self.expected as error:
-                lost.append(error)
-        if not found:
-            raise lost[0]
+
+        def minimum(k):
+            return self._minimum(sites, box, rng, varies and k > 0)
+
+        found, _ = attempted(minimum, range(self.settings.draws), self.expected)
         best = min(found, key=lambda each: (each["is_defective"], each["energy"]))
         del best["is_defective"]
         return {name: np.array([value]) for name, value in best.items()}

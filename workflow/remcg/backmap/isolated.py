@@ -10,7 +10,7 @@ from remcg.backmap.checks import dihedrals
 from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.minimise import relaxed
 from remcg.backmap.packing import COULOMB, packed
-from remcg.errors import SamplingError
+from remcg.errors import SamplingError, attempted
 
 PAIR = f"{COULOMB}*qq/r + 4*epsilon*((sigma/r)^12 - (sigma/r)^6)"
 MOST_PAIRS = 2_000_000  # of atoms inside molecules
@@ -83,19 +83,12 @@ class Isolated:
         UnreachableError, SamplingError
             If all tries fail: what the first one met.
         """
-        found, lost = [], []
-        for k in range(tries):
-            try:
-                placed = place(sites, rng, k > 0)
-                found.append(
-                    relaxed(
-                        self.atoms, constraints, placed, sites, tolerance=TOLERANCE, steps=STEPS
-                    )
-                )
-            except (UnreachableError, SamplingError) as error:
-                lost.append(error)
-        if not found:
-            raise lost[0]
+
+        def relaxed_one(k):
+            arguments = self.atoms, constraints, place(sites, rng, k > 0), sites
+            return relaxed(*arguments, tolerance=TOLERANCE, steps=STEPS)
+
+        found, _ = attempted(relaxed_one, range(tries), (UnreachableError, SamplingError))
         found = np.array(found)
         energies = np.array([self.energies(x) for x in found])
         arguments = self.molecules, self.nonbonded, box, temperature, rng

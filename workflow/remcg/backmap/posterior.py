@@ -17,7 +17,7 @@ from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.dynamics import Dynamics
 from remcg.backmap.minimise import find_minimum, minimise
 from remcg.equilibration import first_equilibrated, inefficiency
-from remcg.errors import SamplingError
+from remcg.errors import SamplingError, attempted
 from remcg.units import KB
 
 COOLING_STAGES = 10
@@ -190,15 +190,14 @@ def draw(system, sites, box, temperature, rng, protocol=None):
     n_chains = min(protocol.starts or protocol.draws, protocol.draws)
     counts = [len(part) for part in np.array_split(np.arange(protocol.draws), n_chains)]
     system.atoms.set_box(box)
-    chains, lost = [], []
-    for count, stream in zip(counts, rng.spawn(n_chains)):
-        try:
-            start = _cooled(system, sites, box, temperature, stream, protocol)
-            chains.append(_chain(system, start, sites, temperature, stream, protocol, count))
-        except (SamplingError, UnreachableError, np.linalg.LinAlgError) as error:
-            lost.append(error)
-    if not chains:
-        raise lost[0]
+
+    def chain(item):
+        count, stream = item
+        start = _cooled(system, sites, box, temperature, stream, protocol)
+        return _chain(system, start, sites, temperature, stream, protocol, count)
+
+    expected = SamplingError, UnreachableError, np.linalg.LinAlgError
+    chains, lost = attempted(chain, zip(counts, rng.spawn(n_chains)), expected)
     return Draws(chains, _interval(system, protocol), tuple(lost))
 
 
@@ -271,15 +270,12 @@ def chosen_start(system, sites, temperature, rng, tries):
     """
     if tries == 1:
         return minimise(system.atoms, system.constraints, system.place(sites, rng), sites)
-    found, lost = [], []
-    for _ in range(tries):
-        try:
-            placed = system.place(sites, rng, True)
-            found.append(find_minimum(system.atoms, system.constraints, placed, sites))
-        except (SamplingError, UnreachableError) as error:
-            lost.append(error)
-    if not found:
-        raise lost[0]
+
+    def minimum(_):
+        placed = system.place(sites, rng, True)
+        return find_minimum(system.atoms, system.constraints, placed, sites)
+
+    found, _ = attempted(minimum, range(tries), (SamplingError, UnreachableError))
     energies = np.array([each.energy for each in found])
     weights = np.exp(-(energies - energies.min()) / (KB * temperature))
     return found[rng.choice(len(found), p=weights / weights.sum())].positions
