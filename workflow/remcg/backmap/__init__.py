@@ -295,10 +295,12 @@ class Workshop:
 
         from remcg.backmap.atoms import Atoms
         from remcg.backmap.constraints import Constraints
+        from remcg.backmap.posterior import tries_for
 
         self.expected = (*EXPECTED, OpenMMException)
         self.topology, self.mapped, self.templates = topology, mapped, templates
         self.temperature, self.settings = temperature, settings
+        self.tries = tries_for(len(mapped.atoms), topology.n_atoms)
         cutoff = settings.cutoff or CUTOFF
         self.atoms = Atoms(topology, force_field, wide_enough(boxes, cutoff), cutoff)
         operator = self.atoms.fold(mapped.matrix)
@@ -363,23 +365,18 @@ class Workshop:
     def _isolated(self):
         """Energies of molecules by themselves, where there are many and some have several sites."""
         from remcg.backmap.isolated import Isolated, describable
-        from remcg.backmap.posterior import tries_for
 
         molecules = self.mapped.atoms
-        is_one_by_one = tries_for(len(molecules), self.topology.n_atoms) > 1
-        if is_one_by_one or len(self.mapped.molecule) == len(molecules):
+        if self.tries > 1 or len(self.mapped.molecule) == len(molecules):
             return None
         self.is_unchosen = not describable(self.atoms, molecules)
         return None if self.is_unchosen else Isolated(self.atoms, molecules)
 
     def _best(self, sites, box, rng):
         """Of several tries the structure of least energy among those without a defect."""
-        from remcg.backmap.posterior import tries_for
-
-        varies = tries_for(len(self.mapped.atoms), self.topology.n_atoms) > 1
 
         def minimum(k):
-            return self._minimum(sites, box, rng, varies and k > 0)
+            return self._minimum(sites, box, rng, self.tries > 1 and k > 0)
 
         found, _ = attempted(minimum, range(self.settings.draws), self.expected)
         best = min(found, key=lambda each: (each["is_defective"], each["energy"]))
@@ -406,11 +403,9 @@ class Workshop:
         from remcg.backmap import posterior
 
         chosen = self.settings
-        n_molecules = len(self.mapped.atoms)
-        tries = posterior.tries_for(n_molecules, self.topology.n_atoms)
         counts = {"draws": chosen.draws, "sweeps": chosen.sweeps, "steps": chosen.steps}
-        protocol = posterior.Protocol(**counts, tries=tries)
-        parts = self.atoms, self.constraints, self.turns, self._placed, n_molecules
+        protocol = posterior.Protocol(**counts, tries=self.tries)
+        parts = self.atoms, self.constraints, self.turns, self._placed, len(self.mapped.atoms)
         system, temperature = posterior.System(*parts), self.temperature
         drawn = posterior.draw(system, sites, box, temperature, rng, protocol)
         found = drawn.arrays() | {"lost": drawn.lost}
