@@ -14,6 +14,7 @@ import numpy as np
 
 from remcg.core import CORE_SLOPE, END_RISE, with_repulsive_core
 from remcg.model import Model
+from remcg.pairs import number_of_pairs, shell_volumes
 from remcg.units import KB
 
 MIN_COUNT = 10.0  # pairs in a bin below which its potential of mean force is not used
@@ -80,15 +81,8 @@ class StateTarget:
 
 def pair_counts(edges, g, sites, type_counts, volume):
     """Bin centres (nm) and mean number of pairs in each bin of a g(r)."""
-    shell = 4.0 / 3.0 * np.pi * np.diff(edges**3)
-    counts = g * shell * number_of_pairs(sites, type_counts) / volume
+    counts = g * shell_volumes(edges) * number_of_pairs(sites, type_counts) / volume
     return 0.5 * (edges[1:] + edges[:-1]), counts
-
-
-def number_of_pairs(sites, type_counts):
-    """N(N - 1)/2, or N_a N_b."""
-    a, b = (type_counts[name] for name in sites)
-    return a * (a - 1) / 2 if sites[0] == sites[1] else a * b
 
 
 def guess(site_types, terms, reference_temperature, v0, states, exclude=()):

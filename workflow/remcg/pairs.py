@@ -237,22 +237,43 @@ def channels(n_types, pair_types):
     return table
 
 
+def number_of_pairs(pair, type_counts):
+    """N(N - 1)/2, or N_a N_b; ``type_counts``: sites of each type, by what ``pair`` names them."""
+    a, b = (type_counts[kind] for kind in pair)
+    return a * (a - 1) // 2 if pair[0] == pair[1] else a * b
+
+
+def numbers_of_pairs(site_types, pair_types, excluded=()):
+    """Pairs of sites of each pair of types, shape (n_pairs,).
+
+    Parameters
+    ----------
+    site_types : ndarray, shape (n_sites,)
+    pair_types : list of (int, int)
+        Each pair of types once.
+    excluded : ndarray, shape (n, 2), optional
+        Pairs of sites that do not count.
+    """
+    type_counts = np.bincount(site_types, minlength=1 + np.max(pair_types))
+    numbers = np.array([number_of_pairs(pair, type_counts) for pair in pair_types])
+    kinds = np.asarray(site_types)[np.asarray(excluded, np.int64).reshape(-1, 2)]
+    channel = channels(len(type_counts), pair_types)[kinds[:, 0], kinds[:, 1]]
+    return numbers - np.bincount(channel[channel >= 0], minlength=len(numbers))
+
+
+def shell_volumes(edges):
+    """Volumes between spheres of radii ``edges`` (n_bins + 1,) nm, shape (n_bins,), nm^3."""
+    return 4.0 / 3.0 * np.pi * np.diff(np.asarray(edges, float) ** 3)
+
+
 def rdf_norm(site_types, pair_types, edges):
     """What a count per bin times V is divided by, shape (n_pairs, n_bins), nm^3.
 
     Pairs N(N-1)/2 or N_a N_b, times the volume of the shell; infinite where there is no pair.
     """
-    numbers = np.bincount(site_types, minlength=1 + max(max(pair) for pair in pair_types))
-    n_pairs = np.array(
-        [
-            numbers[a] * (numbers[a] - 1) / 2 if a == b else numbers[a] * numbers[b]
-            for a, b in pair_types
-        ],
-        float,
-    )
+    n_pairs = numbers_of_pairs(site_types, pair_types).astype(float)
     n_pairs[n_pairs == 0.0] = np.inf
-    shells = 4.0 / 3.0 * np.pi * np.diff(np.asarray(edges, float) ** 3)
-    return n_pairs[:, None] * shells
+    return n_pairs[:, None] * shell_volumes(edges)
 
 
 def rdf(positions, boxes, site_types, pair_types, edges, n_blocks, excluded=()):

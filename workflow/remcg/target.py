@@ -9,7 +9,7 @@ from remcg.boxes import many, volume
 from remcg.errors import InputError
 from remcg.forces import normal_equations
 from remcg.io import open_h5
-from remcg.pairs import rdf, rdf_edges, rdf_norm
+from remcg.pairs import numbers_of_pairs, rdf, rdf_edges, rdf_norm
 from remcg.sample import read_topology
 from remcg.statistics import inefficiency
 from remcg.trajectory import at_frames, log_of_frames, read_log, while_sampled
@@ -52,9 +52,10 @@ def compute(map_file, terms, log=None, forces=False, exclude=()):
         n_molecules = int(file.attrs["n_molecules"])
         mass = float(file.attrs.get("mass_per_molecule", masses.sum() / n_molecules))
         pairs = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
-        arrays, found = _streamed(file["positions"], boxes, topology, names, pairs, terms, exclude)
+        excluded = topology.excluded(exclude)
+        arrays, found = _streamed(file["positions"], boxes, topology, names, pairs, terms, excluded)
         of_pairs = [term for term in terms if term.kind == "pair"]
-        _check_cutoffs(state, of_pairs, names, pairs, arrays, boxes, topology, exclude)
+        _check_cutoffs(state, of_pairs, names, pairs, arrays, boxes, types, excluded)
         if forces:
             arrays |= _force_sums(file, state, boxes, types, names, of_pairs)
         lines = log_of_frames(read_log(log, state), file) if log else {}
@@ -89,9 +90,9 @@ def _logged(log, time):
     return arrays
 
 
-def _streamed(positions, boxes, topology, names, pairs, terms, exclude):
+def _streamed(positions, boxes, topology, names, pairs, terms, excluded):
     """Sums and distributions, block by block of consecutive frames; numbers of bonded groups."""
-    types, excluded = topology.site_types, topology.excluded(exclude)
+    types = topology.site_types
     terms = [term for term in terms if term.kind != "volume"]
     r_max = max(term.basis.r_cut for term in terms if term.kind == "pair")
     edges, fine_edges = rdf_edges(r_max), rdf_edges(r_max, FINE_WIDTH)
@@ -120,22 +121,20 @@ def _streamed(positions, boxes, topology, names, pairs, terms, exclude):
     return {**arrays, **bonded.arrays()}, bonded.attributes()
 
 
-def _check_cutoffs(state, terms, names, pairs, arrays, boxes, topology, exclude):
+def _check_cutoffs(state, terms, names, pairs, arrays, boxes, types, excluded):
     """Refuse a pair term that acts on all pairs of its types in all frames.
 
     So it is with one molecule shorter than the cut-off. A constant added to the potential then
     changes nothing but the depth of a hole near the cut-off, where the reference never was.
     """
     edges = arrays["rdf_fine_edges"]
-    norm = np.nan_to_num(rdf_norm(topology.site_types, pairs, edges), posinf=0.0)
+    norm = np.nan_to_num(rdf_norm(types, pairs, edges), posinf=0.0)
     counts = arrays["rdf_fine"] * norm * len(boxes) / volume(many(boxes)).mean()
-    excluded = topology.site_types[topology.excluded(exclude)]
-    numbers = np.bincount(topology.site_types, minlength=len(names))
+    numbers = numbers_of_pairs(types, pairs, excluded)
     for term in terms:
-        a, b = types = sorted(names.index(site) for site in term.sites)
-        n_pairs = numbers[a] * (numbers[a] - 1) // 2 if a == b else numbers[a] * numbers[b]
-        n_pairs -= int((np.sort(excluded, axis=1) == types).all(axis=1).sum())
-        beyond = n_pairs * len(boxes) - np.cumsum(counts[pairs.index((a, b))])
+        k = pairs.index(tuple(sorted(names.index(site) for site in term.sites)))
+        n_pairs = numbers[k]
+        beyond = n_pairs * len(boxes) - np.cumsum(counts[k])
         if n_pairs == 0 or beyond[edges[1:] <= term.basis.r_cut + 1e-9][-1] >= LEAST_BEYOND:
             continue
         longest = edges[1:][beyond >= LEAST_BEYOND].max(initial=0.0)

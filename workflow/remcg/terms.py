@@ -18,7 +18,7 @@ from remcg.errors import InputError
 from remcg.forms import HarmonicBasis
 from remcg.io import open_h5, read_json, write_json
 from remcg.model import FORMS, TERMS, Model, PairTerm, VolumeTerm, canonical
-from remcg.pairs import rdf
+from remcg.pairs import numbers_of_pairs, rdf, shell_volumes
 from remcg.sample import read_topology
 from remcg.spectrum import spectrum
 from remcg.statistics import covariance_of_mean
@@ -361,8 +361,6 @@ def _streamed(file, boxes, model, term):
             sums[part] = site_sums(*chunk, topology, names, model.site_terms, excluded)
             g = rdf(*chunk, types, [pair], edges, 1, excluded)[0, 0]
             blocks[b] += g * (part.stop - start) / len(block)
-    a, b = (np.count_nonzero(types == kind) for kind in pair)
-    n_pairs = a * (a - 1) / 2 if pair[0] == pair[1] else a * b
-    shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
+    n_pairs, shells = numbers_of_pairs(types, [pair])[0], shell_volumes(edges)
     ideal = n_pairs * shells * np.mean(1.0 / volume(many(boxes))) * len(boxes) / N_BLOCKS
     return sums, edges, blocks, ideal

@@ -18,7 +18,7 @@ import numpy as np
 
 from remcg import entropy, identify
 from remcg.errors import InputError
-from remcg.guess import number_of_pairs
+from remcg.pairs import number_of_pairs, shell_volumes
 from remcg.spectrum import pseudo_inverse
 from remcg.statistics import window_means
 from remcg.units import beta
@@ -314,8 +314,7 @@ def rdf_response(term, site_sums, volume, n_pairs, edges, g, phi, temperature):
     changes = response(site_sums * volume[..., None] / n_pairs, phi, temperature)
     r = 0.5 * (edges[1:] + edges[:-1])
     values = term.basis.values(r)
-    shell = 4.0 / 3.0 * np.pi * np.diff(edges**3)
-    overlap = values.T @ ((g * shell)[:, None] * values)
+    overlap = values.T @ ((g * shell_volumes(edges))[:, None] * values)
     met = np.diag(overlap) > 1e-12 * np.diag(overlap).max()
     inverse = np.zeros_like(overlap)
     inverse[np.ix_(met, met)] = np.linalg.pinv(overlap[np.ix_(met, met)], 1e-8, hermitian=True)

@@ -8,10 +8,11 @@ import numpy as np
 from remcg import distributions, uncertainty
 from remcg.ensembles import mean_levers
 from remcg.errors import InputError
-from remcg.guess import bin_jacobians, number_of_pairs
+from remcg.guess import bin_jacobians
 from remcg.identify import UNIT, labelled
 from remcg.io import read_h5, write_json, write_text
 from remcg.model import ORDER_LETTERS
+from remcg.pairs import number_of_pairs
 from remcg.statistics import standard_error
 from remcg.units import BAR, KB, KG_M3
 

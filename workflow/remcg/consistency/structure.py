@@ -14,7 +14,7 @@ from numba import njit
 
 from remcg.boxes import heights, many
 from remcg.errors import InputError
-from remcg.pairs import _checked, _PairFinder
+from remcg.pairs import _checked, _PairFinder, shell_volumes
 
 MOST_VECTORS = 80  # of a bin in k
 N_BLOCKS = 10
@@ -193,7 +193,7 @@ def structure_factor_from_rdf(edges, g, density, k, closed=None, same=True):
     229 (1969).
     """
     r, r_max = 0.5 * (edges[1:] + edges[:-1]), edges[-1]
-    shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
+    shells = shell_volumes(edges)
     if closed:
         n_sites, volume = closed
         around = (n_sites - same) / volume * shells * g

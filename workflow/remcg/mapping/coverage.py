@@ -7,6 +7,7 @@ from remcg.boxes import heights, many
 from remcg.errors import InputError
 from remcg.mapping.rules import read_mapping
 from remcg.model import canonical
+from remcg.pairs import numbers_of_pairs
 from remcg.topology import GROUPS
 from remcg.typed import correction
 
@@ -88,25 +89,12 @@ def _check_all_bonded(campaign, found):
             )
 
 
-def n_pairs(sites, excluded=()):
-    """Pairs of sites on which pair terms may act, by the order of ``sites.pair_types``."""
-    counts = np.bincount(sites.site_types, minlength=len(sites.names))
-    left_out = np.zeros((len(counts), len(counts)), int)
-    kinds = np.sort(sites.site_types[np.asarray(excluded, np.int64).reshape(-1, 2)], axis=1)
-    np.add.at(left_out, tuple(kinds.T), 1)
-    return [
-        int(counts[a] * (counts[a] - 1) // 2 if a == b else counts[a] * counts[b]) - left_out[a, b]
-        for a, b in sites.pair_types
-    ]
-
-
 def pairs_without_term(campaign, sites, excluded=()):
     """A warning that names the pairs of site types without a pair term, or nothing."""
     named = {"-".join(sorted(term.sites)) for term in campaign.pair_terms}
+    numbers = numbers_of_pairs(sites.site_types, sites.pair_types, excluded)
     missing = [
-        name
-        for name, number in zip(sites.pair_names, n_pairs(sites, excluded))
-        if name not in named and number > 0
+        name for name, number in zip(sites.pair_names, numbers) if name not in named and number > 0
     ]
     if not missing:
         return []

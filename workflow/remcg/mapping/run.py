@@ -11,7 +11,6 @@ from remcg.mapping.coverage import (
     check_cutoff,
     check_residues,
     check_terms,
-    n_pairs,
     pairs_that_never_meet,
     pairs_without_term,
 )
@@ -19,6 +18,7 @@ from remcg.mapping.orient import Orientations
 from remcg.mapping.sites import sites_of
 from remcg.mapping.warnings import find_warnings
 from remcg.mapping.whole import Mapper
+from remcg.pairs import Closest, numbers_of_pairs
 from remcg.topology import GROUPS
 from remcg.trajectory import Selection, log_of_frames, read_frames, read_log
 from remcg.units import KG_M3
@@ -186,13 +186,11 @@ class _Onset:
     """Where pairs begin, from the closest pairs of each chunk. Memory is constant."""
 
     def __init__(self, sites, r_cut, excluded=()):
-        from remcg.pairs import Closest
-
         self.sites = sites
         self.edges = np.arange(0.0, r_cut + ONSET_WIDTH, ONSET_WIDTH)
         self.per_nm = (len(self.edges) - 1) / (self.edges[-1] - self.edges[0])
-        number = n_pairs(sites, excluded)
-        self.there = [k for k, each in enumerate(number) if each > 0]
+        numbers = numbers_of_pairs(sites.site_types, sites.pair_types, excluded)
+        self.there = np.flatnonzero(numbers > 0)
         kinds = [sites.pair_types[k] for k in self.there]
         arguments = sites.site_types, kinds, self.edges[-1], ONSET_COUNT, excluded
         self.closest = Closest(*arguments) if kinds else None
