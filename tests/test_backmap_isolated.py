@@ -11,7 +11,7 @@ from remcg.backmap import isolated, packing
 from remcg.backmap.atoms import Atoms
 from remcg.backmap.isolated import Isolated, describable
 from remcg.errors import SamplingError
-from remcg.units import KB
+from remcg.units import COULOMB, KB
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 HEXANE = [RESOURCES / "hexane" / "oplsaa-hexane.xml"]
@@ -107,8 +107,7 @@ def test_neighbours_choose_their_placements_together(monkeypatch, box):
     x = found.choose(place, None, None, box, temperature, np.random.default_rng(3), tries=2)
     states = np.round(10 * x[:, 2]).astype(int).reshape(n, 2)
     near, far = (
-        packing.COULOMB * charge**2 * (1 / r - 1 / packing.REACH)
-        for r in (0.25, np.hypot(0.25, 0.1))
+        COULOMB * charge**2 * (1 / r - 1 / packing.REACH) for r in (0.25, np.hypot(0.25, 0.1))
     )
     energies = np.array([[near, far + own[1]], [far + own[1], near + 2 * own[1]]])
     weights = np.exp(-energies / (KB * temperature))

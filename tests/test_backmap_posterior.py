@@ -19,9 +19,9 @@ from remcg.backmap.posterior import (
     tries_for,
     two_sided,
 )
-from remcg.backmap.turns import COULOMB, Turns
+from remcg.backmap.turns import Turns
 from remcg.errors import SamplingError
-from remcg.units import KB
+from remcg.units import COULOMB, KB
 from toy_atoms import Toy, dimers
 
 T = 300.0

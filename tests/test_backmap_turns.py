@@ -14,7 +14,7 @@ from remcg.backmap import turns
 from remcg.backmap.turns import Turns
 from remcg.errors import InputError
 from remcg.statistics import standard_error
-from remcg.units import KB
+from remcg.units import COULOMB, KB
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [-0.0333314, 0.0942816, 0.0]])
 WEIGHTS = np.array([15.99943, 1.007947, 1.007947]) / 18.015324
@@ -71,7 +71,7 @@ def naive_energy(x, box, parameters, molecules, cutoff, damping, geometric):
         v = erfc(damping * r) / r - edge + slope * (r - cutoff)
         s = np.sqrt(sigma[i] * sigma[j]) if geometric else (sigma[i] + sigma[j]) / 2
         lj = 4 * np.sqrt(epsilon[i] * epsilon[j]) * ((s / r) ** 12 - (s / r) ** 6)
-        total += (turns.COULOMB * charges[i] * charges[j] * v + lj).sum()
+        total += (COULOMB * charges[i] * charges[j] * v + lj).sum()
     return total
 
 
@@ -142,7 +142,7 @@ def test_a_dipole_among_charges_has_the_average_of_the_quadrature(monkeypatch):
     c, a = np.meshgrid(cosine, angle, indexing="ij")
     axis = np.stack([np.sqrt(1 - c**2) * np.cos(a), np.sqrt(1 - c**2) * np.sin(a), c], axis=-1)
     energy = sum(
-        turns.COULOMB * sign * 0.4 * charge / np.linalg.norm(sign * 0.05 * axis - place, axis=-1)
+        COULOMB * sign * 0.4 * charge / np.linalg.norm(sign * 0.05 * axis - place, axis=-1)
         for charge, place in zip([0.5, -0.6], places)
         for sign in (-1, 1)
     )
@@ -163,7 +163,7 @@ def test_an_axis_far_from_a_charge_follows_the_langevin_function():
     q, half, distance = 2.0, 0.05, 5.0
     charge = 40.0
     chain, x = dipole_and_charges([charge], np.array([[0, 0, -distance]]), q, half)
-    strength = turns.COULOMB * charge * 2 * half * q / distance**2 / (KB * TEMPERATURE)
+    strength = COULOMB * charge * 2 * half * q / distance**2 / (KB * TEMPERATURE)
     expected = 1 / np.tanh(strength) - 1 / strength
     rng, found = np.random.default_rng(6), []
     for _ in range(600):
@@ -190,7 +190,7 @@ def test_two_dipoles_have_the_mean_energy_of_the_quadrature():
         [np.sqrt(1 - b**2) * np.cos(p), np.sqrt(1 - b**2) * np.sin(p), b], axis=-1
     )  # fmt: skip
     energy = sum(
-        turns.COULOMB * s * t * q * q
+        COULOMB * s * t * q * q
         / np.linalg.norm(t * half * second + [0, 0, apart] - s * first, axis=-1)
         for s, t in product((-1, 1), repeat=2)
     )  # fmt: skip

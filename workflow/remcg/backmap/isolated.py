@@ -9,8 +9,9 @@ from remcg.backmap.atoms import NONBONDED_FORCES
 from remcg.backmap.checks import dihedrals
 from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.minimise import relaxed
-from remcg.backmap.packing import COULOMB, packed
+from remcg.backmap.packing import packed
 from remcg.errors import SamplingError, attempted
+from remcg.units import COULOMB
 
 PAIR = f"{COULOMB}*qq/r + 4*epsilon*((sigma/r)^12 - (sigma/r)^6)"
 MOST_PAIRS = 2_000_000  # of atoms inside molecules

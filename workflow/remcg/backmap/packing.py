@@ -4,9 +4,8 @@ import numpy as np
 from numba import njit
 
 from remcg.backmap.checks import close_pairs
-from remcg.units import KB
+from remcg.units import COULOMB, KB
 
-COULOMB = 138.93545764438198  # kJ/mol nm/e^2
 SWEEPS, HOTTEST = 40, 1500.0  # K
 REACH = 0.8  # nm, of pairs of atoms of different molecules
 CORE = 0.8  # of sigma: nearer atoms interact as at this distance

@@ -8,9 +8,8 @@ from scipy.spatial import cKDTree
 
 from remcg import boxes
 from remcg.errors import InputError
-from remcg.units import KB
+from remcg.units import COULOMB, KB
 
-COULOMB = 138.93545764438198  # kJ/mol nm/e^2
 CUTOFF = 0.9  # nm
 DAMPING = 2.0  # 1/nm
 DEGREE = 9  # of the polynomial in r^2 that stands for erf(damping r)/r
