@@ -374,13 +374,19 @@ def _split_geometric(system, found):
     system.addForce(attraction)
 
 
+def bonded_only(system):
+    """A copy of an OpenMM System without :data:`NONBONDED_FORCES`."""
+    copied = copy.deepcopy(system)
+    removed = [k for k, f in enumerate(copied.getForces()) if isinstance(f, NONBONDED_FORCES)]
+    for k in reversed(removed):
+        copied.removeForce(k)
+    return copied
+
+
 def _soft_system(system, masses):
     """Bonded forces, and a repulsion of atoms closer than the sum of their radii."""
-    soft = copy.deepcopy(system)
+    soft = bonded_only(system)
     plain = [force for force in system.getForces() if isinstance(force, openmm.NonbondedForce)]
-    removed = [k for k, f in enumerate(soft.getForces()) if isinstance(f, NONBONDED_FORCES)]
-    for k in reversed(removed):
-        soft.removeForce(k)
     force = openmm.CustomNonbondedForce(SOFT)
     force.addPerParticleParameter("radius")
     for mass in masses:

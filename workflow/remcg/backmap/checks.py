@@ -500,6 +500,13 @@ def _shortest_path(start, end, neighbours, most):
     return None
 
 
+def centres_of(positions, groups):
+    """Centres of groups of atoms, (n, 3) nm, and the largest distance of an atom from its own."""
+    centres = np.array([positions[atoms].mean(axis=0) for atoms in groups])
+    pairs = zip(groups, centres)
+    return centres, max(np.linalg.norm(positions[atoms] - c, axis=1).max() for atoms, c in pairs)
+
+
 def count_piercings(positions, box, bonds, ring_atoms):
     """Pairs of a bond and a ring that it passes through, periodic images included.
 
@@ -517,11 +524,7 @@ def count_piercings(positions, box, bonds, ring_atoms):
     """
     if not len(ring_atoms) or not len(bonds):
         return 0
-    centre = np.array([positions[atoms].mean(axis=0) for atoms in ring_atoms])
-    radius = max(
-        np.linalg.norm(positions[atoms] - middle, axis=1).max()
-        for atoms, middle in zip(ring_atoms, centre)
-    )
+    centre, radius = centres_of(positions, ring_atoms)
     ends = positions[bonds]
     half = 0.5 * np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).max()
     ring, bond, shift = close_pairs(centre, ends.mean(axis=1), radius + half, box)

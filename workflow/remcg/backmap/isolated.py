@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import openmm
 
-from remcg.backmap.atoms import NONBONDED_FORCES
+from remcg.backmap.atoms import NONBONDED_FORCES, bonded_only
 from remcg.backmap.checks import dihedrals
 from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.minimise import relaxed
@@ -129,10 +129,7 @@ def _pairs(nonbonded, molecules):
 
 def _system(system, pairs, parameters):
     """A copy whose pairs act inside molecules only."""
-    isolated = copy.deepcopy(system)
-    removed = [k for k, f in enumerate(isolated.getForces()) if isinstance(f, NONBONDED_FORCES)]
-    for k in reversed(removed):
-        isolated.removeForce(k)
+    isolated = bonded_only(system)
     force = openmm.CustomBondForce(PAIR)
     for name in ("qq", "sigma", "epsilon"):
         force.addPerBondParameter(name)

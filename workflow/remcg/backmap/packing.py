@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from remcg.backmap.checks import close_pairs
+from remcg.backmap.checks import centres_of, close_pairs
 from remcg.units import COULOMB, KB
 
 SWEEPS, HOTTEST = 40, 1500.0  # K
@@ -54,11 +54,7 @@ def packed(found, energies, molecules, nonbonded, box, temperature, rng):
 
 def _around(positions, molecules, box):
     """Neighbours of each molecule: where those of each begin, their numbers, and lattice shifts."""
-    centres = np.array([positions[members].mean(axis=0) for members in molecules])
-    extent = max(
-        np.linalg.norm(positions[members] - centre, axis=1).max()
-        for members, centre in zip(molecules, centres)
-    )
+    centres, extent = centres_of(positions, molecules)
     first, second, shift = close_pairs(centres, centres, REACH + 2.0 * extent, box)
     other = first != second
     order = np.argsort(first[other], kind="stable")
