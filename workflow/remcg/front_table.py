@@ -7,6 +7,7 @@ from remcg.report import (
     best_energy_gap,
     density_deviation,
     plus_minus,
+    value_of,
     worst_divergence,
     worst_peak,
     worst_ranks,
@@ -164,8 +165,7 @@ def _both(entry, status=None, scale=1.0, reference="reference"):
     lines = []
     for side, mark in (("model", status), (reference, REFERENCE)):
         if side in entry:
-            text = plus_minus(entry[side] * scale, entry.get(f"{side}_se", 0.0) * scale)
-            lines.append((text, mark))
+            lines.append((value_of(entry, side, scale), mark))
     return lines
 
 

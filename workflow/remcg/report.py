@@ -281,6 +281,13 @@ def plus_minus(value, error=None):
     return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"
 
 
+def value_of(entry, side, scale=1.0):
+    """The number of a side and its standard error as text, empty where there is none."""
+    if side not in entry:
+        return ""
+    return plus_minus(entry[side] * scale, entry.get(f"{side}_se", 0.0) * scale)
+
+
 def front_page(summary, model, checks, figures=(), files=(), scene=""):
     """Self-contained HTML page: what was built, whether it holds, where not, and how sure.
 
@@ -825,12 +832,6 @@ def _failures(failing, checks):
     return f"{len(failing)} of {len(checks)} checks {verb}."
 
 
-def _side(entry, side, scale=1.0):
-    if side not in entry:
-        return ""
-    return plus_minus(entry[side] * scale, entry.get(f"{side}_se", 0.0) * scale)
-
-
 def _key(checks):
     limits = {}
     for check in checks:
@@ -875,10 +876,10 @@ def _baseline_rows(state, own):
     alone, density = own["pair_pressure_bar"], own.get("density_deviation")
     final = state.get("density_kg_m3", {})
     common = [
-        _side(alone, "guess"),
-        _side(alone, "model"),
-        _side(own["pressure_bar"], "model"),
-        _side(state.get("pressure_bar", {}), "model"),
+        value_of(alone, "guess"),
+        value_of(alone, "model"),
+        value_of(own["pressure_bar"], "model"),
+        value_of(state.get("pressure_bar", {}), "model"),
         plus_minus(100 * density["value"], 100 * density["se"]) if density else _far(state, own),
         plus_minus(*density_deviation(final)) if {"reference", "model"} <= final.keys() else "",
     ]

@@ -28,7 +28,6 @@ TIMELESS = (
 _XTC_MAGIC = (1995, 2023)
 _XTC_HEADER = struct.Struct(">3i10fi")  # magic, atoms, step, time, box, atoms
 _XTC_BOUNDS = struct.Struct(">f3i3ii")  # precision, bounds, smallest index
-INFINITE = float("inf")
 _XTC_INDICES = range(9, 73)  # of the table of sizes that compressed coordinates refer to
 _XTC_LARGEST = 16  # bytes of one atom
 _XTC_COUNTS = {1995: struct.Struct(">i"), 2023: struct.Struct(">q")}  # bytes of coordinates
@@ -352,7 +351,7 @@ def _xtc_header(content, at, size):
     precision, a, b, c, x, y, z, index = _XTC_BOUNDS.unpack_from(content, after)
     after += _XTC_BOUNDS.size
     (n_bytes,) = count.unpack_from(content, after)
-    is_sound = 0.0 < precision < INFINITE and index in _XTC_INDICES  # else a reader may crash
+    is_sound = 0.0 < precision < np.inf and index in _XTC_INDICES  # else a reader may crash
     is_sound = is_sound and a <= x and b <= y and c <= z
     if not (is_sound and 0 < n_bytes <= _XTC_LARGEST * atoms):
         return at, -1, atoms, box
