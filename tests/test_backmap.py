@@ -16,6 +16,7 @@ from remcg.backmap import frames as frames_of
 from remcg.backmap import output, posterior
 from remcg.errors import InputError, SamplingError
 from remcg.io import read_h5
+from remcg.statistics import effective_number
 from remcg.trajectory import Selection
 
 MASSES = np.array([15.99943, 1.007947, 1.007947])
@@ -571,8 +572,8 @@ def test_gaps_of_frames_do_not_cancel_in_the_verdict(gaps, apart, is_posterior):
 
 def test_weights_of_draws_lower_their_effective_number(tmp_path):
     """A rigid molecule about another point than its centre of mass: all have the same weight."""
-    assert backmap.independent_of(np.zeros(5)) == pytest.approx(5)
-    assert backmap.independent_of(np.log([1.0, 1.0, 1e-9])) == pytest.approx(2)
+    assert effective_number(np.zeros(5)) == pytest.approx(5)
+    assert effective_number(np.log([1.0, 1.0, 1e-9])) == pytest.approx(2)
     assert backmap._spread(np.array([0.0, 2.0, 7.0]), np.array([0, 0, 1])) == pytest.approx(2**0.5)
     given = case(n=1, settings=replace(SETTINGS, cutoff=None, draws=3))
     rule = mapping.ResidueMap((mapping.SiteMap("W", "W", ["O", "H1", "H2"], "geometric"),))

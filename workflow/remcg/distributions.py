@@ -8,6 +8,7 @@ import numpy as np
 
 from remcg import bonded
 from remcg.sample import read_topology
+from remcg.statistics import mean_and_error
 
 MODEL_BLOCKS = 5  # of each replica
 MOST_BLOCKS = 10  # of a reference, that are split into halves in every way
@@ -178,6 +179,5 @@ def numbers(distributions):
 
 
 def _mean(side, item, blocks):
-    means = blocks @ (item.centers * np.diff(item.edges))
-    error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else 0.0
-    return {side: float(means.mean()), f"{side}_se": float(error)}
+    mean, error = mean_and_error(blocks @ (item.centers * np.diff(item.edges)))
+    return {side: float(mean), f"{side}_se": float(error)}

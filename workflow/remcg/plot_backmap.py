@@ -11,7 +11,8 @@ from remcg.plots import (
     _figure,
     _nothing,
 )
-from remcg.validate import block_mean, write_table
+from remcg.statistics import block_mean, mean_and_error
+from remcg.validate import write_table
 
 N_COLUMNS = 5
 MOST_DISTRIBUTIONS = 20
@@ -70,7 +71,7 @@ def write_state_table(path, comparisons):
         curves |= {f"rdf {key}": (r, *sides) for key, sides in item.rdfs.items()}
         for key, (x, *sides) in curves.items():
             for side, values in zip(("reference", "backmapped"), sides):
-                rows += [[source, key, side, *row] for row in zip(x, *_with_error(values))]
+                rows += [[source, key, side, *row] for row in zip(x, *mean_and_error(values))]
         for side, values in item.energies.items():
             rows += [[source, "energy per molecule", side, k, v, 0.0] for k, v in enumerate(values)]
         for key, counts in item.ranks.items():
@@ -79,16 +80,9 @@ def write_state_table(path, comparisons):
     write_table(path, ["frames", "quantity", "side", "x", "y", "y_se"], rows)
 
 
-def _with_error(rows):
-    """Mean over frames and its standard error, zero where there is one frame."""
-    if len(rows) > 1:
-        return block_mean(rows)
-    return rows[0], np.zeros_like(rows[0])
-
-
 def _draw_side(axis, x, rows, color):
     """Mean over frames with a band of two standard errors."""
-    value, error = _with_error(rows)
+    value, error = mean_and_error(rows)
     axis.plot(x, value, color=color, lw=1.1)
     axis.fill_between(x, value - 2 * error, value + 2 * error, color=color, alpha=0.25, lw=0)
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from remcg import plots
+from remcg.statistics import block_mean
 from remcg.units import KB
-from remcg.validate import block_mean, potential_curves
+from remcg.validate import potential_curves
 
 LABELS = {
     "rem": "relative entropy",

@@ -6,8 +6,9 @@ import numpy as np
 
 from remcg.io import replacing
 from remcg.model import ORDER_LETTERS
+from remcg.statistics import block_mean, mean_and_error
 from remcg.units import KB
-from remcg.validate import block_mean, sampled_iterations
+from remcg.validate import sampled_iterations
 
 STYLE = {
     "font.size": 9,
@@ -310,7 +311,7 @@ def _highest(items):
 
 def _draw_distribution(axis, result, item, color):
     reference, _ = block_mean(item.reference)
-    model, model_se = block_mean(item.model) if len(item.model) > 1 else (item.model[0], 0.0)
+    model, model_se = mean_and_error(item.model)
     axis.plot(item.centers, reference, color=REFERENCE_COLOR, lw=2.6, alpha=0.35)
     axis.fill_between(
         item.centers, model - 2 * model_se, model + 2 * model_se, color=color, alpha=0.3

@@ -66,6 +66,44 @@ def standard_error(series):
     return series.mean(), series.std(ddof=1) * np.sqrt(g / series.size)
 
 
+def block_mean(blocks):
+    """Mean over blocks and its standard error, each of shape blocks.shape[1:]."""
+    return blocks.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
+
+
+def mean_and_error(blocks):
+    """As :func:`block_mean`, with errors of zero where there is only one block."""
+    if len(blocks) > 1:
+        return block_mean(blocks)
+    return blocks[0], np.zeros_like(blocks[0])
+
+
+def effective_number(log_weights):
+    """Effective number of samples of these weights, (sum w)^2 / sum w^2 (Kish, 1965)."""
+    weights = np.exp(log_weights - np.max(log_weights))
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def explained_by(volumes, deviations):
+    """What linear regression on the volume explains of deviations from a mean.
+
+    Parameters
+    ----------
+    volumes : ndarray, of n samples
+        nm^3; constant ones explain nothing.
+    deviations : ndarray, shape (n, n_values)
+
+    Returns
+    -------
+    ndarray, shape (n, n_values)
+    """
+    change = np.ravel(volumes) - np.mean(volumes)
+    square = change @ change
+    if square <= len(change) * (1e-9 * np.mean(volumes)) ** 2:
+        return np.zeros_like(deviations)
+    return np.outer(change, change @ deviations / square)
+
+
 def covariance_of_mean(series, length=None):
     """Covariance of the mean of a correlated vector series, by overlapping batch means.
 

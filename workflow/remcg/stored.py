@@ -13,7 +13,7 @@ from remcg.entropy import (
     state_factors,
 )
 from remcg.reweight import Ensemble, Mixture, covariance_of
-from remcg.statistics import covariance_of_mean
+from remcg.statistics import covariance_of_mean, effective_number
 
 SHARED = 0.02  # effective fraction of one state's samples in the next: both go into one mixture
 MOST_STATES = 8  # that share one mixture, whose cost grows with the square of its ensembles
@@ -225,5 +225,4 @@ def _space(state, stage):
 def _shared(features, change):
     """Effective fraction of samples when the coefficients change."""
     exponents = -features.reshape(-1, features.shape[-1]) @ change
-    weights = np.exp(exponents - exponents.max())
-    return weights.sum() ** 2 / (weights**2).sum() / len(weights)
+    return effective_number(exponents) / len(exponents)

@@ -20,7 +20,7 @@ from remcg import entropy, identify
 from remcg.errors import InputError
 from remcg.pairs import number_of_pairs, shell_volumes
 from remcg.spectrum import pseudo_inverse
-from remcg.statistics import window_means
+from remcg.statistics import explained_by, window_means
 from remcg.units import beta
 
 
@@ -185,10 +185,7 @@ def response(observable, phi, temperature, direct=0.0, volume=None):
     features = phi.reshape(-1, phi.shape[-1])
     values, features = values - values.mean(axis=0), features - features.mean(axis=0)
     if volume is not None:
-        deviation = volume.ravel() - volume.mean()
-        variance = deviation @ deviation
-        if variance > len(deviation) * (1e-9 * volume.mean()) ** 2:
-            values = values - np.outer(deviation, deviation @ values / variance)
+        values = values - explained_by(volume, values)
     covariance = values.T @ features / len(features)
     return direct - beta(temperature) * covariance.reshape(*shape, -1)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from remcg import distributions, uncertainty
+from remcg.consistency.divergence import beside_plug_in
 from remcg.ensembles import mean_levers
 from remcg.errors import InputError
 from remcg.guess import bin_jacobians
@@ -13,7 +14,7 @@ from remcg.identify import UNIT, labelled
 from remcg.io import read_h5, write_json, write_text
 from remcg.model import ORDER_LETTERS
 from remcg.pairs import number_of_pairs
-from remcg.statistics import standard_error
+from remcg.statistics import block_mean, standard_error
 from remcg.units import BAR, KB, KG_M3
 
 G_ONSET = 0.01  # a comparison of RDFs begins where the reference exceeds this
@@ -53,11 +54,6 @@ class StateResult:
     numbers: dict
     curves: dict
     distributions: dict = field(default_factory=dict)
-
-
-def block_mean(blocks):
-    """Mean over blocks and its standard error, each of shape blocks.shape[1:]."""
-    return blocks.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
 
 
 def rdf_window(pair, r_cut):
@@ -126,8 +122,6 @@ def rdf_divergences(pair, r_cut):
         :func:`remcg.consistency.divergence.beside_plug_in`; split_half_rmse: of g(r) of the halves
         of the reference, in the bins of :func:`rdf_window`.
     """
-    from remcg.consistency.divergence import beside_plug_in  # which needs this module
-
     inside = pair.edges[1:] <= r_cut + EDGE_TOLERANCE
     window = rdf_window(pair, r_cut)
     if not window.any():

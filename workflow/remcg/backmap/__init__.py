@@ -23,6 +23,7 @@ from remcg.backmap.linear import Projector
 from remcg.backmap.output import write_backmapped, write_nothing
 from remcg.boxes import reduced
 from remcg.errors import InputError, SamplingError, attempted
+from remcg.statistics import effective_number
 
 __all__ = [
     "METHODS",
@@ -322,7 +323,7 @@ class Workshop:
         if not self.constraints.is_exact:
             weights = [self.constraints.log_weight(x) for x in found["positions"]]
             found["log_weight"] = np.array(weights)
-            found["n_eff"] = min(found["n_eff"], independent_of(found["log_weight"]))
+            found["n_eff"] = min(found["n_eff"], effective_number(found["log_weight"]))
         return found
 
     def state(self, positions, box, seed):
@@ -414,12 +415,6 @@ class Workshop:
         own = next_to(start, sites, self.mapped)
         arguments = own, sites, box, temperature, rng, protocol
         return found | posterior.two_sided(system, drawn, *arguments).arrays()
-
-
-def independent_of(log_weights):
-    """Effective number of draws of these weights, (sum w)^2 / sum w^2 (Kish, 1965)."""
-    weights = np.exp(log_weights - np.max(log_weights))
-    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def next_to(positions, sites, mapped):

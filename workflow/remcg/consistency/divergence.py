@@ -7,7 +7,7 @@ independent; the two sides may have different numbers of blocks.
 import numpy as np
 
 from remcg.distributions import jensen_shannon, noise_floor
-from remcg.validate import block_mean
+from remcg.statistics import block_mean
 
 LN2 = np.log(2.0)
 N_DRAWS = 200  # of a bootstrap

@@ -11,6 +11,7 @@ import numpy as np
 
 from remcg.boxes import many
 from remcg.errors import InputError
+from remcg.statistics import mean_and_error
 from remcg.units import KB
 
 FIT_FROM, FIT_TO = 0.05, 0.25  # of the trajectory: lag times of the fitted line
@@ -202,8 +203,8 @@ def diffusion(times, msd_groups, height, fit=(FIT_FROM, FIT_TO)):
             " longest; a slope needs three: give more frames"
         )
     slopes = np.polyfit(times[shown], msd_groups[:, shown].T, 1)[0] / 6.0
-    error = slopes.std(ddof=1) / np.sqrt(len(slopes)) if len(slopes) > 1 else 0.0
-    return Diffusion(float(slopes.mean()), float(error), 1.0 / height)
+    value, error = mean_and_error(slopes)
+    return Diffusion(float(value), float(error), 1.0 / height)
 
 
 def finite_size(temperature, viscosity, height):

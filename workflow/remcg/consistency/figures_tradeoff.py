@@ -4,7 +4,7 @@ import numpy as np
 
 from remcg.consistency.baseline import model_deviation
 from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing, shortened, some
-from remcg.validate import block_mean
+from remcg.statistics import block_mean
 
 GUESS, MODEL = BLOCK_COLORS[1], BLOCK_COLORS[0]
 SHIFT = 0.8  # K between points of one state

@@ -17,8 +17,8 @@ from remcg.errors import InputError
 from remcg.io import open_h5
 from remcg.pairs import rdf, rdf_edges
 from remcg.sample import read_topology
+from remcg.statistics import explained_by, mean_and_error
 from remcg.units import KB
-from remcg.validate import block_mean
 
 SITE_FRAMES = 60_000  # of a side in the structure, where there are more than LEAST_FRAMES
 LEAST_FRAMES = 20
@@ -138,7 +138,7 @@ def _compare_factors(sides, topology, names, rng):
         own = {side: found[:, p] for side, found in blocks.items()}
         numbers[name] = divergence.compare_curves(own["reference"], own["model"], rng)
         for side, rows in own.items():
-            curves["structure_factor", name, side] = np.array([vectors.k, *_mean(rows)])
+            curves["structure_factor", name, side] = np.array([vectors.k, *mean_and_error(rows)])
         shown = vectors.k > 2.0 * np.pi / by_rdf[0]
         value = by_rdf[1][p]
         numbers[name]["from_rdf_rms"] = float(
@@ -191,7 +191,8 @@ def _compare_neighbors(sides, topology, names, target, model, rng, log):
                 angles[name] = divergence.compare_distributions(*own.values(), rng)
                 for side, rows in own.items():
                     norm = rows.sum(axis=1, keepdims=True) * np.pi / structure.ANGLE_BINS
-                    curves["neighbor_angles", name, side] = np.array([bins, *_mean(rows / norm)])
+                    curve = bins, *mean_and_error(rows / norm)
+                    curves["neighbor_angles", name, side] = np.array(curve)
             own = {side: x.coordination[:, a, b] for side, x in local.items()}
             if not all((x.sum(axis=1) > 0).all() for x in own.values()):
                 continue
@@ -206,10 +207,11 @@ def _compare_neighbors(sides, topology, names, target, model, rng, log):
             }
             for side, rows in own.items():
                 rows = rows / rows.sum(axis=1, keepdims=True)
-                value, error = _mean((rows @ numbers)[:, None])
+                value, error = mean_and_error((rows @ numbers)[:, None])
                 coordination[name] |= {side: float(value[0]), f"{side}_se": float(error[0])}
                 shown = numbers <= np.flatnonzero(rows.sum(axis=0)).max()
-                curves["coordination", name, side] = np.array([numbers, *_mean(rows)])[:, shown]
+                curve = np.array([numbers, *mean_and_error(rows)])
+                curves["coordination", name, side] = curve[:, shown]
     return {"neighbor_angles": angles, "coordination": coordination}, curves
 
 
@@ -253,7 +255,7 @@ def compare_dynamics(reference, sample, model, seed, log, short_run=None):
         msd = sum(dynamics.mean_squared_displacement(part) for part in parts) / len(parts)
         groups, t = dynamics.groups_of(msd), interval * np.arange(len(msd))
         shown = t <= 2.0 * dynamics.FIT_TO * t[-1]
-        curves["msd", "centres", side] = np.array([t, *_mean(groups)])[:, shown]
+        curves["msd", "centres", side] = np.array([t, *mean_and_error(groups)])[:, shown]
         try:
             found[side] = dynamics.diffusion(t, groups, box)
         except InputError as error:
@@ -413,7 +415,7 @@ def _memory(parts, interval, masses, temperature):
     }
     if np.ptp(masses) < 1e-6 * masses.mean():
         entry["kinetic_temperature_K"] = float(mean[0] * masses.mean() / KB)
-    own = _mean(rows / rows[:, :1].mean())
+    own = mean_and_error(rows / rows[:, :1].mean())
     return entry, {"velocity": np.array([t, *own]), "kernel": np.array([t, kernel, error])}
 
 
@@ -499,15 +501,4 @@ def at_fixed_volume(values, volumes):
     ndarray, shape of ``values``
     """
     rows = values.reshape(-1, values.shape[-1])
-    change = np.ravel(volumes) - np.mean(volumes)
-    square = change @ change
-    if square <= len(change) * (1e-9 * np.mean(volumes)) ** 2:
-        return values
-    slopes = change @ (rows - rows.mean(axis=0)) / square
-    return (rows - change[:, None] * slopes).reshape(values.shape)
-
-
-def _mean(rows):
-    if len(rows) > 1:
-        return block_mean(rows)
-    return rows[0], np.zeros_like(rows[0])
+    return (rows - explained_by(volumes, rows - rows.mean(axis=0))).reshape(values.shape)

@@ -15,6 +15,7 @@ from numba import njit
 from remcg.boxes import heights, many
 from remcg.errors import InputError
 from remcg.pairs import _checked, _PairFinder, shell_volumes
+from remcg.statistics import mean_and_error
 
 MOST_VECTORS = 80  # of a bin in k
 N_BLOCKS = 10
@@ -242,18 +243,12 @@ def first_minimum(edges, blocks):
     if not (g > 1.0).any():
         return float(edges[-1])
     smooth = _smoothed(blocks, max(NARROW * r[np.argmax(g > 1.0)] / width, 1.0))
-    found = _rough_minimum(*_mean_and_error(smooth))
+    found = _rough_minimum(*mean_and_error(smooth))
     if found is None:
         return float(edges[-1])
     peak, lowest = found
     top = r[peak] + width * _vertex(smooth.mean(axis=0)[peak - 1 : peak + 2])
     return float(_settled_minimum(r, g, r[lowest], top, LEAST_BINS * width))
-
-
-def _mean_and_error(blocks):
-    n = len(blocks)
-    error = blocks.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.zeros(blocks.shape[1])
-    return blocks.mean(axis=0), error
 
 
 def _smoothed(rows, deviation):

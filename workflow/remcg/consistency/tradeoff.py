@@ -23,6 +23,7 @@ from remcg.consistency import pareto
 from remcg.consistency.transferability import FAR
 from remcg.ensembles import mean_levers
 from remcg.spectrum import spectrum
+from remcg.statistics import explained_by
 from remcg.uncertainty import pressure_response, virial_pressure_slopes
 from remcg.units import BAR, beta
 from remcg.validate import write_table
@@ -165,10 +166,7 @@ def _covariance_at_volume(phi, volume):
     """Covariance of what is left of basis sums after linear regression on the volume."""
     features = phi.reshape(-1, phi.shape[-1])
     features = features - features.mean(axis=0)
-    deviation = volume.ravel() - volume.mean()
-    variance = deviation @ deviation
-    if variance > len(deviation) * (1e-9 * volume.mean()) ** 2:
-        features = features - np.outer(deviation, deviation @ features / variance)
+    features = features - explained_by(volume, features)
     return features.T @ features / (len(features) - 1)
 
 
