@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import shortest_path
 
 from remcg.model import canonical
 from remcg.pairs import pair_sums
-from remcg.topology import GROUPS
+from remcg.topology import GROUPS, members_of
 
 WIDTHS = {"bond": 0.001, "angle": np.pi / 180, "dihedral": np.pi / 90}  # of bins, nm or rad
 CHAIN_WIDTH = 0.01  # nm
@@ -130,10 +130,8 @@ def _bonded_sums(positions, sites, basis):
 
 def chains_of(topology, site_names):
     """Kinds of molecules with a shape, as Chains; linear ones are named along the chain."""
-    order = np.argsort(topology.molecule, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(topology.molecule))[:-1])
     kinds = {}
-    for sites in members:
+    for sites in members_of(topology.molecule):
         if len(sites) >= LEAST_CHAIN:
             kinds.setdefault(tuple(topology.site_types[sites].tolist()), []).append(sites)
     found = []

@@ -6,7 +6,7 @@ import string
 from itertools import product
 
 from remcg.errors import InputError
-from remcg.typed import check, nearest
+from remcg.typed import check, suggestion
 
 SHOWN = 5  # points that a message names
 OVERRIDES = (
@@ -124,10 +124,8 @@ def _rule(entry, place, axes, state_options):
             settings[name] = check(value, state_options[name], f"{place}.{name}")
         else:
             allowed = [*axes, *OVERRIDES]
-            guess = nearest(name, allowed)
-            advice = f"did you mean '{guess}'? " if guess else ""
             raise InputError(
-                f"{place}: unknown key '{name}'; {advice}allowed are the axes "
+                f"{place}: unknown key '{name}'; {suggestion(name, allowed)}allowed are the axes "
                 f"{', '.join(axes)} and {', '.join(OVERRIDES)}"
             )
     if not condition or not settings:

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from remcg.boxes import many, reduced
 from remcg.errors import InputError
 from remcg.mapping.whole import map_positions
+from remcg.topology import members_of
 from remcg.trajectory import has_forces, read_forces
 
 VALID = 1e-6  # deviation of sum_i b_Ii c_Ji from 1 or 0
@@ -89,7 +90,7 @@ def force_operator(topology, sites, rigid=None):
     tied = csr_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(topology.n_atoms,) * 2)
     groups = connected_components(tied, directed=False)[1]
     rows, columns, values, known = [], [], [], {}
-    for members, atoms in zip(_members(sites.molecule), sites.atoms):
+    for members, atoms in zip(members_of(sites.molecule), sites.atoms):
         weights = sites.matrix[members][:, atoms].toarray()
         _, pattern = np.unique(groups[atoms], return_inverse=True)
         key = weights.shape, weights.tobytes(), pattern.tobytes()
@@ -102,12 +103,6 @@ def force_operator(topology, sites, rigid=None):
     joined = [np.concatenate(parts) for parts in (values, rows, columns)]
     shape = len(sites.site_types), topology.n_atoms
     return csr_matrix((joined[0], (joined[1], joined[2])), shape=shape)
-
-
-def _members(labels):
-    """Indices of each label 0, 1, ..."""
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(labels))[:-1])
 
 
 def _block(weights, group):

@@ -113,7 +113,7 @@ def rdf_figure(path, results):
                 top.remove(), bottom.remove()
             for group in shown:
                 _label_rdf_row(group, name)
-        _rdf_legend(figure, colors)
+        legend_above(figure, side_handles(colors, with_difference=True))
 
 
 def potential_figure(path, curves, reference_temperature, tested=()):
@@ -173,7 +173,7 @@ def distribution_figure(path, results):
                 axis.remove()
             kind, name = key.split(" ", 1)
             shown[0][0].set_ylabel(f"{name}\np (1/{'rad' if kind in RADIANS else 'nm'})")
-        _distribution_legend(figure, colors)
+        legend_above(figure, side_handles(colors))
 
 
 def density_figure(path, numbers):
@@ -333,14 +333,18 @@ def _distribution_numbers(numbers, item):
     return numbers.get("bonded", {}).get(item.name)
 
 
-def _distribution_legend(figure, colors):
+def side_handles(colors, with_difference=False):
+    """Entries of a legend: reference, model and, if drawn, the band of their difference."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     handles = [
         Line2D([], [], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, label="reference"),
         Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
     ]
-    legend_above(figure, handles)
+    if with_difference:
+        handles.append(Patch(color="0.85", label="±2 SE of the difference"))
+    return handles
 
 
 def _label_rdf_row(group, name):
@@ -350,18 +354,6 @@ def _label_rdf_row(group, name):
         bottom.set_xlabel("r (nm)")
         for axis in (top, bottom):
             axis.tick_params(labelleft=i == 0)
-
-
-def _rdf_legend(figure, colors):
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    handles = [
-        Line2D([], [], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, label="reference"),
-        Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
-        Patch(color="0.85", label="±2 SE of the difference"),
-    ]
-    legend_above(figure, handles)
 
 
 def _letters(curve):

@@ -23,7 +23,7 @@ import yaml
 from remcg import config, launch, strict_yaml
 from remcg.errors import InputError
 from remcg.io import write_text
-from remcg.typed import nearest
+from remcg.typed import suggestion
 
 FIXED = ("campaign", "source", "sweep", "share")
 MOST_VARIANTS = 1000
@@ -173,8 +173,7 @@ def _step(place, word, key, name):
         raise InputError(f"sweep: {name}: '{word}' in {key} is none of the list: {allowed}")
     known = list(place) if isinstance(place, dict) else []
     if word not in known:
-        guess = nearest(word, known)
-        advice = f"did you mean '{guess}'? " if guess else ""
+        advice = suggestion(word, known)
         allowed = f"allowed are {', '.join(known)}" if known else "it has no keys"
         raise InputError(f"sweep: {name}: unknown key '{word}' in {key}; {advice}{allowed}")
     return word

@@ -235,6 +235,12 @@ class Topology:
         return csr_array((np.ones(2 * len(i), bool), ends), shape=(self.n_sites, self.n_sites))
 
 
+def members_of(labels, n_labels=0):
+    """Indices of each label 0, 1, ..., of at least ``n_labels`` of them: a list of ndarrays."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(labels, minlength=n_labels))[:-1])
+
+
 def _image_shifts(steps, box):
     """Lattice vectors, as integers, that take steps into the brick a_x, b_y, c_z around zero."""
     steps, shifts = steps.copy(), np.zeros(steps.shape)

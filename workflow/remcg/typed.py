@@ -117,10 +117,9 @@ def refuse_unknown_keys(content, allowed, where):
         )
     for key in content:
         if key not in allowed:
-            guess = nearest(key, allowed)
-            advice = f"did you mean '{guess}'? " if guess else ""
             raise InputError(
-                f"{place}: unknown key '{key}'; {advice}allowed are {', '.join(sorted(allowed))}"
+                f"{place}: unknown key '{key}'; {suggestion(key, allowed)}allowed are "
+                f"{', '.join(sorted(allowed))}"
             )
 
 
@@ -133,6 +132,12 @@ def nearest(name, names):
     lower = {str(candidate).lower(): candidate for candidate in names}
     found = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
     return lower[found[0]] if found else None
+
+
+def suggestion(name, names):
+    """Part of a message about an unknown name: "did you mean 'x'? ", or nothing."""
+    guess = nearest(name, names)
+    return f"did you mean '{guess}'? " if guess else ""
 
 
 def correction(name, names, otherwise):

@@ -4,6 +4,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from remcg.topology import members_of
+
 POOL = 4000  # conformers of a species to choose from
 CANDIDATES = 12  # of them, nearest by the distances between their sites, are turned onto the sites
 SOFTNESS = 0.01  # nm, rms distance of sites that conformers may be worse than the best
@@ -132,8 +134,7 @@ def _owners(molecules, projector):
 def _sites_of(molecules, projector):
     """Indices of the sites of each molecule."""
     _, owner = _owners(molecules, projector)
-    order = np.argsort(owner, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(owner, minlength=len(molecules)))[:-1])
+    return members_of(owner, len(molecules))
 
 
 def _at_sites(positions, molecules, sites, projector):

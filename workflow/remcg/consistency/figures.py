@@ -12,6 +12,7 @@ from remcg.plots import (
     legend_above,
     plain_decades,
     shortened,
+    side_handles,
     some,
     state_title,
     temperature_colors,
@@ -476,13 +477,8 @@ def _point_legend(figure):
 
 def _side_legend(figure, colors, has_transform=False):
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
-    handles = [
-        Line2D([], [], color=REFERENCE_COLOR, lw=2.6, alpha=0.35, label="reference"),
-        Line2D([], [], color=list(colors.values())[len(colors) // 2], label="model (band: 2 SE)"),
-        Patch(color="0.85", label="±2 SE of the difference"),
-    ]
+    handles = side_handles(colors, with_difference=True)
     if has_transform:
         style = {"ls": "", "marker": "x", "ms": 3, "mew": 0.7, "color": "0.35"}
         handles.insert(1, Line2D([], [], label="reference, from g(r)", **style))

@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from remcg.errors import InputError
 from remcg.mapping.rules import GROUPS, read_mapping
-from remcg.topology import Topology
+from remcg.topology import Topology, members_of
 from remcg.trajectory import load_topology
 from remcg.typed import correction, nearest
 
@@ -85,7 +85,7 @@ class Sites:
         """Sites of one molecule that depend on each other: [(sites, how many too many)]."""
         rows = _entangled(self.matrix)
         found = []
-        for members in _members(self.molecule[rows]):
+        for members in members_of(self.molecule[rows]):
             members = rows[members]
             missing = 0
             if len(members):
@@ -135,12 +135,6 @@ def _entangled(matrix):
 def _dense(rows):
     """Rows of a sparse matrix without the columns in which they have nothing."""
     return rows[:, np.unique(rows.indices)].toarray()
-
-
-def _members(labels):
-    """Indices of each label 0, 1, ..."""
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(labels))[:-1])
 
 
 def operator(topology, mapping):
@@ -392,7 +386,7 @@ def _renumbered(labels):
 def _atoms_of(of_atom, held, molecule):
     """Per molecule with sites, the indices of all its atoms."""
     _, first = np.unique(molecule, return_index=True)
-    members = _members(of_atom)
+    members = members_of(of_atom)
     return [members[k] for k in of_atom[_first_atoms(held)[first]]]
 
 
