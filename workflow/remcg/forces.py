@@ -9,6 +9,7 @@ is the force on site i of the k-th basis sum, so that a model's forces are linea
 import numpy as np
 from numba import njit
 
+from remcg.engine.neighbors import to_nearest_image
 from remcg.errors import InputError
 from remcg.pairs import _checked, _PairFinder, pair_tables
 
@@ -25,10 +26,7 @@ def _add_forces(first, second, distance, count, positions, box, site_types, tabl
             continue
         for c in range(3):
             step[c] = positions[i, c] - positions[j, c]
-        for c in range(2, -1, -1):
-            n = np.floor(step[c] / box[c, c] + 0.5)
-            for d in range(c + 1):
-                step[d] -= n * box[c, d]
+        to_nearest_image(step, box)
         scale, offset = tables.inverse_spacing[term], tables.offset[term]
         x = (r - tables.r_min[term]) * scale
         m = min(max(int(x), 0), tables.n_intervals[term] - 1)

@@ -40,6 +40,13 @@ DRY = {"-n", "--dry-run", "--dryrun"}  # of Snakemake
 QUIET = 60.0  # seconds between lines about running jobs where there is no terminal
 GRACE = 5.0  # seconds between asking a process to end and ending it
 LEAST_ROOM = 1_000_000  # bytes that the disk of the results must take for a run to begin
+PIPED = {  # of a process: no input, and all that it says as lines of one text
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+    "text": True,
+    "errors": "replace",
+}
 
 
 class Claim:
@@ -221,16 +228,7 @@ class Child:
         self.signals = 0
         self._run = run
         self._earlier = {}
-        self.process = subprocess.Popen(
-            command,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        self.process = subprocess.Popen(command, env=variables, start_new_session=True, **PIPED)
 
     def __enter__(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -402,15 +400,7 @@ def write_report(results, configfile, variables, display, record):
     """Snakemake's report is a second call: it shows files, and they must all be there."""
     display.say("writing the record of the workflow")
     command = _snakemake(configfile, 1, "--report", str(results / "workflow.html"))
-    done = subprocess.run(
-        command,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    done = subprocess.run(command, env=variables, **PIPED)
     Path(record).write_text(done.stdout)
     if done.returncode:
         display.say(f"\nThe report failed:\n\n{last_words(done.stdout)}\n")

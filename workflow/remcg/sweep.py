@@ -322,15 +322,7 @@ def run_side_by_side(variants, cores, more=(), options=()):
 def _start(name, variant, options, more):
     command = [sys.executable, "-m", "remcg.launch", "--configfile", str(variant.source)]
     command += [*options, *(["--", *more] if more else [])]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    process = subprocess.Popen(command, start_new_session=True, **launch.PIPED)
     reader = threading.Thread(target=_show, args=(name, process.stdout), daemon=True)
     reader.start()
     return process, reader

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from remcg.boxes import heights, many
+from remcg.engine.neighbors import to_nearest_image
 from remcg.errors import InputError
 from remcg.pairs import _checked, _PairFinder, shell_volumes
 from remcg.statistics import mean_and_error
@@ -325,10 +326,7 @@ def _local(first, second, distance, count, positions, box, types, cuts, angles, 
             continue
         for d in range(3):
             step[d] = positions[j, d] - positions[i, d]
-        for d in range(2, -1, -1):
-            n = np.floor(step[d] / box[d, d] + 0.5)
-            for e in range(d + 1):
-                step[e] -= n * box[d, e]
+        to_nearest_image(step, box)
         neighbors[at[i]], neighbors[at[j]] = j, i
         for d in range(3):
             units[at[i], d], units[at[j], d] = step[d] / r, -step[d] / r

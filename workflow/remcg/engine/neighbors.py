@@ -254,6 +254,15 @@ def close_pairs(positions, box, r_max, first, second, distance):
 
 
 @njit(cache=True)
+def to_nearest_image(step, box):
+    """Make a step (3,) between two sites the one to the nearest image, in place."""
+    for d in range(2, -1, -1):
+        n = np.floor(step[d] / box[d, d] + 0.5)
+        for e in range(d + 1):
+            step[e] -= n * box[d, e]
+
+
+@njit(cache=True)
 def _image_distance(positions, i, j, box):
     dx = positions[i, 0] - positions[j, 0]
     dy = positions[i, 1] - positions[j, 1]
