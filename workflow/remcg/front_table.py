@@ -162,11 +162,8 @@ def _bonded(found):
 
 def _both(entry, status=None, scale=1.0, reference="reference"):
     """The model's number over that of the reference."""
-    lines = []
-    for side, mark in (("model", status), (reference, REFERENCE)):
-        if side in entry:
-            lines.append((value_of(entry, side, scale), mark))
-    return lines
+    sides = ("model", status), (reference, REFERENCE)
+    return [(value_of(entry, side, scale), mark) for side, mark in sides if side in entry]
 
 
 def _density(found):
