@@ -5,14 +5,14 @@ make bench NAME=backmap ARGS="--only placement-hexane"
 
 import platform
 import sys
+import tempfile
 from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 
 import mdtraj
 import numpy as np
-from benchtools import cases, table
-from benchtools.restrained import HOT, STAGES, Restrained, minimised
+from benchtools import cases, cg2at_peer, mstool_peer, table
+from benchtools.restrained import HOT, STAGES, Restrained, minimised, pulled
 from benchtools.timing import FULL, Stopwatch
 from scipy.sparse import block_diag, csr_matrix
 
@@ -36,7 +36,6 @@ FORCE_FIELD = ["spce.xml"]
 FRAME, N_TEMPLATES, CUTOFF = 300, 20, 0.9  # number, number, nm
 HEXANES, CARBONS = 150, 6
 WANTED_RATE, WANTED_RATIO = 500.0, 2.0  # molecules/s; gap of the peer over ours
-OTHERS = ("mstool", "cg2at")
 
 
 @cache
@@ -222,10 +221,11 @@ def _campaign(name, state, frames, templates):
     return (topology, mapped, *fields, own, others)
 
 
-def _minimisation(name, state, frames, templates, steps=0):
-    """Rows of structures over mapped reference frames: ours (map, one try) and plain ones.
+def _minimisation(name, state, frames, templates, steps=0, itp=None):
+    """Rows of structures over mapped reference frames: ours (map, one try) and those of others.
 
-    With steps of dynamics also the divergences of draws from the posterior.
+    With steps of dynamics also the divergences of draws from the posterior; with the path of a
+    GROMACS topology of the molecule also CG2AT2.
     """
     topology, mapped, fields, cutoff, temperature, own, others = _campaign(
         name, state, frames, templates
@@ -238,54 +238,143 @@ def _minimisation(name, state, frames, templates, steps=0):
     workshop(sites[0], box[0], np.random.default_rng(0))  # compiles
     best, ours, theirs = [], _Structures(workshop), _Structures(workshop)
     for k, y in enumerate(sites):
-        ours.add(box[k], workshop, y, box[k], np.random.default_rng([4, k]))
+        ours.add(box[k], y, workshop, y, box[k], np.random.default_rng([4, k]))
         start = constraints.project(backmap.next_to(own.positions[k], y, mapped), y)
         best.append(find_minimum(workshop.atoms, constraints, start, y).energy)
-        system = topology.to_openmm()
-        if box[k] is not None:
-            system.setPeriodicBoxVectors(np.diag(box[k]))
-        theirs.add(box[k], _plain, constraints, system, fields, mapped.matrix, y, cutoff, k)
+        plain = _openmm_topology(topology, box[k]), fields, mapped.matrix, y, cutoff
+        theirs.add(box[k], y, _over_sites, constraints, minimised, *plain, k)
     case, peer = f"{name}, {len(own)} frames of {n} molecules: ", "OpenMM, restrained minimisation"
-    found = [each.numbers(topology, mapped, others, n, np.array(best)) for each in (ours, theirs)]
-    rows = []
-    for what, unit, sense in KINDS_OF_ROWS:
-        a, b = (numbers[what] for numbers in found)
-        if a is None or b is None:
-            continue
-        ratio = (a + 1.0) / (b + 1.0) if sense == ">=" else a / b
-        aim = () if what == STIFF else (sense, 1.0)
-        rows.append(table.row(case + what, a, b, peer, unit, ratio, *aim))
+    compared = _Compared(case, np.array(best))
+    rows = compared.rows(ours, theirs, peer, KINDS_OF_ROWS)
     details = {"ours_lost": ours.lost, "theirs_lost": theirs.lost}
     if steps:
         settings = backmap.Settings(draws=1, steps=steps, cutoff=cutoff)
         workshop = backmap.Workshop(topology, mapped, others, fields, boxes, temperature, settings)
         draws = _Structures(workshop)
         for k, y in enumerate(sites):
-            draws.add(box[k], workshop, y, box[k], np.random.default_rng([5, k]))
-        drawn = draws.numbers(topology, mapped, others, n, np.array(best))
-        for what in (STIFF, TURNING):
-            a, b = drawn[what], found[1][what]
-            name = f"{case}draws from the posterior, {what}"
-            rows.append(table.row(name, a, b, peer, "bit", a / b, "<=", 1.0))
+            draws.add(box[k], y, workshop, y, box[k], np.random.default_rng([5, k]))
+        compared = _Compared(f"{case}draws from the posterior, ", np.array(best))
+        kinds = [(what, unit, "<=") for what, unit, _ in KINDS_OF_ROWS if what in (STIFF, TURNING)]
+        rows += compared.rows(draws, theirs, peer, kinds)
         details |= {"draws_lost": draws.lost, "seconds_per_draw": draws.seconds / len(sites)}
+    arguments = case, sites, box, fields, np.array(best)
+    if mstool_peer.python():
+        peer = f"mstool {mstool_peer.version(mstool_peer.python())}"
+        given = fields, sites, box, temperature
+        made = _made(mstool_peer.run, workshop, *given)
+        more, details["mstool"] = _beside(peer, made, ours, *arguments)
+        rows += more
+        if steps:
+            made = _made(mstool_peer.run, workshop, *given, mstool_peer.STEPS)
+            warm = _kept(made, workshop, sites, box)
+            compared = _Compared(f"{case}draws from the posterior, ", np.array(best))
+            peer = f"{peer}, then {mstool_peer.STEPS} steps without restraints"
+            rows += compared.rows(draws, warm, peer, WARM_ROWS)
+            details["mstool_warm"] = {"lost": warm.lost, "defects": warm.defects}
+    if itp and cg2at_peer.python():
+        made = _made(cg2at_peer.run, workshop, itp, sites, box)
+        more, details["cg2at2"] = _beside(f"CG2AT2 {cg2at_peer.version()}", made, ours, *arguments)
+        rows += more
     return rows, details
 
 
-def _plain(constraints, topology, fields, operator, sites, *rest):
+def _made(run, *arguments):
+    """What a peer makes of all frames, in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="remcg-bench-") as folder:
+        return run(folder, *arguments)
+
+
+def _kept(made, workshop, sites, boxes):
+    """As :class:`_Structures`, what a peer made of each frame."""
+    structures = _Structures(workshop)
+    for (x, seconds), y, box in zip(made, sites, boxes):
+        if isinstance(x, str):
+            structures.lost.append(x)
+        structures.keep(box, y, seconds, None if isinstance(x, str) else x)
+    return structures
+
+
+def _beside(peer, made, ours, case, sites, boxes, fields, best):
+    """Rows of a peer's structures as they come, and minimised over the sites as plain ones are."""
+    workshop = ours.workshop
+    free, over = _kept(made, workshop, sites, boxes), _Structures(workshop)
+    for (x, _), y, box in zip(made, sites, boxes):
+        if isinstance(x, str):
+            over.keep(box, y, 0.0, None)
+            continue
+        given = _openmm_topology(workshop.topology, box), fields, workshop.mapped.matrix, y
+        cutoff = workshop.atoms.cutoff
+        over.add(box, y, _over_sites, workshop.constraints, pulled, *given, cutoff, x)
+    compared = _Compared(case, best)
+    rows = compared.rows(ours, free, peer, FREE_ROWS)
+    rows += compared.rows(ours, over, f"{peer}, then restrained minimisation", PULLED_ROWS)
+    return rows, {"lost": free.lost, "lost_over_sites": over.lost, "defects": free.defects}
+
+
+def _openmm_topology(topology, box):
+    result = topology.to_openmm()
+    if box is not None:
+        result.setPeriodicBoxVectors(np.diag(box))
+    return result
+
+
+def _over_sites(constraints, minimise, topology, fields, operator, sites, *rest):
     """As what a workshop returns: positions that are exactly over the sites."""
-    x = minimised(topology, fields, operator, sites, *rest)
+    x = minimise(topology, fields, operator, sites, *rest)
     return {"positions": constraints.project(x, sites)[None]}
 
 
+TIME, ENERGY = "time per molecule", "median energy above own atoms minimised, per molecule"
+AWAY = "median of the largest distance of a site from where it should be"
 STIFF = "mean divergence of bonds and angles from the reference"
 TURNING = "mean divergence of dihedrals from the reference"
+STIFF_FLOORS, TURNING_FLOORS = (f"{name}, in noise floors" for name in (STIFF, TURNING))
+CLEAN = "structures without a defect (ratio of numbers plus one)"
 KINDS_OF_ROWS = (
-    ("time per molecule", "s", "<="),
-    ("median energy above own atoms minimised, per molecule", "kJ/mol", "<="),
-    (STIFF, "bit", "<="),
+    (TIME, "s", "<="),
+    (ENERGY, "kJ/mol", "<="),
+    (STIFF, "bit", None),
     (TURNING, "bit", "<="),
-    ("structures without a defect (ratio of numbers plus one)", "structures", ">="),
+    (CLEAN, "structures", ">="),
 )
+FREE_ROWS = (
+    (TIME, "s", "<="),
+    (AWAY, "nm", "<="),
+    (ENERGY, "kJ/mol", None),  # off the sites it may be lower
+    (CLEAN, "structures", ">="),
+)
+PULLED_ROWS = (
+    (ENERGY, "kJ/mol", "<="),
+    (STIFF_FLOORS, "floors", None),
+    (TURNING_FLOORS, "floors", "<="),
+    (CLEAN, "structures", ">="),
+)
+WARM_ROWS = (
+    (AWAY, "nm", "<="),
+    (STIFF_FLOORS, "floors", "<="),
+    (TURNING_FLOORS, "floors", "<="),
+    (CLEAN, "structures", ">="),
+)
+
+
+class _Compared:
+    """Rows of two programs' structures; best (n_frames,): energies of own atoms minimised."""
+
+    def __init__(self, case, best):
+        self.case, self.best = case, best
+
+    def rows(self, ours, theirs, peer, kinds):
+        """A row for each kind that both have: its name, unit and which side should be larger."""
+        found = [each.numbers(self.best) for each in (ours, theirs)]
+        rows = []
+        for what, unit, sense in kinds:
+            a, b = (numbers[what] for numbers in found)
+            if a is None or b is None:
+                continue
+            ratio = (a + 1.0) / (b + 1.0) if what == CLEAN else a / b
+            aim = (sense, 1.0) if sense else ()
+            rows.append(table.row(self.case + what, a, b, peer, unit, ratio, *aim))
+        return rows
 
 
 class _Structures:
@@ -293,16 +382,22 @@ class _Structures:
 
     def __init__(self, workshop):
         self.workshop, self.seconds = workshop, 0.0
-        self.positions, self.energies, self.clean, self.lost = [], [], 0, []
+        self.positions, self.energies, self.away = [], [], []
+        self.defects, self.clean, self.lost = [], 0, []
 
-    def add(self, box, make, *arguments):
+    def add(self, box, sites, make, *arguments):
+        """Make a structure, timed."""
         watch = Stopwatch()
         try:
             x = make(*arguments)["positions"][0]
         except Exception as error:
             self.lost.append(f"{type(error).__name__}: {error}")
             x = None
-        self.seconds += watch.cpu
+        self.keep(box, sites, watch.cpu, x)
+
+    def keep(self, box, sites, seconds, x):
+        """A structure that took so many CPU seconds, None where there is none."""
+        self.seconds += seconds
         if x is None:
             self.energies.append(np.inf)
             return
@@ -310,26 +405,40 @@ class _Structures:
         self.positions.append(x)
         self.energies.append(self.workshop.atoms.energy(x))
         checker = self.workshop.checker
-        self.clean += not checker(x, box).described(checker.most_clashes)
+        self.defects.append(checker(x, box).described(checker.most_clashes))
+        self.clean += not self.defects[-1]
+        away = self.workshop.mapped.matrix @ x - sites
+        self.away.append(np.linalg.norm(away, axis=1).max())
 
-    def numbers(self, topology, mapped, reference, n, best):
-        """Values by the names of :data:`KINDS_OF_ROWS`; None where there is none."""
-        names = [name for name, *_ in KINDS_OF_ROWS]
+    def numbers(self, best):
+        """Values by the names of rows; None where there is none."""
+        n = len(self.workshop.mapped.atoms)
         energy = float(np.median((np.array(self.energies) - best) / n))
-        bonds, dihedrals = None, None
-        if self.positions:
-            rigid = self.workshop.atoms.rigid
-            arguments = topology, mapped.atoms, mapped.matrix, rigid, reference.positions[0]
-            groups = validation.coordinates_of(*arguments).free
-            found = validation.divergences(
-                validation.distributions(groups, reference.positions, np.array(self.positions))
-            )
-            turning = {key: js for key, (js, _) in found.items() if key.startswith("dihedral")}
-            others = [js for key, (js, _) in found.items() if key not in turning]
-            bonds, dihedrals = float(np.mean(others)), float(np.mean(list(turning.values())))
-        energy = energy if np.isfinite(energy) else None
-        per_molecule = self.seconds / (n * len(self.energies))
-        return dict(zip(names, (per_molecule, energy, bonds, dihedrals, self.clean)))
+        return {
+            TIME: self.seconds / (n * len(self.energies)) or None,
+            ENERGY: energy if np.isfinite(energy) else None,
+            AWAY: float(np.median(self.away)) if self.away else None,
+            CLEAN: self.clean,
+        } | self._divergences()
+
+    def _divergences(self):
+        names = STIFF, STIFF_FLOORS, TURNING, TURNING_FLOORS
+        if not self.positions:
+            return dict.fromkeys(names)
+        workshop = self.workshop
+        topology, mapped, reference = workshop.topology, workshop.mapped, workshop.templates
+        rigid = workshop.atoms.rigid
+        arguments = topology, mapped.atoms, mapped.matrix, rigid, reference.positions[0]
+        groups = validation.coordinates_of(*arguments).free
+        found = validation.divergences(
+            validation.distributions(groups, reference.positions, np.array(self.positions))
+        )
+        result = []
+        for is_turning in (False, True):
+            of_kind = [x for key, x in found.items() if key.startswith("dihedral") is is_turning]
+            js, floor = np.mean(of_kind, axis=0).tolist() if of_kind else (None, None)
+            result += [js, js / floor if of_kind and floor else None]
+        return dict(zip(names, result))
 
 
 def minimise_peptide(pace):
@@ -338,9 +447,15 @@ def minimise_peptide(pace):
     return _minimisation("pentaalanine", "T400", frames, np.arange(500) * 3 + 6, steps)
 
 
+def minimise_water(pace):
+    frames = np.array([20, 150, 280] if pace is FULL else [20])
+    return _minimisation("spce-water", "T280", frames, np.arange(25) * 10 + 25)
+
+
 def minimise_hexane(pace):
     frames = np.array([20, 150, 280] if pace is FULL else [20])
-    return _minimisation("hexane", "T300", frames, np.arange(25) * 10 + 25)
+    itp = ROOT / "resources" / "hexane" / "hexane.itp"
+    return _minimisation("hexane", "T300", frames, np.arange(25) * 10 + 25, itp=itp)
 
 
 def gap_280(pace):
@@ -355,6 +470,7 @@ CASES = {
     "placement-water": placement_water,
     "placement-hexane": placement_hexane,
     "minimise-peptide": minimise_peptide,
+    "minimise-water": minimise_water,
     "minimise-hexane": minimise_hexane,
     "gap-280": gap_280,
     "gap-340": gap_340,
@@ -363,12 +479,18 @@ CASES = {
 
 def _versions():
     names = ("mdtraj", "numba", "numpy", "openmm")
-    return {name: version(name) for name in names} | {"python": platform.python_version()}
+    found = {name: version(name) for name in names}
+    if mstool_peer.python():
+        found["mstool"] = mstool_peer.version(mstool_peer.python())
+    if cg2at_peer.python():
+        found["cg2at2"] = cg2at_peer.version()
+    return found | {"python": platform.python_version()}
 
 
 def main(argv=None):
-    missing = [name for name in OTHERS if find_spec(name) is None]
-    print(f"not installed, so not compared with: {', '.join(missing) or 'none'}")
+    for name, peer in (("mstool", mstool_peer), ("CG2AT2", cg2at_peer)):
+        if not peer.python():
+            print(f"no {name}, so not compared with it: {peer.INSTALL}")
     return cases.main(NAME, __doc__.split("\n")[0], CASES, _versions, argv)
 
 

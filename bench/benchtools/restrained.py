@@ -58,6 +58,20 @@ def minimised(topology, force_field, operator, sites, cutoff, seed):
     Bonds, angles and dihedrals alone come first, as atoms lie on top of one another; then
     everything, with springs that stiffen.
     """
+    owner = operator.tocsc().indices  # atoms of these mappings are in one site each
+    rng = np.random.default_rng(seed)
+    start = sites[owner] + SPREAD * rng.standard_normal((len(owner), 3))
+    stages = {BONDED, RESTRAINED}, {0, BONDED, RESTRAINED}
+    return _minimised(topology, force_field, operator, sites, cutoff, start, stages)
+
+
+def pulled(topology, force_field, operator, sites, cutoff, start):
+    """Atoms (n_atoms, 3), nm, from whole molecules, minimised under springs that stiffen."""
+    stages = ({0, BONDED, RESTRAINED},)
+    return _minimised(topology, force_field, operator, sites, cutoff, start, stages)
+
+
+def _minimised(topology, force_field, operator, sites, cutoff, start, stages):
     system = build_system(topology, force_field, cutoff)
     for force in system.getForces():
         force.setForceGroup(0 if isinstance(force, NONBONDED_FORCES) else BONDED)
@@ -65,10 +79,8 @@ def minimised(topology, force_field, operator, sites, cutoff, seed):
     integrator = openmm.VerletIntegrator(0.001)
     platform = openmm.Platform.getPlatformByName("CPU")
     context = openmm.Context(system, integrator, platform, {"Threads": "1"})
-    owner = operator.tocsc().indices  # atoms of these mappings are in one site each
-    rng = np.random.default_rng(seed)
-    context.setPositions(sites[owner] + SPREAD * rng.standard_normal((len(owner), 3)))
-    for groups in ({BONDED, RESTRAINED}, {0, BONDED, RESTRAINED}):
+    context.setPositions(start)
+    for groups in stages:
         integrator.setIntegrationForceGroups(groups)
         for stiffness in LADDER:
             context.setParameter("site_stiffness", stiffness)
