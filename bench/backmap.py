@@ -8,6 +8,7 @@ import sys
 import tempfile
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import mdtraj
 import numpy as np
@@ -33,6 +34,7 @@ NAME = "backmap"
 WATER = ROOT / "resources" / "spce"
 MAPPING = ROOT / "config" / "mappings" / "water-1site.yaml"
 FORCE_FIELD = ["spce.xml"]
+SPCE = Path(__file__).with_name("benchtools") / "spce.itp"
 FRAME, N_TEMPLATES, CUTOFF = 300, 20, 0.9  # number, number, nm
 HEXANES, CARBONS = 150, 6
 WANTED_RATE, WANTED_RATIO = 500.0, 2.0  # molecules/s; gap of the peer over ours
@@ -449,7 +451,7 @@ def minimise_peptide(pace):
 
 def minimise_water(pace):
     frames = np.array([20, 150, 280] if pace is FULL else [20])
-    return _minimisation("spce-water", "T280", frames, np.arange(25) * 10 + 25)
+    return _minimisation("spce-water", "T280", frames, np.arange(25) * 10 + 25, itp=SPCE)
 
 
 def minimise_hexane(pace):
