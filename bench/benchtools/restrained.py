@@ -8,13 +8,13 @@ from remcg.backmap.atoms import BONDED, NONBONDED_FORCES, build_system
 
 STIFFNESS = 5e5  # kJ/mol/nm^2
 LADDER = np.geomspace(1e3, STIFFNESS, 3)
-ITERATIONS, TOLERANCE = 10, 200.0  # of the minimiser, kJ/mol/nm
+ITERATIONS, TOLERANCE = 10, 200.0  # of the minimiser before dynamics, kJ/mol/nm
 TIMESTEP, FRICTION = 0.002, 20.0  # ps, 1/ps
 HOT, STAGES = 450.0, 10  # K
 ENERGY = "0.5*site_stiffness*((x1-x0)^2+(y1-y0)^2+(z1-z0)^2)"
 RESTRAINED = 2  # force group
 SPREAD = 0.05  # nm, of atoms about their site before they are minimised
-MOST_ITERATIONS = 2000
+MOST_ITERATIONS, FINE = 2000, 10.0  # of a minimisation alone; OpenMM's own tolerance, kJ/mol/nm
 
 
 class Restrained:
@@ -84,7 +84,7 @@ def _minimised(topology, force_field, operator, sites, cutoff, start, stages):
         integrator.setIntegrationForceGroups(groups)
         for stiffness in LADDER:
             context.setParameter("site_stiffness", stiffness)
-            openmm.LocalEnergyMinimizer.minimize(context, TOLERANCE, MOST_ITERATIONS)
+            openmm.LocalEnergyMinimizer.minimize(context, FINE, MOST_ITERATIONS)
     return context.getState(positions=True).getPositions(asNumpy=True)._value
 
 
