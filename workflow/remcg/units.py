@@ -1,4 +1,4 @@
-"""Physical constants in the internal units nm, ps, amu, kJ/mol, K (CODATA; kT and bar are exact)."""
+"""Physical constants in nm, ps, amu, kJ/mol, K (CODATA; those of kT and bar are exact)."""
 
 KB = 8.31446261815324e-3  # kJ/(mol K)
 BAR = 0.0602214076  # kJ/mol/nm^3 in one bar
