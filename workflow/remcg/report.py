@@ -239,24 +239,16 @@ def checks(summary, limits=None):
     return [check for check in found if check.limit < math.inf]
 
 
-def table(summary, paths=()):
-    """Text for the end of a run: one line per state, then what was written.
-
-    Parameters
-    ----------
-    summary : dict
-    paths : sequence of path
-        Report, summary and exported potentials.
-    """
+def table(summary):
+    """Header and rows of the table at the end of a run, texts, one row per state."""
     header = ["state", "use", "RDF rmse", "max", "density (kg/m3)", "off (%)", "pressure (bar)"]
-    rows = [_table_row(state) for state in summary["states"]]
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for row in (header, *rows)
-    ]
-    closing = [f"{summary['campaign']}: {headline(summary)}", _timing(summary), *map(str, paths)]
-    return "\n".join([*lines, "", *(line for line in closing if line)])
+    return header, [_table_row(state) for state in summary["states"]]
+
+
+def closing(summary):
+    """Sentences on the optimisation and on the time that the run took."""
+    said = [f"{summary['campaign']}: {headline(summary)}", _timing(summary)]
+    return [line for line in said if line]
 
 
 def headline(summary):
