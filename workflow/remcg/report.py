@@ -917,9 +917,11 @@ def _kernels(states):
     """What is known of memory kernels, and why that of the reference is missing."""
     memories = [state.get("memory", {}) for state in states]
     if any("reference" in row for row in memories):
+        until = {f"{own['friction_until_ps']:.2g}" for row in memories for own in row.values()
+                 if "friction_until_ps" in own}  # fmt: skip
         return (
-            "Friction is the integral of the memory kernel over its first picosecond: what the "
-            "model's own kernel has less, a generalised Langevin equation has to add."
+            f"Friction is the integral of the memory kernel over its first {_either(until)} ps: "
+            "what the model's own kernel has less, a generalised Langevin equation has to add."
         )
     if not any("model" in row for row in memories):
         return ""
@@ -932,6 +934,10 @@ def _kernels(states):
         f"No memory kernel of the mapped reference: {why}. Set <code>reference.dynamics</code>, or "
         "give states a short trajectory as <code>dynamics</code>, to have it."
     )
+
+
+def _either(texts):
+    return " or ".join(sorted(texts))
 
 
 _DYNAMICS = (
