@@ -182,6 +182,19 @@ def test_on_a_terminal_running_jobs_have_a_line_each_that_is_wiped(monkeypatch, 
     assert left.endswith(2 * "\x1b[1A\x1b[2K") and "\x1b[?25h" in left  # with its cursor
 
 
+def test_a_terminal_is_drawn_twice_a_second_however_much_snakemake_says(terminal):
+    time, progress = Clock(), jobs(Job("update"))
+    with Display(terminal.stream, time) as display:
+        display.status(progress)
+        terminal.read()
+        for time.now in (0.1, 0.2, 0.4):
+            display.status(progress)
+            assert terminal.read() == ""
+        time.now = 0.5
+        display.status(progress)
+        assert "update" in terminal.read()
+
+
 def test_running_jobs_fit_into_a_narrow_terminal(monkeypatch, terminal, tmp_path):
     columns(monkeypatch, 40)
     progress = jobs(Job("sample", log=log_of(tmp_path, LOG), label="iter-003 " + "x" * 100))

@@ -19,11 +19,13 @@ from rich.theme import Theme
 from remcg.progress import spoken
 
 STYLES = {"pass": "blue", "within noise": "yellow", "fails": "bold red"}
+BARS = {"bar.complete": "cyan", "bar.finished": "cyan"}  # rich's own are red, as what fails
 MARKS = {"pass": "✓", "within noise": "≈", "fails": "✗"}
 SPOKEN = {"pass": "pass", "within noise": "within noise", "fails": "fail"}
 MOST_SHOWN = 12  # checks that do not hold
 UNBOUNDED = 10_000  # columns of a file: whoever reads it breaks the lines
 QUIET = 60.0  # seconds between lines about running jobs where there is no terminal
+LIVELY = 0.5  # seconds between two pictures of the running jobs where there is one
 BAR, LEAST_FOR_BAR = 20, 70  # columns: of a bar, and of a terminal that has room for it
 
 
@@ -40,7 +42,7 @@ def console_for(stream):
         file=stream,
         width=None if stream.isatty() else UNBOUNDED,
         force_terminal=stream.isatty(),
-        theme=Theme(STYLES),
+        theme=Theme(STYLES | BARS),
         markup=False,
         emoji=False,
         highlight=False,
@@ -50,15 +52,15 @@ def console_for(stream):
 class Display:
     """Lines on standard output, and the running jobs.
 
-    On a terminal these stand below the lines and are renewed with each call of :meth:`status`; in a
-    file they are told in a line of their own, at most once a minute. As a context it takes them
-    away at its end.
+    On a terminal these stand below the lines and are renewed as often as :meth:`status` is called,
+    twice a second at most; in a file they are told in a line of their own, at most once a minute.
+    As a context it takes them away at its end.
     """
 
     def __init__(self, stream=None, clock=time.monotonic):
         self.console = console_for(stream or sys.stdout)
         self._clock, self._last = clock, clock()
-        self._live = None
+        self._live, self._drawn = None, clock() - LIVELY
 
     def __enter__(self):
         return self
@@ -80,13 +82,17 @@ class Display:
 
     def status(self, progress):
         """Show the running jobs of a :class:`remcg.progress.Progress`."""
+        now = self._clock()
         if self.console.is_interactive:
+            if now - self._drawn < LIVELY:
+                return
+            self._drawn = now
             if self._live is None:
                 self._live = Live(console=self.console, auto_refresh=False, transient=True,
                                   redirect_stdout=False, redirect_stderr=False)  # fmt: skip
                 self._live.start()
             self._live.update(running(progress.jobs(), self.console.width), refresh=True)
-        elif self._clock() - self._last >= QUIET and progress.running:
+        elif now - self._last >= QUIET and progress.running:
             self.say(progress.status())
 
 
