@@ -152,7 +152,10 @@ def test_the_page_says_over_which_time_friction_is_summed_up_or_why_a_kernel_is_
     assert "No memory kernel of the mapped reference: its frames are 2 ps apart" in text
     own["memory"]["model"]["friction_until_ps"] = 1.0
     own["memory"]["reference"] = {**own["memory"]["model"], "friction_until_ps": 0.664001}
-    assert "over its first 0.66 or 1 ps" in report._dynamics_note({"states": states})
+    own["memory"]["reference"]["kinetic_temperature_K"] = 306.7
+    text = report._dynamics_note({"states": states})
+    assert "over its first 0.66 or 1 ps" in text
+    assert "<td>307</td>" in text and "short run of the reference" in text
 
 
 def test_a_summary_without_consistency_is_judged_as_before():

@@ -948,6 +948,7 @@ _DYNAMICS = (
     ("K(0) of the reference<br>velocities (ps⁻²)", lambda row: _memory(row, "reference", 0)),
     ("<br>forces", lambda row: _memory(row, "reference", 1)),
     ("friction<br>(ps⁻¹)", lambda row: _memory(row, "reference", 2)),
+    ("T of its<br>run (K)", lambda row: _kinetic(row, "reference")),
     ("VAMP-2<br>mapped reference", lambda row: _score(row, "reference")),
     ("with energy<br>of the atoms", lambda row: _score(row, "with_energy")),
     ("<br>model", lambda row: _score(row, "model")),
@@ -962,6 +963,11 @@ def _value(entry, key, error):
 def _memory(row, side, k):
     name = _KERNEL_KEYS[k]
     return _value(row.get("memory", {}).get(side, {}), name, f"{name}_se")
+
+
+def _kinetic(row, side):
+    T = row.get("memory", {}).get(side, {}).get("kinetic_temperature_K")
+    return f"{T:.0f}" if T else ""
 
 
 def _score(row, side):
@@ -986,6 +992,11 @@ def _dynamics_table(states):
         "Errors are standard errors. K(0), the memory kernel at time zero, from the velocity "
         "autocorrelation and as ⟨F²⟩/(3 m kT): equal by the fluctuation-dissipation relation."
     )
+    if any("reference" in state.get("consistency", {}).get("memory", {}) for state in states):
+        key += (
+            " T is that of the molecules' centres in the short run of the reference, whose constant"
+            " energy is one of those that the state has, so that T is off by a few per cent."
+        )
     if lags:
         key += (
             " VAMP-2: cross-validated score of the components of largest variance of the basis"

@@ -167,6 +167,7 @@ def show_campaign(display, summary, checks, paths):
         cells = [[*row, _verdict(row[0], rows)] for row in cells]
     display.say()
     display.show(header, cells)
+    display.say()
     for line in closing(summary):
         display.say(line)
     for name, path in paths.items():
