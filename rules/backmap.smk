@@ -74,15 +74,20 @@ rule backmap_validate:
     output:
         table="results/{campaign}/validate/backmap.tsv",
         state_tables=expand("results/{{campaign}}/validate/backmap_{state}.tsv", state=STATES),
-        state_figures=report(
-            expand("results/{{campaign}}/validate/backmap_{state}.png", state=TABLED),
-            caption="../workflow/report/backmap_state.rst",
-            category="Backmapping",
-        ),
+        state_figures=[
+            report(
+                f"results/{{campaign}}/validate/backmap_{state}.png",
+                caption="../workflow/report/backmap_state.rst",
+                category="Backmapping",
+                labels={"figure": f"Backmapped structures against the reference, {state}"},
+            )
+            for state in TABLED
+        ],
         picture=report(
             "results/{campaign}/validate/backmap_picture.png",
             caption="../workflow/report/backmap_picture.rst",
             category="Backmapping",
+            labels={"figure": "Sites and atoms"},
         ),
     log:
         "logs/{campaign}/validate/backmap.log",

@@ -5,11 +5,15 @@ rule basis:
     output:
         terms="results/{campaign}/basis/terms.json",
         tables=expand("results/{{campaign}}/basis/{pair}.tsv", pair=OPEN_PAIRS),
-        figures=report(
-            expand("results/{{campaign}}/basis/{pair}.png", pair=OPEN_PAIRS),
-            caption="../workflow/report/basis.rst",
-            category="Learning",
-        ),
+        figures=[
+            report(
+                f"results/{{campaign}}/basis/{pair}.png",
+                caption="../workflow/report/basis.rst",
+                category="Learning",
+                labels={"figure": f"How many functions, {pair}"},
+            )
+            for pair in OPEN_PAIRS
+        ],
     log:
         "logs/{campaign}/basis/basis.log",
     benchmark:

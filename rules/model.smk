@@ -17,26 +17,31 @@ rule model:
             "results/{campaign}/model/relative_entropy.png",
             caption="../workflow/report/relative_entropy.rst",
             category="Learning",
+            labels={"figure": "Relative entropy"},
         ),
         noise_figure=report(
             "results/{campaign}/model/noise.png",
             caption="../workflow/report/noise.rst",
             category="Learning",
+            labels={"figure": "Noise"},
         ),
         spectrum_figure=report(
             "results/{campaign}/model/spectrum.png",
             caption="../workflow/report/spectrum.rst",
             category="Learning",
+            labels={"figure": "Stiff and sloppy directions"},
         ),
         directions_figure=report(
             "results/{campaign}/model/directions.png",
             caption="../workflow/report/directions.rst",
             category="Learning",
+            labels={"figure": "Directions as potentials"},
         ),
         bands_figure=report(
             "results/{campaign}/model/bands.png",
             caption="../workflow/report/bands.rst",
-            category="Learning",
+            category="Model",
+            labels={"figure": "Potentials and their errors"},
         ),
     log:
         "logs/{campaign}/model/model.log",

@@ -40,6 +40,7 @@ rule report:
             "results/{campaign}/report.html",
             caption="../workflow/report/front.rst",
             category="Summary",
+            labels={"page": "Front page"},
         ),
     log:
         "logs/{campaign}/report/report.log",

@@ -20,31 +20,37 @@ rule validate:
             expand("results/{{campaign}}/validate/{name}.png", name=BONDED_FIGURES[:1]),
             caption="../workflow/report/distributions.rst",
             category="Structure",
+            labels={"figure": "Bonded distributions and shapes of molecules"},
         ),
         bonded_potential_figure=report(
             expand("results/{{campaign}}/validate/{name}.png", name=BONDED_FIGURES[1:]),
             caption="../workflow/report/bonded_potentials.rst",
             category="Model",
+            labels={"figure": "Bonded potentials"},
         ),
         rdf_figure=report(
             "results/{campaign}/validate/rdf.png",
             caption="../workflow/report/rdf.rst",
             category="Structure",
+            labels={"figure": "Radial distribution functions"},
         ),
         potential_figure=report(
             "results/{campaign}/validate/potentials.png",
             caption="../workflow/report/potentials.rst",
             category="Model",
+            labels={"figure": "Potentials"},
         ),
         density_figure=report(
             "results/{campaign}/validate/density.png",
             caption="../workflow/report/density.rst",
             category="Thermodynamics",
+            labels={"figure": "Density, compressibility and pressure"},
         ),
         convergence_figure=report(
             "results/{campaign}/validate/convergence.png",
             caption="../workflow/report/convergence.rst",
-            category="Convergence",
+            category="Learning",
+            labels={"figure": "Convergence"},
         ),
     log:
         "logs/{campaign}/validate/validate.log",

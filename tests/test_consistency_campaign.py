@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from remcg import report
+from remcg import page, report
+from remcg.config import ROOT
 from remcg.consistency import campaign, figures, state, transferability
 from remcg.io import read_h5, read_json, write_h5, write_json
 from remcg.pairs import rdf
@@ -143,6 +144,20 @@ def test_the_table_of_dynamics_has_the_columns_that_any_state_fills():
     assert "VAMP-2" not in text and "of the reference" not in text
 
 
+def test_the_page_says_over_which_time_friction_is_summed_up_or_why_a_kernel_is_missing():
+    own = full("a", 300.0)
+    own["frames_ps"] = {"reference": 2.0, "needed": 0.02}
+    states = [{"id": "a", "temperature_K": 300.0, "consistency": own}]
+    text = report._dynamics_note({"states": states})
+    assert "No memory kernel of the mapped reference: its frames are 2 ps apart" in text
+    own["memory"]["model"]["friction_until_ps"] = 1.0
+    own["memory"]["reference"] = {**own["memory"]["model"], "friction_until_ps": 0.664001}
+    own["memory"]["reference"]["kinetic_temperature_K"] = 306.7
+    text = report._dynamics_note({"states": states})
+    assert "over its first 0.66 or 1 ps" in text
+    assert "<td>307</td>" in text and "short run of the reference" in text
+
+
 def test_a_summary_without_consistency_is_judged_as_before():
     content = report.summary("c", "1", 1, {"converged": True}, [numbers()], {})
     assert not any("S(k)" in name for name in statuses(content))
@@ -204,6 +219,31 @@ def test_states_of_other_pressure_or_composition_share_no_isobar():
     assert "isotherm_bar" not in campaign.equation_of_state(rows, others)[0]
 
 
+def test_a_state_is_continued_to_the_density_of_the_next_pressure_of_its_temperature(tmp_path):
+    """K(P) = K0 + 7 P: ln(rho/rho0) = ln(1 + 7 P/K0)/7, so that the first order falls short."""
+    K0, pressures = 20000.0, [1.0, 801.0, 401.0]
+    rows = []
+    for P in pressures:
+        rho = 1000.0 * (1.0 + 7.0 * (P - 1.0) / K0) ** (1.0 / 7.0)
+        rows.append(numbers(f"P{P:g}", 300.0, rho, 1.0 / (K0 + 7.0 * (P - 1.0))))
+        rows[-1]["pressure_bar"] = {"target": P}
+    rows.append(numbers("hot", 330.0))
+    found = campaign.equation_of_state(rows, [COUNTS] * 4)
+    first = found[0]["continued_bar"]
+    exact = 1.0 + K0 * np.log(1.0 + 7.0 * 400.0 / K0) / 7.0
+    assert (first["to"], first["set"]) == ("P401", 401.0)
+    assert first["reference"] == pytest.approx(exact) and 20.0 < 401.0 - exact < 30.0
+    spread = 0.5 / 1000.0 * K0, 0.5 / 1019.0 * K0, (exact - 1.0) * 3e-6 * K0
+    assert first["reference_se"] == pytest.approx(np.linalg.norm(spread), rel=0.02)
+    assert found[2]["continued_bar"]["to"] == "P801"
+    assert "continued_bar" not in found[1] and "continued_bar" not in found[3]
+    own = [{"id": row["id"], **more} for row, more in zip(rows, found)]
+    campaign.write_equation_of_state(tmp_path / "table.tsv", campaign.merged(rows, own))
+    assert "pressure continued to the density of P401, 401 bar (bar)\tP1\t300\t\t" in (
+        tmp_path / "table.tsv"
+    ).read_text()  # fmt: skip
+
+
 def curves(scale=1.0, with_reference=True):
     x = np.linspace(1.0, 10.0, 12)
     found = {}
@@ -262,8 +302,22 @@ def test_a_campaign_without_configurations_still_has_its_figures(tmp_path):
     entry = {"id": "s", "use": "train", "temperature_K": 300.0}
     figures.curve_figure(tmp_path / "a.png", [(entry, {})], ["structure_factor"])
     figures.dynamics_figure(tmp_path / "b.png", [(entry, {})])
-    figures.state_figure(tmp_path / "c.png", [entry])
-    assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in "abc")
+    assert (tmp_path / "b.png").stat().st_size > 1000
+    caption = tmp_path / "a.rst"
+    caption.write_text("**Structure factors.** Top: those of both.")
+    item = page.read_figure(tmp_path / "a.png", caption, ["s"])
+    told = "<b>Structure factors.</b> No configurations were kept, or sites have no neighbours."
+    assert page.figure(item) == f"<p class=key>{told}</p>"  # neither picture nor caption
+
+
+def test_states_of_fixed_volumes_have_a_reason_in_place_of_an_equation_of_state(tmp_path):
+    entry = {"id": "s", "use": "train", "temperature_K": 300.0, "pressure_bar": {"model": 9.0}}
+    figures.state_figure(tmp_path / "equation_of_state.png", [entry])
+    caption = ROOT / "workflow/report/equation_of_state.rst"
+    item = page.read_figure(tmp_path / "equation_of_state.png", caption, ["s"])
+    shown = page.figure(item)
+    assert shown.startswith("<p class=key><b>Equation of state.</b> No state has a constant")
+    assert "<img" not in shown and "Bands" not in shown
 
 
 def test_penalties_are_drawn_and_written_with_what_noise_would_give(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import integrate
 
 from remcg.basis import SplineBasis
@@ -118,6 +119,12 @@ def test_table_and_figures_of_the_guess_and_of_the_front_are_written(tmp_path):
     figures_tradeoff.baseline_figure(tmp_path / "baseline.png", [validated], simpler)
     figures_tradeoff.pareto_figure(tmp_path / "pareto.png", front, marked)
     figures_tradeoff.pareto_figure(tmp_path / "nothing.png", None, {})
+    figures_tradeoff.baseline_figure(tmp_path / "itself.png", [validated], {})
+    for name, reason in (("nothing", "No training state has a pressure"), ("itself", "The Boltz")):
+        assert Image.open(tmp_path / f"{name}.png").info["Description"].startswith(reason)
+    fixed = {**validated, "pressure_bar": {"model": 9.0, "model_se": 1.0}}
+    figures_tradeoff.baseline_figure(tmp_path / "fixed.png", [fixed], simpler)
+    assert "Description" not in Image.open(tmp_path / "fixed.png").info
     names = "front", "Boltzmann inversion", "chosen model with friction"
     paces = [pace.Pace(name, 1.0, 0.1, 3.0, 0.1, 0.1, 1.0 if name == "front" else None)
              for name in names]  # fmt: skip

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from remcg.page import REST, SECTIONS
+
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "workflow" / "remcg"
 MODULES = sorted(LIBRARY.rglob("*.py"))
@@ -157,6 +159,32 @@ def test_each_rule_has_log_benchmark_and_environment(path):
     assert f'"benchmarks/{{campaign}}/{stage}/' in text
     assert '"../envs/remcg.yaml"' in text
     assert "lambda" not in text
+
+
+REPORTED = [
+    block
+    for path in sorted((ROOT / "rules").glob("*.smk"))
+    for block in re.findall(r"report\(\n(.*?)\n {8,12}\)", path.read_text(), re.S)
+]
+
+
+@pytest.mark.parametrize("block", REPORTED, ids=lambda block: re.search(r"report/(\w+)", block)[1])
+def test_the_record_of_the_workflow_has_the_headings_and_titles_of_the_front_page(block):
+    caption, category, label = (
+        re.search(pattern, block)[1]
+        for pattern in (r"report/(\w+)\.rst", r'category="(.+?)"', r'labels=\{"\w+": f?"(.+?)"\}')
+    )
+    text = (ROOT / f"workflow/report/{caption}.rst").read_text()
+    title = " ".join(re.match(r"\*\*(.+?)\.?\*\*", text, re.S)[1].split())
+    assert label.split(", {")[0] == title
+    places = {name: section for section, names in SECTIONS.items() for name in names}
+    others = {"front": "Summary", "basis": "Learning"}
+    assert category == places.get(caption, others.get(caption, REST))
+
+
+def test_the_record_of_the_workflow_shows_all_figures():
+    n_figures = sum(map(len, SECTIONS.values()))
+    assert len(REPORTED) == n_figures + len(["front", "basis", "backmap_state", "backmap_picture"])
 
 
 def test_every_rule_file_is_included():

@@ -32,12 +32,11 @@ from remcg.config import ROOT
 from remcg.errors import InputError
 from remcg.io import refusals_explained, remove_unfinished
 from remcg.progress import Progress, last_words
-from remcg.terminal import cut, has_colour, paint, verdict_lines
+from remcg.terminal import Display, show_campaign
 
 INTERRUPTED = 130
 WIDTH = 100  # columns of a warning
 DRY = {"-n", "--dry-run", "--dryrun"}  # of Snakemake
-QUIET = 60.0  # seconds between lines about running jobs where there is no terminal
 GRACE = 5.0  # seconds between asking a process to end and ending it
 LEAST_ROOM = 1_000_000  # bytes that the disk of the results must take for a run to begin
 PIPED = {  # of a process: no input, and all that it says as lines of one text
@@ -276,50 +275,16 @@ class Child:
         arrived.put(None)
 
 
-class Display:
-    """Lines on standard output, and the running jobs.
-
-    On a terminal these stand below the lines and are renewed every second; in a file they are told
-    in a line of their own, at most once a minute.
-    """
-
-    def __init__(self, stream=None, clock=time.monotonic):
-        self.stream = stream or sys.stdout
-        self.colour = has_colour(self.stream)
-        self._live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._clock, self._last = clock, clock()
-
-    def say(self, line):
-        """Print a line above the status."""
-        self._clear()
-        self._last = self._clock()
-        print(line, file=self.stream, flush=True)
-
-    def status(self, line):
-        """Show a line that the next one replaces, or in a file one line a minute."""
-        if self._live:
-            self._clear()
-            width = os.get_terminal_size(self.stream.fileno()).columns or WIDTH
-            self.stream.write(paint(cut(line, width - 1), "dim", self.colour))
-            self.stream.flush()
-        elif line and self._clock() - self._last >= QUIET:
-            self.say(line)
-
-    def _clear(self):
-        if self._live:
-            self.stream.write("\r\x1b[K")
-
-
 def follow(child, display, record):
     """Show the progress of Snakemake until it ends; everything it says goes to ``record``."""
     progress = Progress()
-    with _Record(record, display) as file:
+    with display, _Record(record, display) as file:
         for line in child.lines():
             for message in progress.feed(line) if line else []:
                 display.say(message)
             if line:
                 file.write(line)
-            display.status(progress.status())
+            display.status(progress)
     return progress
 
 
@@ -414,8 +379,6 @@ def conclude(results, maps, display):
     if not summary.exists():
         return
     content = json.loads(summary.read_text())
-    from remcg.report import table
-
     places = {
         "report": "report.html",
         "workflow": "workflow.html",
@@ -423,15 +386,9 @@ def conclude(results, maps, display):
         "model": "model/README.md",
         "potentials": "export",
     }
-    paths = [
-        f"{name + ':':<12}{results / place}"
-        for name, place in places.items()
-        if (results / place).exists()
-    ]
-    header, *rows = table(content, paths).split("\n")
-    display.say("\n".join(["", paint(header, "bold", display.colour), *rows]))
-    if checks := verdict_lines(results / "verdict.tsv", display.colour):
-        display.say("\n".join(["", *checks]))
+    paths = {name: results / place for name, place in places.items()}
+    found = {name: path for name, path in paths.items() if path.exists()}
+    show_campaign(display, content, results / "verdict.tsv", found)
     tell_warnings(maps, [state["id"] for state in content["states"]], display)
 
 

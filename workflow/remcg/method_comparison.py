@@ -11,6 +11,7 @@ from remcg import config, launch
 from remcg.errors import InputError
 from remcg.io import read_h5, read_json, replacing, write_text
 from remcg.model import Model
+from remcg.terminal import Display
 from remcg.units import BAR
 from remcg.validate import StateResult, read_state
 
@@ -109,9 +110,10 @@ def compare_methods(path, methods=None, cores=1, state=None):
         from remcg.plot_methods import methods_figure
 
         methods_figure(folder / "methods.png", outcomes, chosen)
-        print(
-            f"\n{summary(outcomes)}\n\ntable:  {folder}/methods.tsv\nfigure: {folder}/methods.png"
-        )
+        display = Display()
+        display.say()
+        display.show(*summary(outcomes))
+        display.say(f"table:  {folder}/methods.tsv\nfigure: {folder}/methods.png")
     for variant in variants.values():
         if not _is_complete(variant):
             print(f"{variant.campaign} has no result; see logs/{variant.campaign}")
@@ -244,23 +246,21 @@ def _spoken(value):
 
 
 def summary(outcomes):
-    """One line per method: how long it took and how well it does, training and test states."""
-    lines = [
-        f"{'method':<16}{'status':<11}{'iterations':>10}{'g(r) rmse':>11}{'test':>8}"
-        f"{'density %':>11}{'test':>8}"
+    """Header and rows, texts, one row per method: how long it took and how well it does."""
+    header = ["method", "status", "iterations", "g(r) rmse", "g(r) rmse, test"]
+    header += ["density %", "density %, test"]
+    return header, [_summary_row(outcome) for outcome in outcomes]
+
+
+def _summary_row(outcome):
+    found = rows([outcome])
+    numbers = [
+        _worst(found, use, quantity)
+        for quantity in (lambda row: row.get("rdf_rmse"), _density_deviation)
+        for use in ("train", "test")
     ]
-    for outcome in outcomes:
-        found = rows([outcome])
-        numbers = [
-            _worst(found, use, quantity)
-            for quantity in (lambda row: row.get("rdf_rmse"), _density_deviation)
-            for use in ("train", "test")
-        ]
-        cells = [f"{n:>{w}.{d}f}" if n is not None else f"{'-':>{w}}"
-                 for n, w, d in zip(numbers, (11, 8, 11, 8), (4, 4, 2, 2))]  # fmt: skip
-        head = f"{outcome.method:<16}{outcome.status:<11}{len(outcome.updates):>10}"
-        lines.append(head + "".join(cells))
-    return "\n".join(lines)
+    cells = [f"{n:.{d}f}" if n is not None else "-" for n, d in zip(numbers, (4, 4, 2, 2))]
+    return [outcome.method, outcome.status, str(len(outcome.updates)), *cells]
 
 
 def _worst(found, use, quantity):

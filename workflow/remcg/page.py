@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 TABLE = "text/tab-separated-values"
+REASON = "Description"  # entry of the metadata of a picture that shows nothing
 CURVES = {  # kinds of curves, of consistency/curves_<state>.tsv, that a figure shows
     "structure_factors": ("structure_factor",),
     "neighbors": ("neighbor_angles", "coordination"),
@@ -50,6 +51,8 @@ class Figure:
         Of the file, without its ending.
     is_photo : bool
         Colours stay as they are on a dark page.
+    reason : str
+        Why there is nothing to show; it then stands in place of the picture and its caption.
     """
 
     content: bytes
@@ -57,6 +60,7 @@ class Figure:
     tables: tuple = ()
     name: str = ""
     is_photo: bool = False
+    reason: str = ""
 
 
 def read_figure(png, caption, states):
@@ -69,10 +73,14 @@ def read_figure(png, caption, states):
     states : sequence of str
         Of the campaign, in order.
     """
+    from PIL import Image
+
     png = Path(png)
     photo = png.stem == "backmap_picture"
     tables = tables_of(png, states)
-    return Figure(png.read_bytes(), Path(caption).read_text(), tables, png.stem, photo)
+    with Image.open(png) as picture:
+        reason = picture.info.get(REASON, "")
+    return Figure(png.read_bytes(), Path(caption).read_text(), tables, png.stem, photo, reason)
 
 
 def tables_of(png, states):
@@ -122,9 +130,11 @@ def joined(texts, kinds=None):
 
 def figure(item):
     """HTML of a :class:`Figure`."""
-    image = base64.b64encode(item.content).decode()
     title = re.match(r"\s*\*\*(.+?)\*\*", item.caption, re.S)
     alt = html.escape(" ".join(title.group(1).split()).rstrip(".")) if title else ""
+    if item.reason:
+        return f"<p class=key><b>{alt}.</b> {html.escape(item.reason)}</p>"
+    image = base64.b64encode(item.content).decode()
     kind = ' class="photo"' if item.is_photo else ""
     source = f"data:image/png;base64,{image}"
     links = "".join(download(name, text) for name, text in item.tables)

@@ -6,6 +6,7 @@ import numpy as np
 
 from remcg.io import replacing
 from remcg.model import ORDER_LETTERS
+from remcg.page import REASON
 from remcg.statistics import block_mean, mean_and_error
 from remcg.units import KB
 from remcg.validate import sampled_iterations
@@ -186,6 +187,9 @@ def density_figure(path, numbers):
         The states as in ``summary.json``.
     """
     states = sorted(numbers, key=lambda state: state["temperature_K"])
+    if not any("density_kg_m3" in state for state in states):
+        _fixed_volume_figure(path, states)
+        return
     with _figure(path, (10.2, 3.6)) as figure:
         grid = figure.add_gridspec(2, 3, height_ratios=[2.2, 1])
         top = figure.add_subplot(grid[0, 0])
@@ -200,6 +204,15 @@ def density_figure(path, numbers):
         _draw_pressure(right, states)
         for axis in (bottom, middle, right):
             axis.set_xlabel("temperature (K)")
+        _density_legend(figure)
+
+
+def _fixed_volume_figure(path, states):
+    """Densities do not change: of what :func:`density_figure` shows the pressure is left."""
+    with _figure(path, (4.6, 3.6)) as figure:
+        axis = figure.subplots()
+        _draw_pressure(axis, states)
+        axis.set_xlabel("temperature (K)")
         _density_legend(figure)
 
 
@@ -232,7 +245,7 @@ def temperature_colors(temperatures):
 
 
 @contextmanager
-def _figure(path, size):
+def _figure(path, size, about=None):
     import matplotlib
 
     matplotlib.use("Agg")
@@ -243,7 +256,9 @@ def _figure(path, size):
         try:
             yield figure
             with replacing(path) as temporary:
-                figure.savefig(temporary, format="png", metadata={"Software": None})
+                figure.savefig(
+                    temporary, format="png", metadata={"Software": None, **(about or {})}
+                )
         finally:
             plt.close(figure)
 
@@ -550,6 +565,21 @@ def _shade_phases(axis, iterations, updates):
 def _label_bottom(axis, label):
     if axis.get_subplotspec().is_last_row():
         axis.set_xlabel(label)
+
+
+def empty_figure(path, reason):
+    """One line in place of a figure: why there is nothing to draw.
+
+    The line is also the ``REASON`` of the picture's metadata, so that pages show it as a text.
+
+    Parameters
+    ----------
+    path : path
+    reason : str
+        A sentence.
+    """
+    with _figure(path, (9.0, 0.5), {REASON: reason}) as figure:
+        figure.text(0.01, 0.5, reason, va="center", color="0.3")
 
 
 def _nothing(axis, text):

@@ -4,8 +4,7 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
-
-from remcg.terminal import clock
+from typing import NamedTuple
 
 HEADER = re.compile(r"^(?:local)?(?:rule|checkpoint) (\S+):$")
 FAILURE = re.compile(r"^Error in (?:rule|checkpoint) (\S+):$")
@@ -112,23 +111,53 @@ class Progress:
         self._waiting.clear()
         return lines
 
-    def status(self):
-        """The running jobs in one line, for a terminal."""
+    def jobs(self):
+        """Each running job, the seconds since its start, and how far it has sampled or None."""
         now = self._clock()
+        return [(job, now - job.started, sampling(job)) for job in self.running.values()]
+
+    def status(self):
+        """The running jobs in one line, for a file."""
         jobs = [
-            f"{job.name} ({', '.join([clock(now - job.started), *sampling(job)])})"
-            for job in self.running.values()
+            f"{job.name} ({', '.join([spoken(seconds), *(found.told() if found else [])])})"
+            for job, seconds, found in self.jobs()
         ]
         return "running: " + ", ".join(jobs) if jobs else ""
 
 
+class Sampling(NamedTuple):
+    """How far a sampler has come: steps of all its replicas, and steps per second."""
+
+    done: int
+    total: int
+    rate: float
+
+    def told(self):
+        """As texts: ["43 %", "12000 steps/s", "35 s left"]."""
+        share = [f"{100 * self.done // self.total} %"]
+        if not self.rate or self.done >= self.total:
+            return share
+        left = spoken((self.total - self.done) / self.rate)
+        return [*share, f"{self.rate} steps/s", f"{left} left"]
+
+
+def spoken(seconds):
+    """A duration for people: 42 s, 12:30 (minutes), 3:05 h."""
+    seconds = max(round(seconds), 0)
+    if seconds < 100:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+
+
 def sampling(job):
-    """How far a sampling job has come, from its log: share, steps/s, time left, as texts."""
-    return sampled(_ends(job.log)) if SAMPLER.search(job.rule) and job.log else []
+    """The :class:`Sampling` of a job, from its log; None if it does not sample, or not yet."""
+    return sampled(_ends(job.log)) if SAMPLER.search(job.rule) and job.log else None
 
 
 def sampled(text):
-    """The same from the text of a log: ["43 %", "12000 steps/s", "35 s left"], or nothing yet.
+    """The same from the text of a log.
 
     Each rank runs its replicas one after the other; the rates of those that run are added.
     """
@@ -137,9 +166,9 @@ def sampled(text):
         steps[label] = int(step), int(total)
         rates[label] = int(rate or 0)
     if not steps:
-        return []
+        return None
     if EXCHANGING in steps:
-        return _spoken(*steps[EXCHANGING], rates[EXCHANGING])
+        return Sampling(*steps[EXCHANGING], rates[EXCHANGING])
     places = set(PLACE.findall(text))
     n_ranks = max((int(ranks) for ranks, _ in places), default=1)
     states = {line.split(":")[0] for line in re.findall(r"^\S+: \w+, rank.*$", text, re.M)}
@@ -148,14 +177,7 @@ def sampled(text):
     n_done = sum(step for step, _ in steps.values())
     live = [rates[label] for label, (step, total) in steps.items() if step < total]
     rate = sum(live or list(rates.values())[-n_ranks:])
-    return _spoken(n_done, n_all, rate)
-
-
-def _spoken(n_done, n_all, rate):
-    told = [f"{100 * n_done // n_all} %"]
-    if not rate or n_done >= n_all:
-        return told
-    return [*told, f"{rate} steps/s", f"{clock((n_all - n_done) / rate)} left"]
+    return Sampling(n_done, n_all, rate)
 
 
 def _ends(path):

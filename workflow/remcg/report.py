@@ -239,24 +239,16 @@ def checks(summary, limits=None):
     return [check for check in found if check.limit < math.inf]
 
 
-def table(summary, paths=()):
-    """Text for the end of a run: one line per state, then what was written.
-
-    Parameters
-    ----------
-    summary : dict
-    paths : sequence of path
-        Report, summary and exported potentials.
-    """
+def table(summary):
+    """Header and rows of the table at the end of a run, texts, one row per state."""
     header = ["state", "use", "RDF rmse", "max", "density (kg/m3)", "off (%)", "pressure (bar)"]
-    rows = [_table_row(state) for state in summary["states"]]
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for row in (header, *rows)
-    ]
-    closing = [f"{summary['campaign']}: {headline(summary)}", _timing(summary), *map(str, paths)]
-    return "\n".join([*lines, "", *(line for line in closing if line)])
+    return header, [_table_row(state) for state in summary["states"]]
+
+
+def closing(summary):
+    """Sentences on the optimisation and on the time that the run took."""
+    said = [f"{summary['campaign']}: {headline(summary)}", _timing(summary)]
+    return [line for line in said if line]
 
 
 def headline(summary):
@@ -925,9 +917,11 @@ def _kernels(states):
     """What is known of memory kernels, and why that of the reference is missing."""
     memories = [state.get("memory", {}) for state in states]
     if any("reference" in row for row in memories):
+        until = {f"{own['friction_until_ps']:.2g}" for row in memories for own in row.values()
+                 if "friction_until_ps" in own}  # fmt: skip
         return (
-            "Friction is the integral of the memory kernel over its first picosecond: what the "
-            "model's own kernel has less, a generalised Langevin equation has to add."
+            f"Friction is the integral of the memory kernel over its first {_either(until)} ps: "
+            "what the model's own kernel has less, a generalised Langevin equation has to add."
         )
     if not any("model" in row for row in memories):
         return ""
@@ -942,6 +936,10 @@ def _kernels(states):
     )
 
 
+def _either(texts):
+    return " or ".join(sorted(texts))
+
+
 _DYNAMICS = (
     ("speed-up<br>of diffusion", lambda row: _value(row.get("speed_up", {}), "value", "se")),
     ("K(0) of the model<br>velocities (ps⁻²)", lambda row: _memory(row, "model", 0)),
@@ -950,6 +948,7 @@ _DYNAMICS = (
     ("K(0) of the reference<br>velocities (ps⁻²)", lambda row: _memory(row, "reference", 0)),
     ("<br>forces", lambda row: _memory(row, "reference", 1)),
     ("friction<br>(ps⁻¹)", lambda row: _memory(row, "reference", 2)),
+    ("T of its<br>run (K)", lambda row: _kinetic(row, "reference")),
     ("VAMP-2<br>mapped reference", lambda row: _score(row, "reference")),
     ("with energy<br>of the atoms", lambda row: _score(row, "with_energy")),
     ("<br>model", lambda row: _score(row, "model")),
@@ -964,6 +963,11 @@ def _value(entry, key, error):
 def _memory(row, side, k):
     name = _KERNEL_KEYS[k]
     return _value(row.get("memory", {}).get(side, {}), name, f"{name}_se")
+
+
+def _kinetic(row, side):
+    T = row.get("memory", {}).get(side, {}).get("kinetic_temperature_K")
+    return f"{T:.0f}" if T else ""
 
 
 def _score(row, side):
@@ -988,6 +992,11 @@ def _dynamics_table(states):
         "Errors are standard errors. K(0), the memory kernel at time zero, from the velocity "
         "autocorrelation and as ⟨F²⟩/(3 m kT): equal by the fluctuation-dissipation relation."
     )
+    if any("reference" in state.get("consistency", {}).get("memory", {}) for state in states):
+        key += (
+            " T is that of the molecules' centres in the short run of the reference, whose constant"
+            " energy is one of those that the state has, so that T is off by a few per cent."
+        )
     if lags:
         key += (
             " VAMP-2: cross-validated score of the components of largest variance of the basis"

@@ -13,6 +13,7 @@ from remcg.model import Model
 from remcg.sample import read_topology
 from remcg.statistics import inefficiency, standard_error
 from remcg.sweep import changes_of, spoken, table_text
+from remcg.terminal import Display
 from remcg.units import KB
 
 COLUMNS = (
@@ -54,15 +55,17 @@ def conclude(campaign, variants, codes):
     changed = [key for key in rows[0] if key not in COLUMNS]
     write_text(folder / "sweep.tsv", table_text([*changed, *COLUMNS], rows))
     (folder / "sweep.png").unlink(missing_ok=True)  # of other variants, perhaps
-    shown = [row for row in rows if not row.get("left_out")]
+    shown, display = [row for row in rows if not row.get("left_out")], Display()
     if shown:
         from remcg.plot_sweep import sweep_figure
 
         sweep_figure(folder / "sweep.png", shown)
-        print(f"\n{summary(shown)}")
-    print(f"\n{_said(variants, left_out, states, objection)}\n\ntable:  {folder}/sweep.tsv")
+        display.say()
+        display.show(*summary(shown))
+    display.say(f"\n{_said(variants, left_out, states, objection)}\n")
+    display.say(f"table:  {folder}/sweep.tsv")
     if shown:
-        print(f"figure: {folder}/sweep.png")
+        display.say(f"figure: {folder}/sweep.png")
 
 
 def _said(variants, left_out, states, objection):
@@ -335,16 +338,15 @@ def _fermi(x):
 
 
 def summary(rows):
-    """One line per variant for the terminal."""
-    head = f"{'variant':<32}{'status':<11}{'params':>7}{'held-out nats/site':>26}{'g(r) test':>11}"
-    lines = [head]
+    """Header and rows for the terminal, texts, one row per variant."""
+    header = ["variant", "status", "params", "held-out nats/site", "g(r) test", "best"]
+    lines = []
     for row in rows:
         held = "-"
         if "held_out_nats_per_site" in row:
             held = f"{row['held_out_nats_per_site']:.6f} ± {row['held_out_se']:.6f}"
         rmse = row.get("rdf_rmse_test")
         shown = f"{rmse:.4f}" if rmse is not None else "-"
-        mark = f"  {row['best']}" if row.get("best") else ""
-        cells = f"{row['variant']:<32}{row['status']:<11}{spoken(row['n_params']):>7}"
-        lines.append(f"{cells}{held:>26}{shown:>11}{mark}")
-    return "\n".join(lines)
+        cells = [row["variant"], row["status"], spoken(row["n_params"]), held, shown]
+        lines.append([str(cell) for cell in (*cells, row.get("best") or "")])
+    return header, lines

@@ -80,9 +80,14 @@ def equation_of_state(numbers, attributes):
         isochore_bar with the same keys and density_kg_m3: the pressure at the reference's density
         at the middle temperature, where it is near enough; isotherm_bar {rms, se, noise_floor,
         mean, mean_se}, at constant pressure. Isotherms and isochores are those of
-        :func:`remcg.consistency.thermodynamics.isotherm`, of both sides alike.
+        :func:`remcg.consistency.thermodynamics.isotherm`, of both sides alike. Where a state of the
+        same temperature and composition has a higher pressure, continued_bar with the same keys,
+        to and set: the isotherm at that state's density, which only the first order keeps from
+        being its pressure.
     """
     result = [_isotherm(item) for item in numbers]
+    for k, entry in enumerate(_continued(numbers, attributes)):
+        result[k] |= entry
     groups = {}
     for k, (item, found) in enumerate(zip(numbers, attributes)):
         pressure = item.get("pressure_bar", {}).get("target")
@@ -94,6 +99,33 @@ def equation_of_state(numbers, attributes):
             for k, *entries in zip(members, _expansions(own), _isochore(own)):
                 result[k] |= entries[0] | entries[1]
     return result
+
+
+def _continued(numbers, attributes):
+    """Per state its isotherm at the density of the state with the next higher pressure."""
+    found = []
+    for item, own in zip(numbers, attributes):
+        alike = [
+            other for other, theirs in zip(numbers, attributes)
+            if "density_kg_m3" in item and "density_kg_m3" in other
+            and other["temperature_K"] == item["temperature_K"]
+            and theirs["type_counts"] == own["type_counts"]
+            and other["pressure_bar"]["target"] > item["pressure_bar"]["target"]
+        ]  # fmt: skip
+        if not alike:
+            found.append({})
+            continue
+        above = min(alike, key=lambda other: other["pressure_bar"]["target"])
+        entry = {"to": above["id"], "set": above["pressure_bar"]["target"]}
+        kappa, pressure = item.get("compressibility_1_bar", {}), item["pressure_bar"]["target"]
+        for side in (side for side in ("reference", "model") if side in kappa):
+            density = above["density_kg_m3"]
+            rho = item["density_kg_m3"]
+            value, error = _along(np.log(density[side]), rho, kappa, side, pressure)
+            there = density[f"{side}_se"] / density[side] / kappa[side]
+            entry |= {side: float(value), f"{side}_se": float(np.hypot(error, there))}
+        found.append({"continued_bar": entry})
+    return found
 
 
 def _isochore(numbers):
@@ -173,6 +205,12 @@ def write_equation_of_state(path, states):
             if key in own:
                 density = own[key].get("density_kg_m3", "")
                 rows.append([label, *common, density, *(own[key].get(k, "") for k in SIDES)])
+        if "continued_bar" in own:
+            found = own["continued_bar"]
+            label = (
+                f"pressure continued to the density of {found['to']}, {found['set']:g} bar (bar)"
+            )
+            rows.append([label, *common, "", *(found.get(k, "") for k in SIDES)])
         if "isotherm_bar" in own:
             for label, key, error in DIFFERENCES:
                 found = own["isotherm_bar"]

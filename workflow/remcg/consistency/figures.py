@@ -9,6 +9,7 @@ from remcg.plots import (
     MAX_COLUMNS,
     REFERENCE_COLOR,
     _figure,
+    empty_figure,
     legend_above,
     plain_decades,
     shortened,
@@ -28,6 +29,7 @@ MOST_WRITTEN, LETTERS = 12, 90  # states with numbers in the heat map; letters b
 MODEL_LETTERS = 26
 MOST_ISOTHERMS, MOST_TOLD = 9, 3  # that are drawn; densities of isochores that are named
 LEAST_SHOWN = 5e-4  # nats
+THERMAL = {"isotherm_bar", "isochore_bar", "thermal_expansion_1_K"}
 SHOWN_LOG = -2.0  # decades of nats: smaller penalties have the lightest colour
 
 
@@ -48,10 +50,10 @@ def curve_figure(path, states, kinds):
     n_lines = -(-len(states) // n_columns)
     colors = temperature_colors([numbers["temperature_K"] for numbers, _ in states])
     height = 3.0 * n_lines * max(len(keys), 1) + 0.4
+    if not keys:
+        empty_figure(path, "No configurations were kept, or sites have no neighbours.")
+        return
     with _figure(path, (2.15 * n_columns + 1.0, height)) as figure:
-        if not keys:
-            _nothing(figure.subplots(), "no configurations were kept, or there are no neighbours")
-            return
         ratios = [3.0, 1.2] * (n_lines * len(keys))
         grid = figure.add_gridspec(len(ratios), n_columns, height_ratios=ratios)
         for i, key in enumerate(keys):
@@ -381,6 +383,10 @@ def state_figure(path, states):
     """
     found = [state.get("consistency", {}) for state in states]
     T = [state["temperature_K"] for state in states]
+    if not any(THERMAL & row.keys() for row in found):
+        empty_figure(path, "No state has a constant pressure: no volume fluctuates or expands, so "
+                           "that no equation of state can be told.")  # fmt: skip
+        return
     with _figure(path, (10.2, 6.6)) as figure:
         above, below = figure.subfigures(2, 1)
         along, isochore = above.subplots(1, 2, width_ratios=[1.6, 1.0])

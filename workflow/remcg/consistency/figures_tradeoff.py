@@ -3,7 +3,15 @@
 import numpy as np
 
 from remcg.consistency.baseline import model_deviation
-from remcg.plots import BLOCK_COLORS, REFERENCE_COLOR, _figure, _nothing, shortened, some
+from remcg.plots import (
+    BLOCK_COLORS,
+    REFERENCE_COLOR,
+    _figure,
+    _nothing,
+    empty_figure,
+    shortened,
+    some,
+)
 from remcg.statistics import block_mean
 
 GUESS, MODEL = BLOCK_COLORS[1], BLOCK_COLORS[0]
@@ -22,8 +30,12 @@ def baseline_figure(path, states, found):
         Name of a training state to its :class:`remcg.consistency.baseline.Baseline`.
     """
     states = [state for state in states if state["id"] in found]
+    if not states:
+        empty_figure(path, "The Boltzmann inversion is the model itself.")
+        return
     name, shown = _worst_pair(found), some(states)
-    n = max(len(shown), 1)
+    n = len(shown)
+    has_pressure = any("target" in state["pressure_bar"] for state in states)
     with _figure(path, (max(2.6 * n, 8.0) + 0.6, 6.2)) as figure:
         above, below = figure.subfigures(2, 1, height_ratios=[1.0, 1.0])
         axes = above.subplots(2, n, squeeze=False, sharex=True, sharey="row", height_ratios=[3, 2])
@@ -31,10 +43,11 @@ def baseline_figure(path, states, found):
             _draw_pair(axes[:, k], state, found[state["id"]], name)
         axes[0, 0].set_ylabel(f"g(r), {name}")
         axes[1, 0].set_ylabel("difference")
-        panels = below.subplots(1, 3)
+        panels = below.subplots(1, 3 if has_pressure else 1, squeeze=False)[0]
         _draw_errors(panels[0], states, found)
-        _draw_pressures(panels[1], states, found)
-        _draw_densities(panels[2], states, found)
+        if has_pressure:
+            _draw_pressures(panels[1], states, found)
+            _draw_densities(panels[2], states, found)
         for axis in panels:
             axis.set_xlabel("temperature (K)")
         _legend(figure)
@@ -82,10 +95,7 @@ def _draw_errors(axis, states, found):
 
 
 def _draw_pressures(axis, states, found):
-    known = [state for state in states if "target" in state["pressure_bar"]]
-    if not known:
-        _nothing(axis, "no state at constant pressure")
-    for state in known:
+    for state in (state for state in states if "target" in state["pressure_bar"]):
         own, T = found[state["id"]].numbers, state["temperature_K"]
         target = state["pressure_bar"]["target"]
         pairs = own["pair_pressure_bar"]
@@ -150,11 +160,15 @@ def pareto_figure(path, front, marked, paces=(), where=""):
     where : str
         State of ``paces``.
     """
+    if front is None:
+        empty_figure(
+            path,
+            "No training state has a pressure to weigh structure against, or the model is not at a"
+            " minimum around which it could be weighed.",
+        )
+        return
     with _figure(path, (9.6 if paces else 6.4, 4.6)) as figure:
         axes = figure.subplots(1, 2, sharey=True) if paces else [figure.subplots()]
-        if front is None:
-            _nothing(axes[0], "no state at constant pressure, or not converged")
-            return
         _draw_front(axes[0], front, marked)
         losses = [*front.loss[front.kept], *(row[2] for row in marked.values()), 1e-4]
         axes[0].set_yscale("symlog", linthresh=1e-4, linscale=0.5)

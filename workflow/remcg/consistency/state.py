@@ -392,7 +392,7 @@ def moved(model, start, temperature, n_steps, every, friction, settings):
 
 def _memory(parts, interval, masses, temperature):
     """Numbers and curves of the velocity autocorrelation and its memory kernel, by molecules."""
-    n = min(int(KERNEL / interval) + 1, len(parts[0]) // 3)
+    n = min(round(KERNEL / interval) + 1, len(parts[0]) // 2)
     msd = sum(dynamics.mean_squared_displacement(part)[: n + 2] for part in parts) / len(parts)
     correlation = dynamics.velocity_autocorrelation_from_msd(msd, interval)
     groups = np.array_split(np.arange(correlation.shape[1]), min(10, correlation.shape[1]))

@@ -17,8 +17,7 @@ from remcg.trajectory import LOG_COLUMNS
 
 PIECE = 50  # frames between checkpoints
 BAROSTAT_STEPS = 25
-SHORT_STEP, SETTLING = 0.001, 4.0  # ps, of short runs
-FEW_STEPS = 50  # of the minimiser, that mend rounded coordinates
+SHORT_STEP, SETTLING = 0.001, 1.0  # ps, of short runs
 
 
 def simulate(
@@ -118,7 +117,8 @@ def simulate_short(
 ):
     """Motion of an atomistic system at constant energy and volume, with frames close in time.
 
-    From a configuration in equilibrium: new velocities, 4 ps with a thermostat, then none.
+    From a configuration in equilibrium: with new velocities it is a sample of the ensemble, so that
+    1 ps with a thermostat mends what the file had rounded; then there is none.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def simulate_short(
     every = int(np.ceil(interval / SHORT_STEP - 1e-9))
     run = _simulation(topology, system, temperature, None, seed, interval / every, 1.0, threads)
     run.context.setPositions(positions)
-    run.minimizeEnergy(maxIterations=FEW_STEPS)
+    run.context.applyConstraints(run.integrator.getConstraintTolerance())
     run.context.setVelocitiesToTemperature(temperature * unit.kelvin, seed + 2)
     run.step(round(SETTLING / SHORT_STEP))
     run.integrator.setFriction(0.0)
