@@ -429,8 +429,9 @@ def run(campaign, configfile, cores, more=(), display=None, profile=None, maps=N
     try:
         name = str(results.absolute())
         if not DRY.intersection(more):
-            _clear_away(name, campaign, display)
+            # jobs before processes, because theirs may be on this machine, and jobs can be requeued
             more = [*clear_queue(profile, name, campaign, display), *more]
+            _clear_away(name, campaign, display)
             remove_unfinished(results)
         variables = environment(name, cores, started)
         command = _snakemake(configfile, cores, *more, profile=profile)
