@@ -48,6 +48,17 @@ def test_check_prints_a_table_of_the_states(tmp_path, capsys):
     ]
 
 
+def test_check_tells_the_variants_of_a_sweep_or_the_mistake_in_one(tmp_path, capsys):
+    variants = {"as-it-is": {}, "short": {"sample.steps": 500}}
+    path = waters.write_campaign(tmp_path, waters.content(sweep={"variants": variants}))
+    assert cli.main(["check", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith("\nsweep\n  as-it-is: as it is\n  short: sample.steps 500\n")
+    path.write_text(path.read_text().replace("sample.steps", "sample.step"))
+    assert cli.main(["check", str(path)]) == 2
+    assert "did you mean 'steps'?" in capsys.readouterr().err
+
+
 def test_a_reader_that_stops_early_is_no_fault():
     reading, writing = os.pipe()
     os.close(reading)
