@@ -183,5 +183,6 @@ def test_files_outside_of_the_folder_of_the_config_keep_their_names(tmp_path):
     with pytest.raises(InputError, match=r"must end in \.tar\.gz"):
         archive.archive(tmp_path, tmp_path / "a.rar")
     config = tiny.ROOT / "config" / "spce-water.yaml"
-    campaign = archive.config.load(config)
+    campaign = archive.config.load(tiny.ROOT / "docs" / ".." / "config" / "spce-water.yaml")
+    assert campaign.source == config
     assert archive._places(campaign, config) == ("code", "code/config/spce-water.yaml")

@@ -76,7 +76,7 @@ def archive(results, output, config_path=None, references=True, dirty=False):
     if not output.name.endswith(ENDINGS):
         raise InputError(f"{output}: its name must end in {', '.join(ENDINGS)}")
     record = verify.read_json_of(results / "provenance.json")
-    path = Path(config_path or verify.find_config(results, record)).absolute()
+    path = Path(os.path.abspath(config_path or verify.find_config(results, record)))
     campaign = config.load(path, check_files=references)
     held_back = set() if references else _reference_names(campaign)
     _check_unchanged(results, path, held_back)
@@ -131,10 +131,12 @@ def _check_unchanged(results, path, held_back):
         if row.status != "missing" or row.name not in held_back
     ]
     if rows:
+        command = verify.remake(results, rows, path)
+        again = f"make it anew with {command}" if command else "run the campaign again"
         spoken = "; ".join(f"{row.kind} {row.name} ({row.status})" for row in rows[:5])
         raise InputError(
             f"{results}: is not what its provenance says: {spoken}"
-            f"{' and more' if len(rows) > 5 else ''}; run the campaign again, then archive it"
+            f"{' and more' if len(rows) > 5 else ''}; {again}, then archive it"
         )
 
 

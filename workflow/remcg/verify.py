@@ -1,5 +1,7 @@
 """What changed since results were made, and whether a rerun would give the same bits."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from remcg.model import Model
 HARMLESS = ("rem.max_iterations", "sample.ranks", "sample.states_per_job")
 MOST_ROWS = 20  # of one kind and status
 MODEL = "model/model.json"
+# What to run again for the files of a folder, where that is not the rule of its name.
+RULES = {"rem": "guess", "backmap": "backmap backmap_mapped"}
 
 
 class Row(NamedTuple):
@@ -45,6 +49,8 @@ def verify(results, config_path=None):
     record, rows, counts = _compared(results, config_path)
     text = [_headline(results, record), "", *_table(rows)]
     text.append("unchanged: " + ", ".join(f"{n} {what}" for what, n in counts if n is not None))
+    if command := remake(results, rows, config_path or find_config(results, record)):
+        text += ["", f"Results that changed or are missing are made anew by: {command}"]
     text += ["", _forecast(record, rows)]
     return all((row.status, row.kind) == ("new", "output") for row in rows), "\n".join(text)
 
@@ -52,6 +58,20 @@ def verify(results, config_path=None):
 def rows_of(results, config_path=None):
     """All differences between results, with what they were made from, and their provenance."""
     return _compared(Path(results), config_path)[1]
+
+
+def remake(results, rows, config_path):
+    """The command that makes changed and missing results anew; empty where there are none.
+
+    Without it nothing is done for a file from which others were made that are still there.
+    """
+    names = [row.name for row in rows if row.kind == "output" and row.status != "new"]
+    if not names:
+        return ""
+    folders = dict.fromkeys(name.split("/")[0] if "/" in name else "report" for name in names)
+    rules = " ".join(RULES.get(folder, folder) for folder in folders)
+    name = shlex.quote(os.path.relpath(config_path, results.absolute().parents[1]))
+    return f'make run CONFIG={name.replace("$", "$$")} ARGS="--forcerun {rules}"'
 
 
 def _compared(results, config_path):
@@ -89,7 +109,8 @@ def _record(results):
 def find_config(results, record):
     """The config that the campaign was run with, or that in the repository with its name."""
     said = record.get("config_file")
-    beside = results.absolute().parents[1] / said if said else None
+    folder = results.absolute().parents[1]
+    beside = Path(os.path.normpath(folder / said)) if said else None
     if beside is not None and beside.is_file():
         return beside
     for path in sorted((config.ROOT / "config").glob("*.yaml")):
