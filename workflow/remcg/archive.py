@@ -132,7 +132,7 @@ def _check_unchanged(results, path, held_back):
     ]
     if rows:
         command = verify.remake(results, rows, path)
-        again = f"make it anew with {command}" if command else "run the campaign again"
+        again = f"run {command}" if command else "run the campaign again"
         spoken = "; ".join(f"{row.kind} {row.name} ({row.status})" for row in rows[:5])
         raise InputError(
             f"{results}: is not what its provenance says: {spoken}"
