@@ -90,8 +90,24 @@ def _compared(results, config_path):
     return record, rows + outputs + code, counts
 
 
+def finished_record(results):
+    """Content of the provenance.json of a campaign that has run to its end."""
+    _refuse_sweep(results)
+    return read_json_of(
+        results / "provenance.json", "give the folder of a campaign that has run to its end"
+    )
+
+
+def _refuse_sweep(results):
+    variants = sorted(path.stem for path in (results / "sweep").glob("*.yaml"))
+    if variants and not (results / MODEL).exists():
+        names = ", ".join(f"{results}-{name}" for name in variants)
+        raise InputError(f"{results}: is a sweep; name one of its variants: {names}")
+
+
 def _record(results):
     """Content of provenance.json, and the hashes of the inputs that the model itself records."""
+    _refuse_sweep(results)
     try:
         model = Model.read(results / MODEL)
     except OSError as error:
@@ -228,7 +244,10 @@ def _code_rows(record):
 def _headline(results, record):
     """Who made the results, where."""
     if record.get("format", 1) < provenance.FORMAT:
-        return f"{results}: made by an earlier version, which recorded inputs only"
+        return (
+            f"{results}: not run to its end, or made by an earlier version; all that is known are "
+            "the inputs of its model"
+        )
     code = record["code"]
     commit = code.get("commit", "")[:10] or "unknown"
     if code.get("dirty"):
@@ -332,8 +351,10 @@ def compare_with_original(results, original):
     text : str
     """
     results, original = Path(results), Path(original)
-    record = read_json_of(original / "provenance.json")
-    rerun = read_json_of(results / "provenance.json")
+    record = read_json_of(
+        original / "provenance.json", "give the folder 'original' of an unpacked archive"
+    )
+    rerun = finished_record(results)
     agrees, said = compare(results / MODEL, original / "model.json")
     expected = differences(record, rerun)
     for what, here, there in (
@@ -357,10 +378,10 @@ def compare_with_original(results, original):
     return agrees, "\n".join(lines)
 
 
-def read_json_of(path):
+def read_json_of(path, advice):
     """Content of a provenance.json with everything in it."""
     if not path.is_file():
-        raise InputError(f"{path} is missing; give the folder 'original' of an unpacked archive")
+        raise InputError(f"{path} is missing; {advice}")
     record = read_json(path)
     if not isinstance(record, dict) or record.get("format", 1) < provenance.FORMAT:
         raise InputError(f"{path}: was written by an earlier version; run its campaign again")
