@@ -88,6 +88,8 @@ def _read_table(path):
                 f"{path}, line {at}: the column '{column}' has no name or one that another has;"
                 " give each its own"
             )
+    if len(header) == 1 and re.search("[,;]", header[0]):
+        raise InputError(f"{path}: has no tabs; separate its columns by tabs")
     if "variant" not in header:
         raise InputError(f"{path}: has no column 'variant'; add it, with a name in each line")
     for number, cells in lines:
