@@ -40,8 +40,12 @@ rule all:
     default_target: True
     input:
         all_iterations,
-        f"results/{CAMPAIGN.campaign}/verdict.tsv",
-        f"results/{CAMPAIGN.campaign}/.verdict",
-        f"results/{CAMPAIGN.campaign}/report.html",
-        f"results/{CAMPAIGN.campaign}/export/tables",
+        of_campaign(
+            rules.model.output,
+            rules.validate.output,
+            rules.consistency_states.output,
+            rules.export.output,
+            rules.report.output,
+            rules.verdict.output,
+        ),
     localrule: True

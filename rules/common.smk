@@ -279,6 +279,11 @@ def all_iterations(wildcards):
     return models + [path for k in sampled for path in samples(k)]
 
 
+def of_campaign(*outputs):
+    """What rules write once for the campaign, so that a file that was deleted is made again."""
+    return [str(file).format(campaign=CAMPAIGN.campaign) for each in outputs for file in each]
+
+
 def all_records(wildcards):
     steps = range(1, last_iteration() + 1)
     return [results("rem/iter-{k}/record.h5", k=numbered(k)) for k in steps]

@@ -179,9 +179,31 @@ def test_changed_inputs_and_uncommitted_code_are_not_archived(finished, tmp_path
     assert "hot.xtc (changed); run the campaign again" in capsys.readouterr().err
 
 
+def test_a_variant_of_a_sweep_is_archived_as_a_campaign_that_makes_its_own_maps(tmp_path):
+    path = tmp_path / "fine.yaml"
+    plain = {"campaign": "x-fine", "system": {"topology": str(tmp_path / "a.pdb")}}
+    for share in ({"maps": "x-coarse", "targets": None}, None):
+        content = plain | ({"share": share} if share else {})
+        for order in (content, dict(reversed(content.items()))):
+            path.write_text(yaml.safe_dump(order, sort_keys=False))
+            found = yaml.safe_load(archive._portable(path))
+            assert found == {"campaign": "x-fine", "system": {"topology": "a.pdb"}}
+
+
+def test_a_sweep_as_such_is_not_verified_but_its_variants_are_named(tmp_path, capsys):
+    folder = tmp_path / "results" / "x"
+    (folder / "sweep").mkdir(parents=True)
+    (folder / "sweep" / "fine.yaml").touch()
+    assert cli.main(["verify", str(folder)]) == 2
+    assert f"name one of its variants: {folder}-fine" in capsys.readouterr().err
+    assert cli.main(["archive", str(folder), "-o", str(tmp_path / "a.zip")]) == 2
+    assert f"name one of its variants: {folder}-fine" in capsys.readouterr().err
+
+
 def test_files_outside_of_the_folder_of_the_config_keep_their_names(tmp_path):
     with pytest.raises(InputError, match=r"must end in \.tar\.gz"):
         archive.archive(tmp_path, tmp_path / "a.rar")
     config = tiny.ROOT / "config" / "spce-water.yaml"
-    campaign = archive.config.load(config)
+    campaign = archive.config.load(tiny.ROOT / "docs" / ".." / "config" / "spce-water.yaml")
+    assert campaign.source == config
     assert archive._places(campaign, config) == ("code", "code/config/spce-water.yaml")

@@ -16,7 +16,7 @@ AIM = {"sense", "target", "holds"}
 
 sys.path.insert(0, str(BENCH))
 
-from benchtools import systems, table  # noqa: E402
+from benchtools import big, systems, table  # noqa: E402
 from benchtools.lammps import Lammps  # noqa: E402
 from benchtools.openmm_peer import OpenMM  # noqa: E402
 
@@ -73,6 +73,14 @@ def test_the_peers_have_the_energy_of_the_model(system, tmp_path):
     expected = systems.energy(system)
     assert Lammps(system, tmp_path).energy() == pytest.approx(expected, rel=1e-3)
     assert OpenMM(system).energy() == pytest.approx(expected, rel=1e-4)
+
+
+def test_big_boxes_are_measured_in_both_programs():
+    box = systems.water(10, big.R_CUT)
+    ours, lammps = big.ours(box, 2), big.lammps(box, 2)
+    assert ours["s_per_step"] > 0.0 and ours["peak_mib"] > 0.0
+    assert lammps["s_per_step"] > 0.0 and lammps["s_per_sample"] > 0.0
+    assert lammps["dump_mib"] == pytest.approx(1000 * 56 / 2**20, rel=0.1)
 
 
 def test_a_row_holds_when_its_ratio_is_on_the_right_side_of_the_target():

@@ -15,7 +15,8 @@ from remcg.basis import SplineBasis
 from remcg.errors import InputError
 from remcg.io import write_json
 from remcg.model import Model, PairTerm, VolumeTerm
-from remcg.provenance import input_hashes
+from remcg.provenance import input_hashes, output_hashes
+from remcg.verify import find_config
 
 
 def model(shift=0.0, error=0.1, **extra):
@@ -46,6 +47,17 @@ def test_check_prints_a_table_of_the_states(tmp_path, capsys):
         "hot",
         "warm",
     ]
+
+
+def test_check_tells_the_variants_of_a_sweep_or_the_mistake_in_one(tmp_path, capsys):
+    variants = {"as-it-is": {}, "short": {"sample.steps": 500}}
+    path = waters.write_campaign(tmp_path, waters.content(sweep={"variants": variants}))
+    assert cli.main(["check", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith("\nsweep\n  as-it-is: as it is\n  short: sample.steps 500\n")
+    path.write_text(path.read_text().replace("sample.steps", "sample.step"))
+    assert cli.main(["check", str(path)]) == 2
+    assert "did you mean 'steps'?" in capsys.readouterr().err
 
 
 def test_a_reader_that_stops_early_is_no_fault():
@@ -267,6 +279,30 @@ def test_verify_names_what_changed(results, capsys):
     assert "settings: has changed" in text
     assert f"remcg: was 0.0.0, is {cli.__version__}" in text
     assert "cold.xtc" not in text
+
+
+def test_verify_says_how_results_that_were_lost_or_edited_are_made_anew(results, capsys):
+    folder, path = results
+    for name in ("validate/states.tsv", "rem/iter-000/model.json", "summary.json"):
+        write_json(folder / name, {})
+    outputs = output_hashes(folder)
+    write_json(folder / "provenance.json", {"remcg": cli.__version__, "outputs": outputs})
+    assert cli.main(["verify", str(folder), "--config", str(path)]) == 0
+    assert "made anew" not in capsys.readouterr().out
+    (folder / "rem/iter-000/model.json").unlink()
+    (folder / "summary.json").write_text("edited")
+    (folder / "validate/states.tsv").unlink()
+    assert cli.main(["verify", str(folder), "--config", str(path)]) == 1
+    command = 'make run CONFIG=campaign.yaml ARGS="--forcerun guess report validate"'
+    assert f"made anew by: {command}\n" in capsys.readouterr().out
+
+
+def test_a_config_outside_of_the_checkout_is_found_by_its_plain_name(tmp_path):
+    path = tmp_path / "data" / "config.yaml"
+    path.parent.mkdir()
+    path.touch()
+    results = tmp_path / "checkout" / "results" / "x"
+    assert find_config(results, {"config_file": "../data/config.yaml"}) == path
 
 
 def test_a_test_state_does_not_count_as_an_input_of_the_model(results, capsys):

@@ -184,6 +184,7 @@ BROKEN = {
     "a column twice": ("variant\tseed\tseed\na\t1\t2\n", "line 1: the column 'seed' has no name"),
     "a column without a name": ("variant\t\tseed\na\t1\t2\n", "line 1: the column '' has no"),
     "no column of names": ("name\tseed\na\t1\n", "no column 'variant'"),
+    "commas": ("variant,seed\na,1\n", "has no tabs; separate its columns by tabs"),
     "a line without a name": ("variant\tseed\n\t1\n", "'' cannot name a variant"),
     "an open quote": ('variant\tseed\na\t"1\n', "is not a table with tabs"),
     "nothing": ("\n\n", "is empty; give a line of names"),

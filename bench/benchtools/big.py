@@ -73,7 +73,8 @@ def lammps(system, n_steps):
         replica._write_tables()
         found["s_input"] = time.process_time() - begin
         replica._write_input(n_steps)
-        replica._run()
+        with replica.attempt.at(0, n_steps):
+            replica._run()
         said = (Path(folder) / "log.segment").read_text()
         wall, steps = LOOP.findall(said)[-1]
         use = min(float(CPU_USE.findall(said)[-1]) / 100.0, 1.0)

@@ -75,8 +75,8 @@ def archive(results, output, config_path=None, references=True, dirty=False):
     results, output = Path(results), Path(output)
     if not output.name.endswith(ENDINGS):
         raise InputError(f"{output}: its name must end in {', '.join(ENDINGS)}")
-    record = verify.read_json_of(results / "provenance.json")
-    path = Path(config_path or verify.find_config(results, record)).absolute()
+    record = verify.finished_record(results)
+    path = Path(os.path.abspath(config_path or verify.find_config(results, record)))
     campaign = config.load(path, check_files=references)
     held_back = set() if references else _reference_names(campaign)
     _check_unchanged(results, path, held_back)
@@ -131,10 +131,12 @@ def _check_unchanged(results, path, held_back):
         if row.status != "missing" or row.name not in held_back
     ]
     if rows:
+        command = verify.remake(results, rows, path)
+        again = f"run {command}" if command else "run the campaign again"
         spoken = "; ".join(f"{row.kind} {row.name} ({row.status})" for row in rows[:5])
         raise InputError(
             f"{results}: is not what its provenance says: {spoken}"
-            f"{' and more' if len(rows) > 5 else ''}; run the campaign again, then archive it"
+            f"{' and more' if len(rows) > 5 else ''}; {again}, then archive it"
         )
 
 
@@ -215,9 +217,12 @@ def _git(*arguments):
 
 
 def _portable(path):
-    """Text of the config, with names relative to it in place of absolute ones."""
-    text = path.read_text(encoding="utf-8")
+    """Text of the config, with names relative to it in place of absolute ones.
+
+    A variant of a sweep makes by itself what it had from another one, which is not in the archive.
+    """
     strict_yaml.read(path)
+    text = _without_section(path.read_text(encoding="utf-8"), "share")
     scalars = {
         node.start_mark.index: node for node in _scalars(yaml.compose(text, yaml.SafeLoader))
     }
@@ -229,6 +234,14 @@ def _portable(path):
             name = os.path.relpath(source, ROOT if outside else path.parent)
             quoted = json.dumps(name, ensure_ascii=False)
             text = text[:start] + quoted + text[node.end_mark.index :]
+    return text
+
+
+def _without_section(text, name):
+    """YAML without one of its top-level keys."""
+    for key, value in yaml.compose(text, yaml.SafeLoader).value:
+        if key.value == name:
+            return text[: key.start_mark.index] + text[value.end_mark.index :]
     return text
 
 

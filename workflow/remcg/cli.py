@@ -99,7 +99,12 @@ def _check(options):
     from remcg.config import load
     from remcg.mapping import check_campaign
 
-    check_campaign(load(options.config))
+    campaign = load(options.config)
+    check_campaign(campaign)
+    if campaign.sweep:
+        from remcg import sweep
+
+        print("\n  ".join(["sweep", *sweep.describe(campaign)]))
     return 0
 
 

@@ -1162,7 +1162,7 @@ def load(path, check_files=True):
     InputError
         Naming the key, what was found and what is allowed.
     """
-    path = Path(path).absolute()
+    path = Path(os.path.abspath(path))
     try:
         return _load(strict_yaml.read(path), path, check_files)
     except InputError as error:

@@ -88,6 +88,8 @@ def _read_table(path):
                 f"{path}, line {at}: the column '{column}' has no name or one that another has;"
                 " give each its own"
             )
+    if len(header) == 1 and re.search("[,;]", header[0]):
+        raise InputError(f"{path}: has no tabs; separate its columns by tabs")
     if "variant" not in header:
         raise InputError(f"{path}: has no column 'variant'; add it, with a name in each line")
     for number, cells in lines:
@@ -185,10 +187,7 @@ def prepare(campaign):
     Configs that say the same are left alone: a newer one makes inputs be read again.
     """
     folder = Path("results", campaign.campaign, "sweep")
-    contents = {
-        name: content_of(campaign, name, changes) for name, changes in changes_of(campaign).items()
-    }
-    checked = {name: _checked(each, campaign, name) for name, each in contents.items()}
+    contents, checked = _variants(campaign)
     maps = leaders(checked, map_key, lambda each: -max(t.r_cut for t in each.pair_terms))
     targets = leaders(checked, target_key)
     variants = {}
@@ -199,6 +198,28 @@ def prepare(campaign):
         _write_if_new(path, {**content, **({"share": share} if share else {})}, campaign)
         variants[name] = config.load(path, check_files=False)
     return variants
+
+
+def _variants(campaign):
+    """Name of each variant to its config as plain values, and to its campaign."""
+    contents = {
+        name: content_of(campaign, name, changes) for name, changes in changes_of(campaign).items()
+    }
+    return contents, {name: _checked(each, campaign, name) for name, each in contents.items()}
+
+
+def describe(campaign):
+    """Lines that tell what each variant changes; nothing is written.
+
+    Raises
+    ------
+    InputError
+        For a variant that is not allowed.
+    """
+    _variants(campaign)
+    for name, changes in changes_of(campaign).items():
+        said = ", ".join(f"{key} {value}" for key, value in changes.items())
+        yield f"{name}: {said or 'as it is'}"
 
 
 def _write_if_new(path, content, campaign):

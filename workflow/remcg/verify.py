@@ -1,5 +1,7 @@
 """What changed since results were made, and whether a rerun would give the same bits."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from remcg.model import Model
 HARMLESS = ("rem.max_iterations", "sample.ranks", "sample.states_per_job")
 MOST_ROWS = 20  # of one kind and status
 MODEL = "model/model.json"
+# What to run again for the files of a folder, where that is not the rule of its name.
+RULES = {"rem": "guess", "backmap": "backmap backmap_mapped"}
 
 
 class Row(NamedTuple):
@@ -45,6 +49,8 @@ def verify(results, config_path=None):
     record, rows, counts = _compared(results, config_path)
     text = [_headline(results, record), "", *_table(rows)]
     text.append("unchanged: " + ", ".join(f"{n} {what}" for what, n in counts if n is not None))
+    if command := remake(results, rows, config_path or find_config(results, record)):
+        text += ["", f"Results that changed or are missing are made anew by: {command}"]
     text += ["", _forecast(record, rows)]
     return all((row.status, row.kind) == ("new", "output") for row in rows), "\n".join(text)
 
@@ -52,6 +58,20 @@ def verify(results, config_path=None):
 def rows_of(results, config_path=None):
     """All differences between results, with what they were made from, and their provenance."""
     return _compared(Path(results), config_path)[1]
+
+
+def remake(results, rows, config_path):
+    """The command that makes changed and missing results anew; empty where there are none.
+
+    Without it nothing is done for a file from which others were made that are still there.
+    """
+    names = [row.name for row in rows if row.kind == "output" and row.status != "new"]
+    if not names:
+        return ""
+    folders = dict.fromkeys(name.split("/")[0] if "/" in name else "report" for name in names)
+    rules = " ".join(RULES.get(folder, folder) for folder in folders)
+    name = shlex.quote(os.path.relpath(config_path, results.absolute().parents[1]))
+    return f'make run CONFIG={name.replace("$", "$$")} ARGS="--forcerun {rules}"'
 
 
 def _compared(results, config_path):
@@ -70,8 +90,24 @@ def _compared(results, config_path):
     return record, rows + outputs + code, counts
 
 
+def finished_record(results):
+    """Content of the provenance.json of a campaign that has run to its end."""
+    _refuse_sweep(results)
+    return read_json_of(
+        results / "provenance.json", "give the folder of a campaign that has run to its end"
+    )
+
+
+def _refuse_sweep(results):
+    variants = sorted(path.stem for path in (results / "sweep").glob("*.yaml"))
+    if variants and not (results / MODEL).exists():
+        names = ", ".join(f"{results}-{name}" for name in variants)
+        raise InputError(f"{results}: is a sweep; name one of its variants: {names}")
+
+
 def _record(results):
     """Content of provenance.json, and the hashes of the inputs that the model itself records."""
+    _refuse_sweep(results)
     try:
         model = Model.read(results / MODEL)
     except OSError as error:
@@ -89,7 +125,8 @@ def _record(results):
 def find_config(results, record):
     """The config that the campaign was run with, or that in the repository with its name."""
     said = record.get("config_file")
-    beside = results.absolute().parents[1] / said if said else None
+    folder = results.absolute().parents[1]
+    beside = Path(os.path.normpath(folder / said)) if said else None
     if beside is not None and beside.is_file():
         return beside
     for path in sorted((config.ROOT / "config").glob("*.yaml")):
@@ -207,7 +244,10 @@ def _code_rows(record):
 def _headline(results, record):
     """Who made the results, where."""
     if record.get("format", 1) < provenance.FORMAT:
-        return f"{results}: made by an earlier version, which recorded inputs only"
+        return (
+            f"{results}: not run to its end, or made by an earlier version; all that is known are "
+            "the inputs of its model"
+        )
     code = record["code"]
     commit = code.get("commit", "")[:10] or "unknown"
     if code.get("dirty"):
@@ -311,8 +351,10 @@ def compare_with_original(results, original):
     text : str
     """
     results, original = Path(results), Path(original)
-    record = read_json_of(original / "provenance.json")
-    rerun = read_json_of(results / "provenance.json")
+    record = read_json_of(
+        original / "provenance.json", "give the folder 'original' of an unpacked archive"
+    )
+    rerun = finished_record(results)
     agrees, said = compare(results / MODEL, original / "model.json")
     expected = differences(record, rerun)
     for what, here, there in (
@@ -336,10 +378,10 @@ def compare_with_original(results, original):
     return agrees, "\n".join(lines)
 
 
-def read_json_of(path):
+def read_json_of(path, advice):
     """Content of a provenance.json with everything in it."""
     if not path.is_file():
-        raise InputError(f"{path} is missing; give the folder 'original' of an unpacked archive")
+        raise InputError(f"{path} is missing; {advice}")
     record = read_json(path)
     if not isinstance(record, dict) or record.get("format", 1) < provenance.FORMAT:
         raise InputError(f"{path}: was written by an earlier version; run its campaign again")
