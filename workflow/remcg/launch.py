@@ -125,26 +125,33 @@ def _is_alive(owner):
         return False
 
 
-def processes_of(run):
-    """Living processes that carry ``REMCG_RUN=run``, without this one and its parents."""
+def processes_of(run, in_jobs=True):
+    """Living processes that carry ``REMCG_RUN=run``, without this one and its parents.
+
+    If not ``in_jobs``, those of SLURM jobs that this process is not in are left out.
+    """
     kin = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
+    here = {None, os.environ.get("SLURM_JOB_ID")}
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid in kin or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if process.environ().get("REMCG_RUN") == run:
+            variables = process.environ()
+            if variables.get("REMCG_RUN") != run:
+                continue
+            if in_jobs or variables.get("SLURM_JOB_ID") in here:
                 found.append(process)
     return found
 
 
-def end_processes(run, patience=30.0):
-    """End what is left of a run; the number of processes found at first."""
-    found = left = processes_of(run)
+def end_processes(run, in_jobs=True, patience=30.0):
+    """End what :func:`processes_of` finds of a run; the number of processes found at first."""
+    found = left = processes_of(run, in_jobs)
     deadline = time.monotonic() + patience
     while left and time.monotonic() < deadline:
         _end(left)
-        left = processes_of(run)
+        left = processes_of(run, in_jobs)
     if left:
         pids = ", ".join(str(process.pid) for process in left)
         raise InputError(f"Processes {pids} of an earlier run do not end. End them and run again.")
@@ -429,9 +436,7 @@ def run(campaign, configfile, cores, more=(), display=None, profile=None, maps=N
     try:
         name = str(results.absolute())
         if not DRY.intersection(more):
-            # jobs before processes, because theirs may be on this machine, and jobs can be requeued
-            more = [*clear_queue(profile, name, campaign, display), *more]
-            _clear_away(name, campaign, display)
+            more = [*_clear_away(profile, name, campaign, display), *more]
             remove_unfinished(results)
         variables = environment(name, cores, started)
         command = _snakemake(configfile, cores, *more, profile=profile)
@@ -495,11 +500,19 @@ def report(campaign, configfile, display=None, maps=None):
     return code
 
 
-def _clear_away(run, campaign, display):
-    if found := end_processes(run):
+def _clear_away(profile, run, campaign, display):
+    """End what an earlier run left; the arguments that mark the SLURM jobs of this one.
+
+    Snakemake first, which would submit jobs again; then jobs, before those of their processes that
+    are on this machine.
+    """
+    found = end_processes(run, in_jobs=False)
+    arguments = clear_queue(profile, run, campaign, display)
+    if found := found + end_processes(run):
         display.say(f"ended {found} processes of an earlier run that was killed")
     if remove_stale_locks(campaign):
         display.say("removed the locks of an earlier run that was killed")
+    return arguments
 
 
 def prepare_records(folder=".snakemake"):
