@@ -55,9 +55,19 @@ PartitionName=urgent Nodes=$(hostname -s) MaxTime=INFINITE State=UP PriorityTier
 CONF
 }
 
+# Whether the link is one that killed tests have left, and their SLURM has ended.
+is_left_over() {
+    local conf pid
+    conf=$(readlink "$system_conf") || return 1
+    [[ "$conf" == */slurm-*/slurm.conf ]] || return 1
+    pid=$(cat "${conf%/*}/slurmctld.pid" 2>/dev/null) || return 0
+    ! kill -0 "$pid" 2>/dev/null
+}
+
 start() {
+    ! is_left_over || rm "$system_conf"
     if [ -e "$system_conf" ]; then
-        echo "$system_conf exists: this machine has a SLURM of its own" >&2
+        echo "$system_conf exists: this machine has a SLURM of its own, or one that tests still use" >&2
         return 1
     fi
     mkdir -p "$folder/state" "$folder/spool" "$folder/run"
