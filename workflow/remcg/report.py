@@ -996,6 +996,8 @@ def _dynamics_table(states):
         key += (
             " T is that of the molecules' centres in the short run of the reference, whose constant"
             " energy is one of those that the state has, so that T is off by a few per cent."
+            " Errors are those of groups of molecules in one run; frictions of such short runs"
+            " differ by more: read them as ± 20 %."
         )
     if lags:
         key += (
