@@ -14,7 +14,7 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 
-from benchtools.mstool_peer import ANGSTROM, next_to_sites, write_sites
+from benchtools.mstool_peer import ANGSTROM, asked, next_to_sites, write_sites
 from benchtools.timing import SINGLE_THREAD
 from remcg.backmap import checks
 
@@ -29,7 +29,7 @@ LIBRARY, FIELD = "remcg", "oplsaa"
 def python():
     """A Python that has CG2AT2, or None where that or GROMACS is missing."""
     named = os.environ.get(VARIABLE)
-    return named if named and shutil.which("gmx") and _asked(named, VERSION) else None
+    return named if named and shutil.which("gmx") and asked(named, VERSION) else None
 
 
 VERSION = "from importlib.metadata import version; print(version('cg2at2'))"
@@ -40,15 +40,7 @@ def version():
     """Of CG2AT2 and GROMACS."""
     said = subprocess.run(["gmx", "--version"], capture_output=True, text=True).stdout
     gromacs = re.search(r"GROMACS version:\s*([\d.]+)", said)[1]
-    return f"{_asked(python(), VERSION)} with GROMACS {gromacs}"
-
-
-def _asked(python, code):
-    try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return f"{asked(python(), VERSION)} with GROMACS {gromacs}"
 
 
 def fragments(topology, mapped, template):
@@ -74,7 +66,7 @@ def fragments(topology, mapped, template):
 
 def prepare(folder, topology, mapped, template, itp):
     """A copy of the program whose only library is ours: it looks beside itself."""
-    home, residue = Path(_asked(python(), HOME)), topology.atom(0).residue.name
+    home, residue = Path(asked(python(), HOME)), topology.atom(0).residue.name
     shutil.copytree(home / "bin", folder / "cg2at" / "bin")
     (folder / "cg2at" / "forcefields").symlink_to(home / "forcefields")
     library = folder / "cg2at" / "fragments" / LIBRARY / "non_protein" / residue

@@ -42,11 +42,17 @@ def python():
 def version(python):
     """Of mstool in some Python, or None."""
     code = "from importlib.metadata import version; import mstool, openmm; print(version('mstool'))"
+    said = asked(python, code)
+    return said.split()[-1] if said else None
+
+
+def asked(python, code):
+    """What some Python prints for a piece of code; None where it fails."""
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True)
     except OSError:
         return None
-    return done.stdout.split()[-1] if done.returncode == 0 else None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def names_of(topology, molecules):
