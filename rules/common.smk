@@ -34,7 +34,10 @@ MAPS = f"results/{CAMPAIGN.share.maps or CAMPAIGN.campaign}/map"
 TARGETS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/target"
 BASIS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/basis"
 SETTINGS = CAMPAIGN.to_dict()
-SHORT_RUN = {name: SETTINGS["reference"].pop(name) for name in ("dynamics", "dynamics_interval")}
+SHORT_RUN = {
+    name: SETTINGS["reference"].pop(name)
+    for name in ("dynamics", "dynamics_interval", "dynamics_runs")
+}
 for state in SETTINGS["states"]:
     del state["dynamics"]  # of one stage alone
 MATCHED = TRAINING if SETTINGS["rem"]["method"] == "force_matching" else []

@@ -101,13 +101,28 @@ def kernel_error(interval):
 
 
 def test_an_exponential_kernel_is_recovered_with_an_error_of_second_order():
-    error, found = kernel_error(0.01)
-    assert error <= 1e-3
-    friction = memory.friction(found, 0.01)[-1]
-    assert friction == pytest.approx(GAMMA * (1.0 - np.exp(-10.0)), rel=1e-3)
+    assert kernel_error(0.01)[0] <= 1e-3
     errors = [kernel_error(interval)[0] for interval in (0.04, 0.02, 0.01, 0.005)]
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.abs(orders - 2.0).max() <= 0.2
+
+
+def test_the_friction_of_an_exponential_kernel_has_an_error_of_fourth_order():
+    errors = []
+    for interval in (0.04, 0.02, 0.01, 0.005):
+        times = np.arange(0.0, 5.0 + 0.5 * interval, interval)
+        found = memory.friction(exact_correlation(times), interval)
+        errors.append(np.abs(found - GAMMA * (1.0 - np.exp(-times / TAU))).max())
+    assert errors[2] < 1e-5 * GAMMA
+    assert np.log2(np.array(errors[:-1]) / errors[1:]).min() > 3.0
+
+
+def test_the_kernel_adds_up_to_the_friction():
+    times = np.arange(0.0, 3.0, 0.005)
+    c = exact_correlation(times)
+    kernel = memory.memory_kernel(c, 0.005)
+    sums = np.cumsum(0.0025 * (kernel[1:] + kernel[:-1]))
+    np.testing.assert_allclose(memory.friction(c, 0.005)[1:], sums, atol=1e-3 * GAMMA)
 
 
 def test_a_kernel_does_not_depend_on_the_norm_of_the_correlation():
@@ -149,8 +164,45 @@ def process():
 def test_the_friction_of_sampled_trajectories_is_found_within_five_per_cent(process):
     velocities, _ = process
     c = dynamics.velocity_autocorrelation(velocities.reshape(2000, 200, 3))[:150]
-    kernel = memory.memory_kernel(c, 0.02)
-    assert memory.friction(kernel, 0.02)[125] == pytest.approx(GAMMA, rel=0.05)
+    assert memory.friction(c, 0.02)[125] == pytest.approx(GAMMA, rel=0.05)
+
+
+def moved(velocities, interval):
+    """Positions of particles, shape (n_steps - 1, n // 3, 3), from velocities (n_steps, n)."""
+    middle = 0.5 * interval * (velocities[1:] + velocities[:-1])
+    return np.cumsum(middle, axis=0).reshape(len(middle), -1, 3)
+
+
+def test_the_friction_of_several_runs_is_found_within_its_error():
+    masses, scores = np.full(40, 20.0), []
+    for repeat in range(15):
+        runs = [
+            moved(trajectories(405, 120, 0.01, seed=100 * repeat + k)[0], 0.01) for k in range(6)
+        ]
+        entry, curves = memory.kernel_of_trajectories(runs, 0.01, masses, 1.0)
+        assert entry["n_blocks"] == 12 and curves["kernel"].shape == (3, 101)
+        exact = GAMMA * (1.0 - np.exp(-entry["friction_until_ps"] / TAU))
+        scores.append((entry["friction_1_ps"] - exact) / entry["friction_1_ps_se"])
+    assert np.abs(np.mean(scores)) < 4.0 / np.sqrt(15)
+    assert 0.5 < np.std(scores) < 1.9
+
+
+def test_errors_are_those_of_runs_that_differ_from_one_another_and_few_runs_are_named():
+    velocities, _ = trajectories(202, 2400, 0.01)
+    masses = np.full(100, 20.0)
+    # six runs in which time goes at another pace, as it does at other energies
+    paces = 1.0 + 0.2 * np.array([-1.0, 1.0, 0.5, -0.5, -1.0, 1.0])
+    runs = [
+        moved(trajectories(202, 300, 0.01 * pace, seed=k)[0], 0.01) for k, pace in enumerate(paces)
+    ]
+    one = [moved(velocities, 0.01)]
+    many, _ = memory.kernel_of_trajectories(runs, 0.01, masses, 1.0)
+    single, _ = memory.kernel_of_trajectories(one, 0.01, np.full(800, 20.0), 1.0)
+    assert (many["n_blocks"], single["n_blocks"]) == (6, 1)
+    apart = [memory.kernel_of_trajectories([x], 0.01, masses, 1.0)[0] for x in runs]
+    spread = np.std([x["friction_1_ps"] for x in apart], ddof=1) / np.sqrt(6)
+    assert many["friction_1_ps_se"] == pytest.approx(spread, rel=0.3)
+    assert many["friction_1_ps_se"] > 2.0 * single["friction_1_ps_se"]
 
 
 def test_mean_square_forces_give_the_kernel_at_zero(process):

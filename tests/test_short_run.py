@@ -17,6 +17,7 @@ from remcg.trajectory import read_forces
 from remcg.units import KB
 
 PEPTIDE = ROOT / "resources" / "pentaalanine"
+SHORT = {"dynamics": 0.12, "dynamics_interval": 0.001, "dynamics_runs": 2}
 
 
 def a_campaign(folder, **changes):
@@ -31,7 +32,7 @@ def a_campaign(folder, **changes):
 def test_forces_and_positions_of_a_short_run_obey_newton(tmp_path, monkeypatch):
     """m x'' = F for the carbonyl atoms, that no constraint holds, in kJ/mol, nm, ps and amu."""
     monkeypatch.setattr(reference_openmm, "SETTLING", 0.02)
-    campaign = a_campaign(tmp_path, reference={"dynamics": 0.12, "dynamics_interval": 0.001})
+    campaign = a_campaign(tmp_path, reference=SHORT)
     name, sites = campaign.training[0].id, tmp_path / "map.h5"
     from remcg.io import write_h5
 
@@ -40,14 +41,17 @@ def test_forces_and_positions_of_a_short_run_obey_newton(tmp_path, monkeypatch):
     topology = mdtraj.load_topology(str(PEPTIDE / "topology.pdb"))
     frames = mdtraj.load(str(tmp_path / "run.trr"), top=topology)
     forces = np.concatenate(list(read_forces([tmp_path / "run.trr"], topology, name)))
-    assert frames.n_frames == len(forces) == 120
-    np.testing.assert_allclose(np.diff(frames.time), 0.001, atol=1e-6)
+    assert frames.n_frames == len(forces) == 240
+    between = np.diff(frames.time)
+    np.testing.assert_allclose(np.delete(between, 119), 0.001, atol=1e-6)
+    assert between[119] == pytest.approx(0.021, abs=1e-6)  # where the second run begins
     chosen = topology.select("name C")
-    x = frames.xyz[:, chosen].astype(float)
-    found = 12.011 * np.diff(x, 2, axis=0) / 0.001**2
-    assert np.corrcoef(found.ravel(), forces[1:-1, chosen].ravel())[0, 1] > 0.98
-    slope = np.polyfit(forces[1:-1, chosen].ravel(), found.ravel(), 1)[0]
-    assert slope == pytest.approx(1.0, abs=0.05)
+    for own in (slice(0, 120), slice(120, 240)):
+        x = frames.xyz[own, chosen].astype(float)
+        found = (12.011 * np.diff(x, 2, axis=0) / 0.001**2).ravel()
+        expected = forces[own][1:-1, chosen].ravel()
+        assert np.corrcoef(found, expected)[0, 1] > 0.98
+        assert np.polyfit(expected, found, 1)[0] == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.fixture(scope="module")

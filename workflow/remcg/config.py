@@ -713,9 +713,9 @@ class Reference:
     )
     dynamics: float = option(
         "number",
-        "time of a short run at constant energy and volume of every state that has no `dynamics` "
-        "of its own, for memory kernels; openmm, with `system.force_field`, part of each campaign "
-        "that asks for it; 0: none",
+        "time of each short run at constant energy and volume of every state that has no "
+        "`dynamics` of its own, for memory kernels; openmm, with `system.force_field`, part of "
+        "each campaign that asks for it; 0: none",
         0.0,
         unit="ps",
         low=0,
@@ -723,6 +723,14 @@ class Reference:
     )
     dynamics_interval: float = option(
         "number", "time between its frames", 0.004, unit="ps", low=5e-4, high=0.02
+    )
+    dynamics_runs: int = option(
+        "integer",
+        "number of short runs per state, from frames spread over its reference; error bars need "
+        "four or more",
+        5,
+        low=1,
+        high=1000,
     )
     cutoff: float | str | None = option(
         "number",

@@ -992,12 +992,21 @@ def _dynamics_table(states):
         "Errors are standard errors. K(0), the memory kernel at time zero, from the velocity "
         "autocorrelation and as ⟨F²⟩/(3 m kT): equal by the fluctuation-dissipation relation."
     )
-    if any("reference" in state.get("consistency", {}).get("memory", {}) for state in states):
+    memories = [state.get("consistency", {}).get("memory", {}) for state in states]
+    blocks = [own["n_blocks"] for row in memories for own in row.values() if "n_blocks" in own]
+    if any("reference" in row for row in memories):
+        key += " T is that of the molecules' centres in the short runs of the reference."
+    if blocks and min(blocks) > 1:
         key += (
-            " T is that of the molecules' centres in the short run of the reference, whose constant"
-            " energy is one of those that the state has, so that T is off by a few per cent."
-            " Errors are those of groups of molecules in one run; frictions of such short runs"
-            " differ by more: read them as ± 20 %."
+            f" Errors of velocities' K(0) and of the friction are those of {min(blocks)} or more"
+            " runs, or stretches of time twice as long as the kernel."
+        )
+    elif blocks:
+        key += (
+            " Where a run is shorter than eight times the kernel, errors of velocities' K(0) and of"
+            " the friction are those of groups of molecules, which share the energy of the run:"
+            " frictions differ from run to run by more. Four or more runs"
+            " (<code>reference.dynamics_runs</code>) tell."
         )
     if lags:
         key += (

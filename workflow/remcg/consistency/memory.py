@@ -7,13 +7,17 @@ is of the first kind in K, and ill-posed. Differentiated once it is of the secon
 .. math:: K(t)\,C(0) = -\ddot C(t) - \int_0^t K(s)\, \dot C(t - s)\, ds,
 
 and the trapezoidal rule solves it step by step, with an error of second order in the time step.
+The integral of K, which is the friction, has an equation of its own and a better rule.
 """
 
 import numpy as np
 
+from remcg.consistency import dynamics
 from remcg.errors import InputError
-from remcg.statistics import standard_error
+from remcg.statistics import mean_and_error, standard_error
 from remcg.units import KB
+
+FEWEST_BLOCKS = 4  # of time, for error bars
 
 
 def memory_kernel(correlation, interval, slope=None, curvature=None):
@@ -36,12 +40,7 @@ def memory_kernel(correlation, interval, slope=None, curvature=None):
     ----------
     Shin et al., Chem. Phys. 375, 316 (2010); Berne and Harp, Adv. Chem. Phys. 17, 63 (1970).
     """
-    c = np.asarray(correlation, float)
-    if c.ndim != 1 or len(c) < 5 or not np.isfinite(c).all() or c[0] <= 0.0:
-        raise InputError(
-            f"a correlation function of shape {c.shape} that starts at {c.flat[0]:.3g}; give at"
-            " least five finite values at equal times, the first one positive"
-        )
+    c = _checked(correlation)
     own = _derivatives(c, interval)
     slope = own[0] if slope is None else np.asarray(slope, float)
     curvature = own[1] if curvature is None else np.asarray(curvature, float)
@@ -55,13 +54,93 @@ def memory_kernel(correlation, interval, slope=None, curvature=None):
     return kernel
 
 
-def friction(kernel, interval):
-    """Integral of the kernel up to each time by the trapezoidal rule, shape (n,), 1/ps.
+def friction(correlation, interval):
+    r"""Integral G(t) of the memory kernel up to each time.
 
-    At its plateau it is the Markovian friction: D = kT/(m friction).
+    At its plateau it is the Markovian friction: D = kT/(m friction). By parts, the equation of K is
+
+    .. math:: G(t)\,C(0) = -\dot C(t) - \int_0^t G(t - s)\, \dot C(s)\, ds,
+
+    and the trapezoidal rule with the end correction of Euler and Maclaurin, which needs no more
+    than K(0), solves it with an error of fourth order in the time step. The sum of a kernel
+    would be off by some per cent where K(0) times the squared interval is 0.1.
+
+    Parameters
+    ----------
+    correlation, interval
+        As for :func:`memory_kernel`.
+
+    Returns
+    -------
+    ndarray, shape (n,), 1/ps
     """
-    middle = 0.5 * interval * (kernel[1:] + kernel[:-1])
-    return np.concatenate([[0.0], np.cumsum(middle)])
+    c = _checked(correlation)
+    slope, curvature = _derivatives(c, interval)
+    end = -curvature[0] / c[0] * interval**2 / 12.0
+    integral = np.zeros(len(c))
+    for n in range(1, len(c)):
+        known = interval * (integral[1:n] @ slope[n - 1 : 0 : -1])
+        integral[n] = -(slope[n] * (1.0 + end) + known) / (c[0] * (1.0 - end))
+    return integral
+
+
+def kernel_of_trajectories(parts, interval, masses, longest):
+    """Velocity autocorrelation and memory kernel of centres, with errors of blocks of time.
+
+    A block is twice as long as the longest lag. All lags of a block share its few picoseconds and
+    the energy of its run, which is most of the noise of the friction: errors are those of a
+    jackknife over blocks, and groups of molecules stand for them where blocks are fewer than
+    ``FEWEST_BLOCKS``, which is then said (``n_blocks`` is 1) and too small.
+
+    Parameters
+    ----------
+    parts : list of ndarray, shape (n_frames, n_molecules, 3)
+        nm, unwrapped, of runs or of pieces of one.
+    interval : float
+        ps.
+    masses : ndarray, shape (n_molecules,), amu
+    longest : float
+        Longest lag, ps, or half the parts.
+
+    Returns
+    -------
+    entry : dict
+        kernel_zero_1_ps2, friction_1_ps, each with _se; friction_until_ps; n_blocks;
+        kinetic_temperature_K, if all masses are equal.
+    curves : dict of ndarray, shape (3, n_lags)
+        Time, value and error of "velocity" (C/C(0)) and "kernel".
+    """
+    n = min(round(longest / interval) + 1, len(parts[0]) // 2)
+    blocks = [part[k : k + 2 * n] for part in parts for k in range(0, len(part) - 2 * n + 1, 2 * n)]
+    n_blocks = len(blocks) if len(blocks) >= FEWEST_BLOCKS else 1
+    msd = [
+        dynamics.mean_squared_displacement(x)[: n + 2] for x in (blocks if n_blocks > 1 else parts)
+    ]
+    rows = (
+        [x.mean(axis=1) for x in msd] if n_blocks > 1 else dynamics.groups_of(np.mean(msd, axis=0))
+    )
+    rows = np.array([dynamics.velocity_autocorrelation_from_msd(x, interval) for x in rows])
+    mean = rows.mean(axis=0)
+    t = interval * np.arange(len(mean))
+    kernel = memory_kernel(mean, interval)
+    others = (rows.sum(axis=0) - rows) / (len(rows) - 1)
+    left_out = np.array([memory_kernel(row, interval) for row in others])
+    frictions = np.array([friction(row, interval)[-1] for row in others])
+    error, error_of_friction = (
+        x.std(axis=0) * np.sqrt(len(rows) - 1) for x in (left_out, frictions)
+    )
+    entry = {
+        "kernel_zero_1_ps2": float(kernel[0]),
+        "kernel_zero_1_ps2_se": float(error[0]),
+        "friction_1_ps": float(friction(mean, interval)[-1]),
+        "friction_1_ps_se": float(error_of_friction),
+        "friction_until_ps": float(t[-1]),
+        "n_blocks": n_blocks,
+    }
+    if np.ptp(masses) < 1e-6 * masses.mean():
+        entry["kinetic_temperature_K"] = float(mean[0] * masses.mean() / KB)
+    own = mean_and_error(rows / mean[0])
+    return entry, {"velocity": np.array([t, *own]), "kernel": np.array([t, kernel, error])}
 
 
 def mean_square_force_kernel(forces, masses, temperature):
@@ -88,6 +167,16 @@ def mean_square_force_kernel(forces, masses, temperature):
     values = ((forces**2).sum(axis=2) / (3.0 * masses * KB * temperature)).mean(axis=1)
     value, error = standard_error(values[None]) if len(values) > 1 else (values[0], 0.0)
     return float(value), float(error)
+
+
+def _checked(correlation):
+    c = np.asarray(correlation, float)
+    if c.ndim != 1 or len(c) < 5 or not np.isfinite(c).all() or c[0] <= 0.0:
+        raise InputError(
+            f"a correlation function of shape {c.shape} that starts at {c.flat[0]:.3g}; give at"
+            " least five finite values at equal times, the first one positive"
+        )
+    return c
 
 
 def _derivatives(c, interval):

@@ -282,7 +282,7 @@ def compare_dynamics(reference, sample, model, seed, log, short_run=None):
     elif short_run:
         log(f"frames of the short run are {fine[1]:g} ps apart, or too few: no kernel from it")
     for side, (parts, interval) in short.items():
-        entry, drawn = _memory(parts, interval, masses, temperature)
+        entry, drawn = memory.kernel_of_trajectories(parts, interval, masses, KERNEL)
         coarse = entry["kernel_zero_1_ps2"] * interval**2
         if coarse > COARSEST:
             log(
@@ -388,35 +388,6 @@ def moved(model, start, temperature, n_steps, every, friction, settings):
     found = replica.result()
     end = Start(found["positions"], found["box"], found["velocities"], start.topology)
     return (found["trajectory"], found["trajectory_box"]), end
-
-
-def _memory(parts, interval, masses, temperature):
-    """Numbers and curves of the velocity autocorrelation and its memory kernel, by molecules."""
-    n = min(round(KERNEL / interval) + 1, len(parts[0]) // 2)
-    msd = sum(dynamics.mean_squared_displacement(part)[: n + 2] for part in parts) / len(parts)
-    correlation = dynamics.velocity_autocorrelation_from_msd(msd, interval)
-    groups = np.array_split(np.arange(correlation.shape[1]), min(10, correlation.shape[1]))
-    rows = np.array([correlation[:, g].mean(axis=1) for g in groups])
-    mean = correlation.mean(axis=1)
-    t = interval * np.arange(len(mean))
-    left_out = np.array(
-        [memory.memory_kernel((rows.sum(axis=0) - row) / (len(rows) - 1), interval) for row in rows]
-    )
-    kernel = memory.memory_kernel(mean, interval)
-    error = left_out.std(axis=0) * np.sqrt(len(rows) - 1)  # of a jackknife
-    frictions = np.array([memory.friction(row, interval)[-1] for row in left_out])
-    value = float(memory.friction(kernel, interval)[-1])
-    entry = {
-        "kernel_zero_1_ps2": float(kernel[0]),
-        "kernel_zero_1_ps2_se": float(error[0]),
-        "friction_1_ps": value,
-        "friction_1_ps_se": float(frictions.std() * np.sqrt(len(rows) - 1)),
-        "friction_until_ps": float(t[-1]),
-    }
-    if np.ptp(masses) < 1e-6 * masses.mean():
-        entry["kinetic_temperature_K"] = float(mean[0] * masses.mean() / KB)
-    own = mean_and_error(rows / rows[:, :1].mean())
-    return entry, {"velocity": np.array([t, *own]), "kernel": np.array([t, kernel, error])}
 
 
 def _force_kernel(model, sample, topology, masses, temperature):

@@ -65,9 +65,7 @@ def make_reference(campaign, state, trajectory, log, topology, threads=1, progre
 
 
 def make_dynamics(campaign, state, sites, trajectory, threads=1, progress=None):
-    """Make the short trajectory of one state, for memory kernels, from a frame of its reference.
-
-    The frame is the one with a volume next to the mean.
+    """Make short runs of one state, for memory kernels, from frames spread over its reference.
 
     Parameters
     ----------
@@ -82,14 +80,15 @@ def make_dynamics(campaign, state, sites, trajectory, threads=1, progress=None):
         As for :func:`make_reference`.
     """
     from remcg.backmap.frames import read_reference
-    from remcg.boxes import many, reduced, volume
+    from remcg.boxes import many, reduced
     from remcg.io import open_h5
     from remcg.trajectory import Selection, load_topology
 
     state, settings = campaign.state(state), campaign.reference
     with open_h5(sites) as file:
-        volumes = volume(many(file["box"][()]))
-    chosen = [int(np.argmin(np.abs(volumes - volumes.mean())))]
+        n_frames = len(file["box"])
+    runs = settings.dynamics_runs
+    chosen = np.arange(1, 2 * runs, 2) * n_frames // (2 * runs)  # the middles of equal parts
     topology = load_topology(campaign.topology(state.id))
     molecules = [sorted(atom.index for atom in each) for each in topology.find_molecules()]
     selection = Selection.of(state)
@@ -98,8 +97,7 @@ def make_dynamics(campaign, state, sites, trajectory, threads=1, progress=None):
     )
     simulate_short(
         topology.to_openmm(),
-        start.positions[0],
-        reduced(many(start.boxes)[0]),
+        [(x, reduced(box)) for x, box in zip(start.positions, many(start.boxes))],
         campaign.system.force_field,
         state.temperature,
         trajectory,

@@ -17,7 +17,7 @@ from remcg.trajectory import LOG_COLUMNS
 
 PIECE = 50  # frames between checkpoints
 BAROSTAT_STEPS = 25
-SHORT_STEP, SETTLING = 0.001, 1.0  # ps, of short runs
+SHORT_STEP, SETTLING = 0.001, 0.2  # ps, of short runs
 
 
 def simulate(
@@ -103,8 +103,7 @@ def simulate(
 
 def simulate_short(
     topology,
-    positions,
-    box,
+    starts,
     force_field,
     temperature,
     trajectory,
@@ -117,48 +116,63 @@ def simulate_short(
 ):
     """Motion of an atomistic system at constant energy and volume, with frames close in time.
 
-    From a configuration in equilibrium: with new velocities it is a sample of the ensemble, so that
-    1 ps with a thermostat mends what the file had rounded; then there is none.
+    One run per start: a configuration in equilibrium with new velocities is a sample of the
+    ensemble, and so is its energy. A moment with a thermostat mends what the file had rounded; then
+    there is none.
 
     Parameters
     ----------
     topology : openmm.app.Topology
-    positions : ndarray, shape (n_atoms, 3), nm
-    box : ndarray, shape (3, 3)
-        Reduced vectors, nm.
-    force_field, temperature, seed, cutoff, threads, progress
+    starts : sequence of (ndarray, shape (n_atoms, 3), ndarray, shape (3, 3))
+        Positions and reduced box vectors, nm.
+    force_field, temperature, seed, cutoff, threads
         As for :func:`simulate`.
     trajectory : path
-        TRR with positions and forces (those of constraints not among them).
+        TRR with positions and forces (those of constraints not among them), one run after another;
+        times leave the moment with a thermostat out, so that a run follows a gap.
     production, interval : float
-        ps.
+        ps, of each run.
+    progress : callable, optional
+        Told the ps that are done, of all runs.
     """
-    topology.setPeriodicBoxVectors(box * unit.nanometer)
     check_force_field(force_field)
-    _check_box(topology, "the reference", cutoff, None)
+    for _, box in starts:
+        topology.setPeriodicBoxVectors(box * unit.nanometer)
+        _check_box(topology, "the reference", cutoff, None)
     system = build_system(topology, force_field, cutoff)
     every = int(np.ceil(interval / SHORT_STEP - 1e-9))
     run = _simulation(topology, system, temperature, None, seed, interval / every, 1.0, threads)
-    run.context.setPositions(positions)
-    run.context.applyConstraints(run.integrator.getConstraintTolerance())
-    run.context.setVelocitiesToTemperature(temperature * unit.kelvin, seed + 2)
-    run.step(round(SETTLING / SHORT_STEP))
-    run.integrator.setFriction(0.0)
     n_frames = round(production / interval)
     with replacing(trajectory) as path, TRRTrajectoryFile(str(path), "w") as f:
-        for frame in range(n_frames):
-            run.step(every)
-            state = run.context.getState(getPositions=True, getForces=True)
-            forces = state.getForces(asNumpy=True).value_in_unit(
-                unit.kilojoule_per_mole / unit.nanometer
-            )
-            rows = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), box, forces
-            x, cell, forces = (np.asarray(row, np.float32)[None] for row in rows)
-            time, step = np.array([frame * interval], np.float32), np.array([frame], np.int32)
-            # mdtraj has no public way to forces
-            f._write(x, time, step, cell, np.zeros(1, np.float32), None, forces)
-            if progress is not None and (frame + 1) % PIECE == 0:
-                progress((frame + 1) * interval)
+        for number, (positions, box) in enumerate(starts):
+            run.integrator.setFriction(1.0)
+            run.context.setPeriodicBoxVectors(*box)
+            run.context.setPositions(positions)
+            run.context.applyConstraints(run.integrator.getConstraintTolerance())
+            run.context.setVelocitiesToTemperature(temperature * unit.kelvin, seed + 2 + number)
+            run.step(round(SETTLING / SHORT_STEP))
+            run.integrator.setFriction(0.0)
+            first = number * (production + SETTLING)
+            for frame in range(n_frames):
+                run.step(every)
+                _write_forces(f, run.context, first + frame * interval, number * n_frames + frame)
+                if progress is not None and (frame + 1) % PIECE == 0:
+                    progress(number * production + (frame + 1) * interval)
+
+
+def _write_forces(file, context, time, step):
+    """Add a frame of positions and forces to a TRR."""
+    state = context.getState(getPositions=True, getForces=True)
+    forces = state.getForces(asNumpy=True)
+    rows = (
+        state.getPositions(asNumpy=True).value_in_unit(unit.nanometer),
+        state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer),
+        forces.value_in_unit(unit.kilojoule_per_mole / unit.nanometer),
+    )
+    x, cell, forces = (np.asarray(row, np.float32)[None] for row in rows)
+    times, steps = np.array([time], np.float32), np.array([step], np.int32)
+    # mdtraj has no public way to forces
+    file._write(x, times, steps, cell, np.zeros(1, np.float32), None, forces)
 
 
 def interval_lines(interval, log_interval):
