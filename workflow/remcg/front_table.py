@@ -61,9 +61,10 @@ def backmap_table(summary, checks):
         f"{_table(BACKMAP_COLUMNS, rows)}"
         "<p class=key>Only frames of the mapped reference test the "
         "sampler alone and have limits for their statistics; frames of the model also show what "
-        "the model has wrong. Draws: from the posterior where chains from templates and from the "
-        "reference's own atoms agree within three standard errors, else annealed. What is wrong "
-        "with a frame: backmap/&lt;state&gt;.json.</p>"
+        "the model has wrong. Energy gap: of the structures to the reference, or of chains from "
+        "templates to chains from the reference's own atoms, whichever is known better. Draws: "
+        "from the posterior where these chains agree within three standard errors, else annealed. "
+        "What is wrong with a frame: backmap/&lt;state&gt;.json.</p>"
     )
 
 

@@ -306,6 +306,7 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
     place = "Backmapping" if before["Backmapping"] else "Structure"
     before[place] = before.get(place, "") + scene
     links, sections = page.sections(figures, before)
+    said = f"remcg {summary['version']}, seed {summary['seed']}", _timing(summary)
     parts = [
         f"<h1>{html.escape(summary['campaign'])}</h1>",
         f"<p class=lead>{html.escape(_built(summary, model))}</p>",
@@ -316,8 +317,8 @@ def front_page(summary, model, checks, figures=(), files=(), scene=""):
         links,
         sections,
         _file_list(files),
-        f"<footer>remcg {html.escape(summary['version'])}, seed {summary['seed']}. "
-        f"{html.escape(_timing(summary))} Jobs, code and run times, in the same folder: "
+        f"<footer>{html.escape('; '.join(filter(None, said)))}. "
+        "Jobs, code and run times, in the same folder: "
         f'<a href="{WORKFLOW}">{WORKFLOW}</a>.</footer>',
     ]
     return page.page(summary["campaign"], "\n".join(parts), SCRIPT if scene else "")
