@@ -112,14 +112,15 @@ def kernel_of_trajectories(parts, interval, masses, longest):
     """
     n = min(round(longest / interval) + 1, len(parts[0]) // 2)
     blocks = [part[k : k + 2 * n] for part in parts for k in range(0, len(part) - 2 * n + 1, 2 * n)]
-    n_blocks = len(blocks) if len(blocks) >= FEWEST_BLOCKS else 1
-    msd = [
-        dynamics.mean_squared_displacement(x)[: n + 2] for x in (blocks if n_blocks > 1 else parts)
-    ]
-    rows = (
-        [x.mean(axis=1) for x in msd] if n_blocks > 1 else dynamics.groups_of(np.mean(msd, axis=0))
-    )
-    rows = np.array([dynamics.velocity_autocorrelation_from_msd(x, interval) for x in rows])
+    displaced = dynamics.mean_squared_displacement
+    if len(blocks) >= FEWEST_BLOCKS:
+        n_blocks, msd = len(blocks), [displaced(x)[: n + 2].mean(axis=1) for x in blocks]
+    else:
+        n_blocks, msd = (
+            1,
+            dynamics.groups_of(sum(displaced(x)[: n + 2] for x in parts) / len(parts)),
+        )
+    rows = np.array([dynamics.velocity_autocorrelation_from_msd(x, interval) for x in msd])
     mean = rows.mean(axis=0)
     t = interval * np.arange(len(mean))
     kernel = memory_kernel(mean, interval)
