@@ -26,7 +26,8 @@ with stage(snakemake.log[0]):
         read_topology(arrays),
     )
     folder = Path(snakemake.output.lammps).parent
-    export.write_all(folder, model, campaign.states, start)
+    dynamics = campaign.sample.timestep, campaign.sample.friction
+    export.write_all(folder, model, campaign.states, start, *dynamics)
     write_card(
         snakemake.output.card,
         campaign.campaign,

@@ -138,3 +138,6 @@ def test_a_campaign_of_molecules_runs_through_every_stage(tmp_path):
         assert (folder / "validate" / name).stat().st_size > 1000
     for name in ("lammps/cold.bond", "openmm/cold.xml", "gromacs/molecules.itp", "hoomd/cold.npz"):
         assert (folder / "export" / name).exists()
+    for state in read_json(folder / "export/openmm/states.json").values():
+        assert state["timestep_ps"] == float(STEP)
+        assert state["friction_per_ps"] == float(FRICTION)

@@ -1,5 +1,6 @@
 """Exported molecules: LAMMPS and OpenMM have the energies and forces of the engine."""
 
+import re
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -180,6 +181,16 @@ def test_everything_is_written_and_the_scripts_are_python(tmp_path):
     for name in ("hoomd", "openmm"):
         compile((tmp_path / name / f"run_{name}.py").read_text(), name, "exec")
     assert "Untested" in (tmp_path / "hoomd" / "README.md").read_text()
+
+
+def test_every_input_that_runs_has_the_time_step_that_is_asked_for(tmp_path):
+    start, _ = configuration(BOXES["brick"], n_molecules=4, n_single=2)
+    write_all(tmp_path, a_model(), STATES, start, timestep=0.0025, friction=3.0)
+    assert re.search(r"^timestep +2\.5$", (tmp_path / "lammps" / "in.remcg").read_text(), re.M)
+    for state in read_json(tmp_path / "openmm" / "states.json").values():
+        assert (state["timestep_ps"], state["friction_per_ps"]) == (0.0025, 3.0)
+    for state in read_json(tmp_path / "hoomd" / "states.json")["states"].values():
+        assert state["timestep_ps"] == 0.0025
 
 
 def test_gromacs_tables_are_in_degrees_and_their_slopes_too(tmp_path):

@@ -26,13 +26,16 @@ def write_openmm(folder, model, states, start, **options):
     openmm.write_openmm(folder, model, states, start, **options)
 
 
-def write_all(folder, model, states, start, **options):
+def write_all(folder, model, states, start, timestep=0.004, friction=1.0):
     """Write ``lammps/``, ``openmm/``, ``hoomd/``, ``tables/`` and, where the model has bonded
-    terms, ``gromacs/`` below ``folder``."""
+    terms, ``gromacs/`` below ``folder``.
+
+    The time step (ps) goes into all inputs that run, the friction (1/ps) into OpenMM's alone.
+    """
     folder = Path(folder)
-    write_lammps(folder / "lammps", model, states, start, **options)
-    write_openmm(folder / "openmm", model, states, start, **options)
-    write_hoomd(folder / "hoomd", model, states, start, **options)
+    write_lammps(folder / "lammps", model, states, start, timestep)
+    write_openmm(folder / "openmm", model, states, start, timestep=timestep, friction=friction)
+    write_hoomd(folder / "hoomd", model, states, start, timestep)
     write_tables(folder / "tables", model, states)
     if model.bonded_terms and has_molecules(start):
         write_gromacs(folder / "gromacs", model, states, start)
