@@ -1,5 +1,6 @@
 """The exported model in LAMMPS and OpenMM is the model."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,14 @@ def openmm_forces(system, start):
     context.setPositions(start.positions)
     state = context.getState(getEnergy=True, getForces=True)
     return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+
+
+def openmm_script(folder):
+    """The exported ``run_openmm.py`` as a module."""
+    spec = importlib.util.spec_from_file_location("run_openmm", folder / "run_openmm.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 def assert_same(energy, forces, expected_energy, expected_forces):

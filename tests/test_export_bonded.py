@@ -20,7 +20,7 @@ from remcg.io import read_json
 from remcg.model import AngleTerm, BondTerm, DihedralTerm, Model, PairTerm, VolumeTerm
 from remcg.topology import Topology
 from remcg.units import BAR
-from test_export import lammps_forces, openmm_forces, run_lammps
+from test_export import lammps_forces, openmm_forces, openmm_script, run_lammps
 from test_kernels import evaluate
 
 STATES = [
@@ -134,6 +134,20 @@ def test_openmm_has_the_energies_and_forces_of_the_engine(tmp_path, box, forms):
         volume = model.volume_term.basis_sums(engine.volume, start.n_molecules, model.v0)
         energy += volume @ model.psi(state.temperature)[:1]
         assert_same(openmm_forces(system, start), energy, forces)
+
+
+def test_the_openmm_script_starts_molecules_of_sites_with_one_name_at_their_places(tmp_path):
+    start, _ = configuration(BOXES["brick"], n_molecules=30)
+    write_openmm(tmp_path, a_model(), STATES, start)
+    simulation = openmm_script(tmp_path).simulation_of("T280", "Reference")
+    state = simulation.context.getState(positions=True)
+    whole = start.topology.make_whole(start.positions, start.box)
+    found = state.getPositions(asNumpy=True)._value
+    np.testing.assert_allclose(found, whole, atol=5.1e-5)  # nm; a PDB file has three decimals of A
+    bonds = [(a.index, b.index) for a, b in simulation.topology.bonds()]
+    assert sorted(bonds) == sorted(map(tuple, start.topology.bonds.tolist()))
+    simulation.step(20)
+    assert np.isfinite(simulation.context.getState(energy=True).getPotentialEnergy()._value)
 
 
 def test_the_barostat_of_openmm_scales_molecules():

@@ -73,36 +73,46 @@ from openmm import app, unit
 HERE = Path(__file__).resolve().parent
 
 
-def main():
-    states = json.loads((HERE / "states.json").read_text())
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--state", choices=states, default=next(iter(states)))
-    parser.add_argument("--steps", type=int, default=50000)
-    parser.add_argument("--every", type=int, default=1000, help="steps between lines of output")
-    parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL, Reference")
-    parser.add_argument("--output", default=None, help="prefix of trajectory (XTC) and log (CSV)")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    state = states[arguments.state]
+def states():
+    """What `states.json` says of each state."""
+    return json.loads((HERE / "states.json").read_text())
 
-    system = openmm.XmlSerializer.deserialize((HERE / (arguments.state + ".xml")).read_text())
+
+def simulation_of(name, platform=None, seed=1):
+    """A state at its start: Langevin dynamics, with a barostat where it has a pressure."""
+    state = states()[name]
+    system = openmm.XmlSerializer.deserialize((HERE / (name + ".xml")).read_text())
     temperature = state["temperature_K"] * unit.kelvin
     if "pressure_bar" in state:
         # the volume term is in the system, so the barostat has the physical pressure
         barostat = openmm.MonteCarloBarostat(state["pressure_bar"] * unit.bar, temperature, 10)
-        barostat.setRandomNumberSeed(arguments.seed)
+        barostat.setRandomNumberSeed(seed)
         system.addForce(barostat)
     integrator = openmm.LangevinMiddleIntegrator(
         temperature,
         state["friction_per_ps"] / unit.picosecond,
         state["timestep_ps"] * unit.picosecond,
     )
-    integrator.setRandomNumberSeed(arguments.seed)
+    integrator.setRandomNumberSeed(seed)
     start = app.PDBFile(str(HERE / "start.pdb"))
-    platform = [openmm.Platform.getPlatformByName(arguments.platform)] if arguments.platform else []
+    platform = [openmm.Platform.getPlatformByName(platform)] if platform else []
     simulation = app.Simulation(start.topology, system, integrator, *platform)
     simulation.context.setPositions(start.positions)
-    simulation.context.setVelocitiesToTemperature(temperature, arguments.seed)
+    simulation.context.setVelocitiesToTemperature(temperature, seed)
+    return simulation
+
+
+def main():
+    names = list(states())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state", choices=names, default=names[0])
+    parser.add_argument("--steps", type=int, default=50000)
+    parser.add_argument("--every", type=int, default=1000, help="steps between lines of output")
+    parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL, Reference")
+    parser.add_argument("--output", default=None, help="prefix of trajectory (XTC) and log (CSV)")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    simulation = simulation_of(arguments.state, arguments.platform, arguments.seed)
     columns = dict(step=True, potentialEnergy=True, temperature=True, volume=True, density=True)
     simulation.reporters.append(app.StateDataReporter("/dev/stdout", arguments.every, **columns))
     if arguments.output:
@@ -242,17 +252,20 @@ def _volume_force(model, temperature, n_molecules):
 
 
 def _pdb(start):
-    """Start configuration as a PDB file, one residue per molecule."""
+    """Start configuration as a PDB file, one chain per molecule of several sites.
+
+    Each site is a residue: two of one name in a residue would be read as one in two places.
+    """
     from io import StringIO
 
     topology = app.Topology()
-    chain = topology.addChain()
-    residues, atoms = {}, []
+    chains, atoms = {}, []
     for kind, molecule in zip(np.asarray(start.site_types).tolist(), molecule_of(start).tolist()):
-        name = start.site_names[kind]
-        if molecule not in residues:
-            residues[molecule] = topology.addResidue("MOL" if has_molecules(start) else name, chain)
-        atoms.append(topology.addAtom(name, None, residues[molecule]))
+        name, place = start.site_names[kind], molecule if has_molecules(start) else 0
+        if place not in chains:
+            chains[place] = topology.addChain()
+        residue = topology.addResidue("MOL" if has_molecules(start) else name, chains[place])
+        atoms.append(topology.addAtom(name, None, residue))
     for i, j in start.topology.bonds.tolist() if has_molecules(start) else ():
         topology.addBond(atoms[i], atoms[j])
     rows = vectors(start.box)
