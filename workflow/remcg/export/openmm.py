@@ -65,6 +65,7 @@ SCRIPT = '''\
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import openmm
@@ -114,7 +115,7 @@ def main():
     arguments = parser.parse_args()
     simulation = simulation_of(arguments.state, arguments.platform, arguments.seed)
     columns = dict(step=True, potentialEnergy=True, temperature=True, volume=True, density=True)
-    simulation.reporters.append(app.StateDataReporter("/dev/stdout", arguments.every, **columns))
+    simulation.reporters.append(app.StateDataReporter(sys.stdout, arguments.every, **columns))
     if arguments.output:
         log = app.StateDataReporter(arguments.output + ".csv", arguments.every, **columns)
         simulation.reporters.append(log)
