@@ -191,6 +191,18 @@ def test_map_keeps_the_best_of_several_tries(water):
     assert (energies[1] <= energies[0] + 1e-6).all()
 
 
+def test_molecules_that_were_turned_fall_into_lower_minima(water):
+    means = []
+    for sweeps in (0, 80):
+        settings = replace(SETTINGS, method="map", draws=1, sweeps=sweeps)
+        energies = [
+            backmap.backmap(**{**water, "settings": settings, "seed": seed}).arrays["energy"]
+            for seed in range(4)
+        ]
+        means.append(np.mean(energies) / N_SIDE**3)
+    assert means[1] < means[0] - 0.5  # kJ/mol per molecule
+
+
 def test_finished_frames_are_kept_and_not_made_again(water, found, tmp_path):
     lines = []
     for _ in range(2):

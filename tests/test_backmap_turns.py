@@ -222,10 +222,11 @@ def test_free_molecules_turn_uniformly():
     assert np.abs(np.mean(arms, axis=(0, 1))).max() < 4.5 * np.sqrt(1 / 3 / n / 5)
 
 
-def test_annealing_finds_the_lowest_orientation_of_a_dipole():
+@pytest.mark.parametrize("cool", ["anneal", "quench"])
+def test_cooling_finds_the_lowest_orientation_of_a_dipole(cool):
     chain, x = dipole_and_charges([1.0], np.array([[0, 0, 0.3]]), q=0.8)
     x[:2] = x[[1, 0]]  # against the field
-    y = chain.anneal(x, None, 20.0, 200, np.random.default_rng(9)).positions
+    y = getattr(chain, cool)(x, None, 20.0, 200, np.random.default_rng(9)).positions
     assert (y[1] - y[0]) @ [0, 0, 1] < -0.098
 
 
@@ -238,11 +239,11 @@ def test_the_step_of_small_turns_adapts_only_while_annealing():
     assert chain.step != first
 
 
-def test_annealing_does_not_depend_on_what_was_annealed_before():
+@pytest.mark.parametrize("cool", ["anneal", "quench"])
+def test_cooling_does_not_depend_on_what_was_cooled_before(cool):
     chain, x, _, _ = waters(10, CUBE, 12)
-    a, b = (
-        chain.anneal(x, CUBE, TEMPERATURE, 5, np.random.default_rng(1)).positions for _ in range(2)
-    )
+    arguments = x, CUBE, TEMPERATURE, 5
+    a, b = (getattr(chain, cool)(*arguments, np.random.default_rng(1)).positions for _ in range(2))
     assert np.array_equal(a, b)
 
 

@@ -56,7 +56,8 @@ BROKEN = (
 UNTURNED = (
     "{} molecules of one site do not turn by Monte Carlo, because the force field has pairs that"
     " follow no rule of combination (NBFIX) or that are not Lennard-Jones and Coulomb; dynamics"
-    " alone samples their orientations, which it forgets slowly: more backmap.steps help"
+    " alone samples their orientations, which it forgets slowly: more backmap.steps help (map: they"
+    " are minimised from random orientations)"
 )
 
 
@@ -79,7 +80,8 @@ class Settings:
     draws : int
         Independent ones per frame; of ``map`` the number of tries, of which the best is kept.
     steps, sweeps : int
-        Of dynamics and of turns, per draw.
+        Of dynamics and of turns, per draw; of ``map`` at most :data:`remcg.backmap.turns.QUENCH`
+        sweeps and no steps.
     cutoff : float or None
         nm, of the force field's real-space part; None: the molecules are in vacuum.
     """
@@ -353,7 +355,7 @@ class Workshop:
         from remcg.backmap.turns import Turns, turning
 
         self.unturned = 0
-        if not self.settings.sweeps or self.settings.method != "posterior":
+        if not self.settings.sweeps:
             return None
         if self.atoms.nonbonded() is None:
             self.unturned = len(turning(operator, self.mapped.atoms)[0])
@@ -386,8 +388,13 @@ class Workshop:
 
     def _minimum(self, sites, box, rng, is_varied):
         from remcg.backmap.minimise import find_minimum
+        from remcg.backmap.turns import QUENCH
 
         placed = self._placed(sites, rng, is_varied)
+        if self.turns is not None:
+            n_sweeps = min(self.settings.sweeps, QUENCH)
+            arguments = placed, self.atoms.box, self.temperature, n_sweeps, rng
+            placed = self.turns.quench(*arguments).positions
         found = find_minimum(self.atoms, self.constraints, placed, sites)
         x = self.atoms.with_virtual_sites(found.positions)
         defects = self.checker(x, box).described(self.checker.most_clashes)

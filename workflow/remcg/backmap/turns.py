@@ -32,6 +32,7 @@ ANNEALING_CUTOFF, ANNEALING_DAMPING = 0.6, 3.0  # nm, 1/nm
 HOTTEST, COOLING, STAGE = 1500.0, 0.93, 10  # K, factor of the temperature, sweeps
 FREEZING = 50  # uniform turns, of which one is accepted
 FROZEN, SLOW = 0.75, 0.8  # of that temperature, and part of the sweeps spent above it
+QUENCH = 80  # sweeps of a fast cooling
 
 
 class Turned(NamedTuple):
@@ -118,7 +119,7 @@ class Turns:
     moves : ndarray of bool, shape (n_atoms,)
         Atoms of molecules that turn.
     step : float
-        Largest angle of a small turn, rad; each :meth:`anneal` finds it anew.
+        Largest angle of a small turn, rad; each :meth:`anneal` and :meth:`quench` finds it anew.
     """
 
     def __init__(self, atoms, operator, molecules, cutoff=CUTOFF, damping=DAMPING):
@@ -172,15 +173,13 @@ class Turns:
         which their liquid flows, and over a wide range. So most sweeps are spent there: between
         the temperature at which one uniform turn in :data:`FREEZING` is accepted, found on the way
         down from :data:`HOTTEST`, and :data:`FROZEN` times that. The rest of them cools from there.
-        Truncated earlier than :meth:`run`, at :data:`ANNEALING_CUTOFF`, and only here the step
+        Truncated earlier than :meth:`run`, at :data:`ANNEALING_CUTOFF`, and while it cools the step
         follows the acceptance.
 
         Parameters and returns as of :meth:`run`; the energies are those of the ``n_sweeps`` sweeps
         after the way down.
         """
-        self.step = FIRST_STEP  # a run depends on its arguments alone
-        settings = min(ANNEALING_CUTOFF, self.cutoff), ANNEALING_DAMPING
-        place, last = self._prepare(positions, box, *settings), len(KINDS) - 1
+        place, last = self._prepare_to_cool(positions, box), len(KINDS) - 1
         held, turned = HOTTEST, None
         while len(self.turning) and held > temperature:
             turned = self._run(positions, np.full(STAGE, held), rng, place, True)
@@ -193,6 +192,14 @@ class Turns:
         ladder[:n_slow] = np.geomspace(held, slow, n_slow)
         ladder[n_slow:] = np.geomspace(slow, temperature, n_sweeps - n_slow)
         return self._run(positions, ladder, rng, place, True)
+
+    def quench(self, positions, box, temperature, n_sweeps, rng):
+        """From any orientations to the basin of a minimum, by cooling from :data:`HOTTEST`.
+
+        Parameters and returns as of :meth:`run`.
+        """
+        ladder = np.geomspace(max(HOTTEST, temperature), temperature, n_sweeps)
+        return self._run(positions, ladder, rng, self._prepare_to_cool(positions, box), True)
 
     def energy(self, positions, box):
         """Truncated energy of what turns, with itself and with the rest, kJ/mol."""
@@ -218,6 +225,10 @@ class Turns:
             positions, groups, neighbours, potential, betas, self.step, adapts, TRIALS, rng
         )
         return Turned(positions, done / np.maximum(tried, 1), first + np.cumsum(changes))
+
+    def _prepare_to_cool(self, positions, box):
+        self.step = FIRST_STEP  # a run depends on its arguments alone
+        return self._prepare(positions, box, min(ANNEALING_CUTOFF, self.cutoff), ANNEALING_DAMPING)
 
     def _prepare(self, positions, box, cutoff=None, damping=None):
         if not len(self.turning):
