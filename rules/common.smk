@@ -5,7 +5,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from remcg.config import load
+from remcg.config import SHORT_RUNS, load
 from remcg.io import read_json
 from remcg.page import MOST_FILES  # of one kind that one job writes, each recorded with all inputs
 
@@ -34,10 +34,7 @@ MAPS = f"results/{CAMPAIGN.share.maps or CAMPAIGN.campaign}/map"
 TARGETS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/target"
 BASIS = f"results/{CAMPAIGN.share.targets or CAMPAIGN.campaign}/basis"
 SETTINGS = CAMPAIGN.to_dict()
-SHORT_RUN = {
-    name: SETTINGS["reference"].pop(name)
-    for name in ("dynamics", "dynamics_interval", "dynamics_runs")
-}
+SHORT_RUN = {name: SETTINGS["reference"].pop(name) for name in SHORT_RUNS}
 for state in SETTINGS["states"]:
     del state["dynamics"]  # of one stage alone
 MATCHED = TRAINING if SETTINGS["rem"]["method"] == "force_matching" else []
@@ -136,7 +133,7 @@ def reference_log(wildcards):
 
 
 def dynamics_of(state):
-    """Files of a state's short run, its own or the one that this workflow makes; maybe none."""
+    """Files of a state's short runs, its own or the one that this workflow makes; maybe none."""
     own = relative(STATES[state].dynamics)
     return own or [results("reference/{s}_dynamics.trr", s=state)] * (
         CAMPAIGN.reference.dynamics > 0

@@ -17,6 +17,6 @@ rule export:
         "../envs/remcg.yaml"
     params:
         states=SETTINGS["states"],
-        timestep=SETTINGS["sample"]["timestep"],
+        dynamics=[SETTINGS["sample"][name] for name in ("timestep", "friction")],
     script:
         "../scripts/export.py"

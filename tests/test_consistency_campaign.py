@@ -150,16 +150,16 @@ def test_the_page_says_over_which_time_friction_is_summed_up_or_why_a_kernel_is_
     states = [{"id": "a", "temperature_K": 300.0, "consistency": own}]
     text = report._dynamics_note({"states": states})
     assert "No memory kernel of the mapped reference: its frames are 2 ps apart" in text
-    own["memory"]["model"] |= {"friction_until_ps": 1.0, "n_blocks": 6}
+    own["memory"]["model"] |= {"friction_until_ps": 1.0, "errors_of": "pieces"}
     own["memory"]["reference"] = {**own["memory"]["model"], "friction_until_ps": 0.664001}
     own["memory"]["reference"]["kinetic_temperature_K"] = 306.7
     text = report._dynamics_note({"states": states})
     assert "over its first 0.66 or 1 ps" in text
     assert "<td>307</td>" in text and "short runs of the reference" in text
-    assert "those of 6 or more runs" in text
-    own["memory"]["reference"]["n_blocks"] = 1
+    assert text.count("of pieces of runs") == 2
+    own["memory"]["reference"]["errors_of"] = "molecules"
     text = report._dynamics_note({"states": states})
-    assert "6 or more" not in text and "groups of molecules, which share the energy" in text
+    assert "of the reference: of groups of molecules" in text and "of the model: of pieces" in text
 
 
 def test_a_summary_without_consistency_is_judged_as_before():

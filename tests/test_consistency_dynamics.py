@@ -173,36 +173,57 @@ def moved(velocities, interval):
     return np.cumsum(middle, axis=0).reshape(len(middle), -1, 3)
 
 
-def test_the_friction_of_several_runs_is_found_within_its_error():
-    masses, scores = np.full(40, 20.0), []
-    for repeat in range(15):
-        runs = [
-            moved(trajectories(405, 120, 0.01, seed=100 * repeat + k)[0], 0.01) for k in range(6)
-        ]
-        entry, curves = memory.kernel_of_trajectories(runs, 0.01, masses, 1.0)
-        assert entry["n_blocks"] == 12 and curves["kernel"].shape == (3, 101)
-        exact = GAMMA * (1.0 - np.exp(-entry["friction_until_ps"] / TAU))
-        scores.append((entry["friction_1_ps"] - exact) / entry["friction_1_ps_se"])
-    assert np.abs(np.mean(scores)) < 4.0 / np.sqrt(15)
-    assert 0.5 < np.std(scores) < 1.9
-
-
-def test_errors_are_those_of_runs_that_differ_from_one_another_and_few_runs_are_named():
-    velocities, _ = trajectories(202, 2400, 0.01)
-    masses = np.full(100, 20.0)
-    # six runs in which time goes at another pace, as it does at other energies
-    paces = 1.0 + 0.2 * np.array([-1.0, 1.0, 0.5, -0.5, -1.0, 1.0])
-    runs = [
-        moved(trajectories(202, 300, 0.01 * pace, seed=k)[0], 0.01) for k, pace in enumerate(paces)
+def runs_of(paces, n_steps, seed, n_particles=120):
+    """Runs in which time goes at another pace, as it does at other energies."""
+    return [
+        moved(trajectories(n_steps, n_particles, 0.01 * pace, seed=seed + k)[0], 0.01)
+        for k, pace in enumerate(paces)
     ]
-    one = [moved(velocities, 0.01)]
-    many, _ = memory.kernel_of_trajectories(runs, 0.01, masses, 1.0)
-    single, _ = memory.kernel_of_trajectories(one, 0.01, np.full(800, 20.0), 1.0)
-    assert (many["n_blocks"], single["n_blocks"]) == (6, 1)
-    apart = [memory.kernel_of_trajectories([x], 0.01, masses, 1.0)[0] for x in runs]
-    spread = np.std([x["friction_1_ps"] for x in apart], ddof=1) / np.sqrt(6)
-    assert many["friction_1_ps_se"] == pytest.approx(spread, rel=0.3)
-    assert many["friction_1_ps_se"] > 2.0 * single["friction_1_ps_se"]
+
+
+@pytest.mark.parametrize("n_runs, n_steps, of", [(6, 405, "runs"), (2, 605, "pieces")])
+def test_the_friction_of_several_runs_is_found_within_its_error(n_runs, n_steps, of):
+    spread, deviations, errors = 0.1 if of == "runs" else 0.0, [], []
+    masses, paces = np.full(40, 20.0), np.random.default_rng(5)
+    for repeat in range(20):
+        runs = runs_of(1.0 + spread * paces.normal(size=n_runs), n_steps, 100 * repeat)
+        entry, curves = memory.kernel_of_trajectories(runs, 0.01, masses, 1.0)
+        assert entry["errors_of"] == of and entry["n_rows"] == 6
+        assert curves["kernel"].shape == curves["velocity"].shape == (3, 101)
+        assert tuple(curves["velocity"][1:, 0]) == (1.0, 0.0)
+        exact = GAMMA * (1.0 - np.exp(-entry["friction_until_ps"] / TAU))
+        deviations.append(entry["friction_1_ps"] - exact)
+        errors.append(entry["friction_1_ps_se"])
+    expected = np.sqrt(np.mean(np.square(errors)))
+    assert np.abs(np.mean(deviations)) < 4.0 / np.sqrt(20) * expected
+    assert np.std(deviations) == pytest.approx(expected, rel=0.5)
+
+
+def test_errors_of_one_short_run_are_those_of_molecules_and_say_so():
+    [run] = runs_of([1.0], 202, 0, n_particles=2400)
+    entry, _ = memory.kernel_of_trajectories([run], 0.01, np.full(800, 20.0), 1.0)
+    assert (entry["errors_of"], entry["n_rows"]) == ("molecules", 10)
+    assert 0.0 < entry["friction_1_ps_se"] < 0.2 * entry["friction_1_ps"]
+    with pytest.raises(InputError, match=r"1 short runs of 2 molecules .* give 4 runs or more"):
+        memory.kernel_of_trajectories([run[:, :2]], 0.01, np.full(2, 20.0), 1.0)
+
+
+def test_the_temperature_of_two_molecules_counts_the_motion_that_they_have():
+    from remcg.units import KB
+
+    runs = [x - x.mean(axis=1, keepdims=True) for x in runs_of(np.ones(300), 202, 0, 6)]
+    entry, _ = memory.kernel_of_trajectories(runs, 0.01, np.full(2, 20.0), 1.0)
+    assert entry["kinetic_temperature_K"] == pytest.approx(20.0 / KB, rel=0.12)  # kT/m = 1
+
+
+@pytest.mark.parametrize("first", [0.0, 100.0, 1000.0])
+def test_times_that_a_file_rounded_are_no_gaps(first):
+    walk = np.cumsum(0.001 * np.random.default_rng(8).normal(size=(600, 40, 3)), axis=0)
+    times = first + 0.004 * np.arange(600)
+    times[300:] += 0.2
+    found, interval = dynamics.pieces(walk, np.full((600, 3), 1.5), times.astype(np.float32))
+    assert [len(part) for part in found] == [300, 300]
+    assert interval == pytest.approx(0.004, rel=1e-3)
 
 
 def test_mean_square_forces_give_the_kernel_at_zero(process):

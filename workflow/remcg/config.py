@@ -108,9 +108,9 @@ class State:
     )
     dynamics: list = option(
         "path",
-        "short trajectory of the same molecules with frames at most 0.02 ps apart and coordinates "
-        "that are not rounded (TRR, NetCDF, HDF5), for the memory kernel of the reference; "
-        "default: what `reference.dynamics` makes, if anything",
+        "short trajectories of the same molecules, one file per run, with frames at most 0.02 ps "
+        "apart and coordinates that are not rounded (TRR, NetCDF, HDF5), for the memory kernel of "
+        "the reference; default: what `reference.dynamics` makes, if anything",
         [],
         many=True,
     )
@@ -182,7 +182,7 @@ class StateGrid:
         "path", "pattern of the topology's file name; default: that of system", None
     )
     log: str | None = option("path", "pattern of the log's file name", None)
-    dynamics: list = option("path", "pattern of the short trajectory's file name", [], many=True)
+    dynamics: list = option("path", "pattern of the short trajectories' file names", [], many=True)
     test_temperature: list = option(
         "number",
         "those of the temperatures that are held out",
@@ -626,7 +626,8 @@ class Backmap:
     )
     sweeps: int = option(
         "integer",
-        "posterior: sweeps of turns of molecules with one site, while they are cooled, per draw",
+        "posterior: sweeps of turns of molecules with one site, while they are cooled, per draw; "
+        "map: 80 of them at most",
         6000,
         low=0,
         high=10**9,
@@ -648,6 +649,9 @@ class Backmap:
         high=3,
         hint="give nm, not Å",
     )
+
+
+SHORT_RUNS = "dynamics", "dynamics_interval", "dynamics_runs"  # no frame of a reference needs them
 
 
 @dataclass(frozen=True)
@@ -1293,7 +1297,7 @@ def _reference(settings, force_field, config):
     if settings.dynamics and settings.dynamics < 100 * settings.dynamics_interval:
         raise InputError(
             f"reference.dynamics: {settings.dynamics:g} ps are less than a hundred frames "
-            f"{settings.dynamics_interval:g} ps apart; give a longer time, such as 4"
+            f"{settings.dynamics_interval:g} ps apart; give a longer time, such as 2"
         )
     where = "reference.templates"
     templates = [find_file(name, where, config) for name in settings.templates]

@@ -949,11 +949,18 @@ _DYNAMICS = (
     ("K(0) of the reference<br>velocities (ps⁻²)", lambda row: _memory(row, "reference", 0)),
     ("<br>forces", lambda row: _memory(row, "reference", 1)),
     ("friction<br>(ps⁻¹)", lambda row: _memory(row, "reference", 2)),
-    ("T of its<br>run (K)", lambda row: _kinetic(row, "reference")),
+    ("T of its<br>runs (K)", lambda row: _kinetic(row, "reference")),
     ("VAMP-2<br>mapped reference", lambda row: _score(row, "reference")),
     ("with energy<br>of the atoms", lambda row: _score(row, "with_energy")),
     ("<br>model", lambda row: _score(row, "model")),
 )
+_KERNEL_ERRORS = {
+    "runs": "from run to run",
+    "pieces": "of pieces of runs, which share an energy where no thermostat changes it",
+    "molecules": (
+        "of groups of molecules, as runs are few and short: frictions of two runs differ by more"
+    ),
+}
 _KERNEL_KEYS = "kernel_zero_1_ps2", "force_kernel_zero_1_ps2", "friction_1_ps"
 
 
@@ -994,21 +1001,12 @@ def _dynamics_table(states):
         "autocorrelation and as ⟨F²⟩/(3 m kT): equal by the fluctuation-dissipation relation."
     )
     memories = [state.get("consistency", {}).get("memory", {}) for state in states]
-    blocks = [own["n_blocks"] for row in memories for own in row.values() if "n_blocks" in own]
     if any("reference" in row for row in memories):
         key += " T is that of the molecules' centres in the short runs of the reference."
-    if blocks and min(blocks) > 1:
-        key += (
-            f" Errors of velocities' K(0) and of the friction are those of {min(blocks)} or more"
-            " runs, or stretches of time twice as long as the kernel."
-        )
-    elif blocks:
-        key += (
-            " Where a run is shorter than eight times the kernel, errors of velocities' K(0) and of"
-            " the friction are those of groups of molecules, which share the energy of the run:"
-            " frictions differ from run to run by more. Four or more runs"
-            " (<code>reference.dynamics_runs</code>) tell."
-        )
+    for side in ("reference", "model"):
+        found = {row[side].get("errors_of") for row in memories if side in row}
+        if said := "; ".join(_KERNEL_ERRORS[name] for name in _KERNEL_ERRORS if name in found):
+            key += f" Errors of K(0) from velocities and of the friction of the {side}: {said}."
     if lags:
         key += (
             " VAMP-2: cross-validated score of the components of largest variance of the basis"

@@ -87,11 +87,15 @@ def pieces(positions, boxes, times):
     (list of ndarray, float)
         Parts of at least half the length of the longest, cut to the length of the shortest; ps.
     """
-    between = np.diff(np.asarray(times, float))
+    times = np.asarray(times, float)
+    between = np.diff(times)
     interval = float(np.median(between))
+    rounding = 2.0 * np.spacing(np.float32(np.abs(times).max()))  # as files keep times
     path = unwrapped(positions, boxes)
     squares = (np.diff(path, axis=0) ** 2).sum(axis=2).mean(axis=1)
-    is_gap = (np.abs(between - interval) > 1e-3 * interval) | (squares > JUMP * np.median(squares))
+    is_late = np.abs(between - interval) > 1e-3 * interval + rounding
+    is_gap = is_late | (squares > JUMP * np.median(squares))
+    interval = float(between[~is_gap].mean())
     parts = np.split(path, np.flatnonzero(is_gap) + 1)
     longest = max(len(part) for part in parts)
     parts = [part for part in parts if len(part) >= longest / 2]

@@ -14,10 +14,10 @@ import numpy as np
 
 from remcg.consistency import dynamics
 from remcg.errors import InputError
-from remcg.statistics import mean_and_error, standard_error
+from remcg.statistics import standard_error
 from remcg.units import KB
 
-FEWEST_BLOCKS = 4  # of time, for error bars
+FEWEST_ROWS = 4  # independent ones, for error bars
 
 
 def memory_kernel(correlation, interval, slope=None, curvature=None):
@@ -85,50 +85,70 @@ def friction(correlation, interval):
 
 
 def kernel_of_trajectories(parts, interval, masses, longest):
-    """Velocity autocorrelation and memory kernel of centres, with errors of blocks of time.
+    """Velocity autocorrelation and memory kernel of centres, with errors from run to run.
 
-    A block is twice as long as the longest lag. All lags of a block share its few picoseconds and
-    the energy of its run, which is most of the noise of the friction: errors are those of a
-    jackknife over blocks, and groups of molecules stand for them where blocks are fewer than
-    ``FEWEST_BLOCKS``, which is then said (``n_blocks`` is 1) and too small.
+    All molecules of a run share its energy, which is most of the noise of the friction. Errors are
+    those of a jackknife over the independent rows that there are: ``parts``, if there are
+    ``FEWEST_ROWS``; else pieces of them about twice as long as the longest lag; else, too small
+    where energies differ, groups of molecules. ``errors_of`` tells.
 
     Parameters
     ----------
     parts : list of ndarray, shape (n_frames, n_molecules, 3)
-        nm, unwrapped, of runs or of pieces of one.
+        nm, unwrapped, of independent runs; less the mean motion.
     interval : float
         ps.
     masses : ndarray, shape (n_molecules,), amu
     longest : float
-        Longest lag, ps, or half the parts.
+        Longest lag, ps, or half of the shortest part.
 
     Returns
     -------
     entry : dict
-        kernel_zero_1_ps2, friction_1_ps, each with _se; friction_until_ps; n_blocks;
-        kinetic_temperature_K, if all masses are equal.
+        kernel_zero_1_ps2, friction_1_ps, each with _se; friction_until_ps; errors_of: "runs",
+        "pieces" or "molecules", and their number n_rows; kinetic_temperature_K, if all masses are
+        equal.
     curves : dict of ndarray, shape (3, n_lags)
         Time, value and error of "velocity" (C/C(0)) and "kernel".
+
+    Raises
+    ------
+    InputError
+        With less than three molecules and no other rows.
     """
-    n = min(round(longest / interval) + 1, len(parts[0]) // 2)
-    blocks = [part[k : k + 2 * n] for part in parts for k in range(0, len(part) - 2 * n + 1, 2 * n)]
-    displaced = dynamics.mean_squared_displacement
-    if len(blocks) >= FEWEST_BLOCKS:
-        n_blocks, msd = len(blocks), [displaced(x)[: n + 2].mean(axis=1) for x in blocks]
-    else:
-        n_blocks, msd = (
-            1,
-            dynamics.groups_of(sum(displaced(x)[: n + 2] for x in parts) / len(parts)),
+    n = min(round(longest / interval) + 1, min(map(len, parts)) // 2)
+    errors_of, rows = "runs", parts
+    if len(parts) < FEWEST_ROWS:
+        length = 2 * n - 2
+        errors_of, rows = (
+            "pieces",
+            [x for part in parts for x in np.array_split(part, max(1, len(part) // length))],
         )
-    rows = np.array([dynamics.velocity_autocorrelation_from_msd(x, interval) for x in msd])
+    if len(rows) < FEWEST_ROWS:
+        if len(masses) < 3:
+            raise InputError(
+                f"{len(parts)} short runs of {len(masses)} molecules tell no error of a memory "
+                f"kernel; give {FEWEST_ROWS} runs or more"
+            )
+        errors_of, rows = "molecules", parts
+    msd = [dynamics.mean_squared_displacement(row)[: n + 2] for row in rows]
+    msd = (
+        dynamics.groups_of(sum(msd) / len(msd))
+        if errors_of == "molecules"
+        else [row.mean(axis=1) for row in msd]
+    )
+    rows = np.array([dynamics.velocity_autocorrelation_from_msd(row, interval) for row in msd])
+    others = (rows.sum(axis=0) - rows) / (len(rows) - 1)
     mean = rows.mean(axis=0)
     t = interval * np.arange(len(mean))
     kernel = memory_kernel(mean, interval)
-    others = (rows.sum(axis=0) - rows) / (len(rows) - 1)
-    left_out = np.array([memory_kernel(row, interval) for row in others])
-    frictions = np.array([friction(row, interval)[-1] for row in others])
-    error, error_of_friction = (
-        x.std(axis=0) * np.sqrt(len(rows) - 1) for x in (left_out, frictions)
+    velocity_error, error, error_of_friction = (
+        np.std(left_out, axis=0) * np.sqrt(len(rows) - 1)
+        for left_out in (
+            others / others[:, :1],
+            [memory_kernel(row, interval) for row in others],
+            [friction(row, interval)[-1] for row in others],
+        )
     )
     entry = {
         "kernel_zero_1_ps2": float(kernel[0]),
@@ -136,12 +156,16 @@ def kernel_of_trajectories(parts, interval, masses, longest):
         "friction_1_ps": float(friction(mean, interval)[-1]),
         "friction_1_ps_se": float(error_of_friction),
         "friction_until_ps": float(t[-1]),
-        "n_blocks": n_blocks,
+        "errors_of": errors_of,
+        "n_rows": len(rows),
     }
-    if np.ptp(masses) < 1e-6 * masses.mean():
-        entry["kinetic_temperature_K"] = float(mean[0] * masses.mean() / KB)
-    own = mean_and_error(rows / mean[0])
-    return entry, {"velocity": np.array([t, *own]), "kernel": np.array([t, kernel, error])}
+    if len(masses) > 1 and np.ptp(masses) < 1e-6 * masses.mean():
+        moving = 1.0 - 1.0 / len(masses)  # the mean motion is taken off
+        entry["kinetic_temperature_K"] = float(mean[0] * masses.mean() / KB / moving)
+    return entry, {
+        "velocity": np.array([t, mean / mean[0], velocity_error]),
+        "kernel": np.array([t, kernel, error]),
+    }
 
 
 def mean_square_force_kernel(forces, masses, temperature):

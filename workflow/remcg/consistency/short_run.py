@@ -1,4 +1,4 @@
-"""Centres of the molecules in a short atomistic run with frames close in time."""
+"""Centres of the molecules in short atomistic runs with frames close in time."""
 
 import numpy as np
 
@@ -14,8 +14,8 @@ MOST_VALUES = 50_000_000  # centres times frames that are kept
 FORCES_EVERY = 10  # frames
 
 
-def map_short_run(campaign, state, paths, output):
-    """Map a state's short run and write ``map/dynamics/<state>.h5``.
+def map_short_run(campaign, state, paths, output, log=print):
+    """Map a state's short runs and write ``map/dynamics/<state>.h5``.
 
     Datasets: centres (n_frames, n_molecules, 3), nm; box, nm; time, ps; where the files hold forces
     also forces (n, n_molecules, 3), kJ/mol/nm, on the molecules in every tenth frame.
@@ -27,6 +27,7 @@ def map_short_run(campaign, state, paths, output):
         Id.
     paths : list of path
     output : path
+    log : callable
     """
     source = campaign.topology(state)
     topology, sites = sites_of(source, campaign.system.mapping)
@@ -42,6 +43,7 @@ def map_short_run(campaign, state, paths, output):
         found.append((own.copy(), many(chunk.boxes), np.array(chunk.time)))
         n_frames += len(own)
         if n_frames * own.shape[1] > MOST_VALUES:
+            log(f"{state}: dynamics: {n_frames} frames are enough, those that follow are not read")
             break
     arrays = dict(zip(("centres", "box", "time"), map(np.concatenate, zip(*found))))
     if all(has_forces(path) for path in paths):

@@ -276,13 +276,23 @@ def compare_dynamics(reference, sample, model, seed, log, short_run=None):
     fine = lags.get("reference")
     if short_run:
         fine = dynamics.pieces(*(short_run[name] for name in ("centres", "box", "time")))
+        used, given = sum(map(len, fine[0])), len(short_run["time"])
+        if used < given:
+            log(
+                f"short runs: {used} of {given} frames are used, of {len(fine[0])} runs: a run "
+                "shorter than half the longest is left out, and all are cut to the shortest"
+            )
         numbers.setdefault("frames_ps", {"needed": FINE})["short_run"] = fine[1]
     if fine and fine[1] <= FINE and len(fine[0][0]) > 30:
         short["reference"] = fine[:2]
     elif short_run:
-        log(f"frames of the short run are {fine[1]:g} ps apart, or too few: no kernel from it")
+        log(f"frames of the short runs are {fine[1]:g} ps apart, or too few: no kernel from them")
     for side, (parts, interval) in short.items():
-        entry, drawn = memory.kernel_of_trajectories(parts, interval, masses, KERNEL)
+        try:
+            entry, drawn = memory.kernel_of_trajectories(parts, interval, masses, KERNEL)
+        except InputError as error:
+            log(f"no memory kernel of the {side}: {error}")
+            continue
         coarse = entry["kernel_zero_1_ps2"] * interval**2
         if coarse > COARSEST:
             log(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from remcg.config import SHORT_RUNS
 from remcg.errors import InputError
 from remcg.io import write_json
 from remcg.reference.openmm import simulate, simulate_short
@@ -88,6 +89,11 @@ def make_dynamics(campaign, state, sites, trajectory, threads=1, progress=None):
     with open_h5(sites) as file:
         n_frames = len(file["box"])
     runs = settings.dynamics_runs
+    if runs > n_frames:
+        raise InputError(
+            f"reference.dynamics_runs: {runs} runs start from as many frames, but {state.id} has "
+            f"{n_frames}; give at most {n_frames}, or more frames"
+        )
     chosen = np.arange(1, 2 * runs, 2) * n_frames // (2 * runs)  # the middles of equal parts
     topology = load_topology(campaign.topology(state.id))
     molecules = [sorted(atom.index for atom in each) for each in topology.find_molecules()]
@@ -132,7 +138,8 @@ def _start(campaign, state):
 def _identity(campaign, state, seed, start):
     """All that the frames of a run depend on."""
     settings = asdict(campaign.reference)
-    del settings["dynamics"], settings["dynamics_interval"]
+    for name in SHORT_RUNS:
+        del settings[name]
     files = [*settings.pop("templates"), *settings.pop("include"), *campaign.system.force_field]
     content = "".join(
         Path(name).read_text() if Path(name).is_file() else str(name) for name in files

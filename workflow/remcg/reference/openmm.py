@@ -144,20 +144,33 @@ def simulate_short(
     run = _simulation(topology, system, temperature, None, seed, interval / every, 1.0, threads)
     n_frames = round(production / interval)
     with replacing(trajectory) as path, TRRTrajectoryFile(str(path), "w") as f:
-        for number, (positions, box) in enumerate(starts):
-            run.integrator.setFriction(1.0)
-            run.context.setPeriodicBoxVectors(*box)
-            run.context.setPositions(positions)
-            run.context.applyConstraints(run.integrator.getConstraintTolerance())
-            run.context.setVelocitiesToTemperature(temperature * unit.kelvin, seed + 2 + number)
-            run.step(round(SETTLING / SHORT_STEP))
-            run.integrator.setFriction(0.0)
-            first = number * (production + SETTLING)
-            for frame in range(n_frames):
-                run.step(every)
-                _write_forces(f, run.context, first + frame * interval, number * n_frames + frame)
-                if progress is not None and (frame + 1) % PIECE == 0:
-                    progress(number * production + (frame + 1) * interval)
+        for number, start in enumerate(starts):
+            try:
+                _begin_short(run, *start, temperature, seed + 2 + number)
+                first = number * (production + SETTLING)
+                for frame in range(n_frames):
+                    run.step(every)
+                    step = number * n_frames + frame
+                    _write_forces(f, run.context, first + frame * interval, step)
+                    if progress is not None and (frame + 1) % PIECE == 0:
+                        progress(number * production + (frame + 1) * interval)
+            except openmm.OpenMMException as error:
+                raise InputError(
+                    f"short run {number + 1} of {len(starts)} of the reference failed ({error}); "
+                    "coordinates that are not numbers mean that its first frame and "
+                    "system.force_field do not belong together"
+                ) from error
+
+
+def _begin_short(run, positions, box, temperature, seed):
+    """Positions with new velocities after a moment with a thermostat, which is then off."""
+    run.integrator.setFriction(1.0)
+    run.context.setPeriodicBoxVectors(*box)
+    run.context.setPositions(positions)
+    run.context.applyConstraints(run.integrator.getConstraintTolerance())
+    run.context.setVelocitiesToTemperature(temperature * unit.kelvin, seed)
+    run.step(round(SETTLING / SHORT_STEP))
+    run.integrator.setFriction(0.0)
 
 
 def _write_forces(file, context, time, step):
@@ -250,7 +263,8 @@ def _simulation(topology, system, temperature, pressure, seed, timestep, frictio
     )
     integrator.setRandomNumberSeed(seed)
     platform = openmm.Platform.getPlatformByName("CPU")
-    return app.Simulation(topology, system, integrator, platform, {"Threads": str(threads)})
+    settings = {"Threads": str(threads), "DeterministicForces": "true"}
+    return app.Simulation(topology, system, integrator, platform, settings)
 
 
 def _equilibrate(simulation, positions, temperature, seed, steps):
