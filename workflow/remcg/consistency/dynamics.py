@@ -118,15 +118,17 @@ def mean_squared_displacement(trajectory):
     ----------
     Kneller et al., Comput. Phys. Commun. 91, 191 (1995).
     """
-    x = trajectory - trajectory.mean(axis=0)
-    n = len(x)
+    products, squares = _sums(trajectory - trajectory.mean(axis=0))
+    counts = np.arange(len(trajectory), 0, -1)[:, None]
+    return np.maximum(2.0 * (squares - products) / counts, 0.0)
+
+
+def _sums(x):
+    """Over all times, x(t) . x(t + lag) and (x(t)^2 + x(t + lag)^2)/2, each (n_frames, n_sites)."""
     squares = (x**2).sum(axis=2)
-    products = autocorrelation_sums(x)
     ends = squares[:-1] + squares[:0:-1]  # that drop out with each longer lag
     dropped = np.concatenate([np.zeros((1, x.shape[1])), np.cumsum(ends, axis=0)])
-    total = 2.0 * squares.sum(axis=0) - dropped
-    counts = (n - np.arange(n))[:, None]
-    return np.maximum((total - 2.0 * products) / counts, 0.0)
+    return autocorrelation_sums(x), squares.sum(axis=0) - 0.5 * dropped
 
 
 def autocorrelation_sums(x):
@@ -151,26 +153,33 @@ def velocity_autocorrelation(velocities):
     return autocorrelation_sums(velocities).mean(axis=1) / (n - np.arange(n)) / 3.0
 
 
-def velocity_autocorrelation_from_msd(msd, interval):
-    r"""Velocity autocorrelation from positions alone, at all lags but the last two.
+def velocity_autocorrelation_from_positions(trajectory, interval):
+    r"""Velocity autocorrelation <v(0) . v(t)>/3 over sites and times, at all lags but the last two.
 
-    .. math:: C(t) = \tfrac16 \frac{d^2}{dt^2} \mathrm{MSD}(t)
+    Steps u between frames are velocities at mid-step; with C_u their autocorrelation,
 
-    as a central difference of five points, of fourth order in ``interval``.
+    .. math:: C(t) = C_u(t) - \tfrac1{12} [C_u(t + \Delta t) - 2 C_u(t) + C_u(t - \Delta t)]
+
+    to fourth order in ``interval``. At each lag C_u is the sum of products over that of the squares
+    in the same windows, times the mean square: what windows of different lags do not share would
+    otherwise be noise of the derivatives of C, which are small differences.
 
     Parameters
     ----------
-    msd : ndarray, shape (n_lags, ...), nm^2
+    trajectory : ndarray, shape (n_frames, n_sites, 3)
+        nm, unwrapped.
     interval : float
         ps.
 
     Returns
     -------
-    ndarray, shape (n_lags - 2, ...), nm^2/ps^2
+    ndarray, shape (n_frames - 2,), nm^2/ps^2
     """
-    mirrored = np.concatenate([msd[2:0:-1], msd])  # even in time
-    second = np.diff(mirrored, 2, axis=0)
-    return (second[1:-1] - np.diff(second, 2, axis=0) / 12.0) / (6.0 * interval**2)
+    steps = np.diff(trajectory, axis=0) / interval
+    products, squares = (sums.sum(axis=1) for sums in _sums(steps))
+    c = products / squares * (steps**2).mean()
+    mirrored = np.concatenate([c[1:2], c])  # even in time
+    return c[:-1] - np.diff(mirrored, 2) / 12.0
 
 
 def groups_of(msd):

@@ -130,14 +130,14 @@ def kernel_of_trajectories(parts, interval, masses, longest):
                 f"{len(parts)} short runs of {len(masses)} molecules tell no error of a memory "
                 f"kernel; give {FEWEST_ROWS} runs or more"
             )
-        errors_of, rows = "molecules", parts
-    msd = [dynamics.mean_squared_displacement(row)[: n + 2] for row in rows]
-    msd = (
-        dynamics.groups_of(sum(msd) / len(msd))
-        if errors_of == "molecules"
-        else [row.mean(axis=1) for row in msd]
-    )
-    rows = np.array([dynamics.velocity_autocorrelation_from_msd(row, interval) for row in msd])
+        errors_of = "molecules"
+    of = dynamics.velocity_autocorrelation_from_positions
+    if errors_of == "molecules":
+        groups = np.array_split(np.arange(len(masses)), min(dynamics.N_GROUPS, len(masses)))
+        rows = [np.mean([of(x[:, g], interval)[:n] for x in parts], axis=0) for g in groups]
+    else:
+        rows = [of(x, interval)[:n] for x in rows]
+    rows = np.array(rows)
     others = (rows.sum(axis=0) - rows) / (len(rows) - 1)
     mean = rows.mean(axis=0)
     t = interval * np.arange(len(mean))
