@@ -15,7 +15,6 @@ from remcg.io import write_h5
 from remcg.reference import make_dynamics
 from remcg.reference import openmm as reference_openmm
 from remcg.trajectory import read_forces
-from remcg.units import KB
 
 PEPTIDE = ROOT / "resources" / "pentaalanine"
 SHORT = {"dynamics": 0.12, "dynamics_interval": 0.001, "dynamics_runs": 2}
@@ -99,12 +98,14 @@ def run(tmp_path_factory):
 def test_a_mapped_short_run_has_the_temperature_and_the_times_of_its_frames(run):
     _, _, arrays = run
     assert arrays["centres"].shape == (1500, tiny.N_SITES, 3) and "forces" not in arrays
-    np.testing.assert_allclose(arrays["time"], 0.01 * np.arange(1500), atol=1e-5)
+    expected = (10.0 * np.arange(5)[:, None] + 0.01 * np.arange(300)).ravel()
+    np.testing.assert_allclose(arrays["time"], expected, atol=1e-5)
     parts, interval = dynamics.pieces(*(arrays[name] for name in ("centres", "box", "time")))
-    c = dynamics.velocity_autocorrelation_from_positions(parts[0], interval)[:200]
-    assert c[0] * tiny.MASS / KB == pytest.approx(280.0, rel=0.15)  # of one run of 125 atoms
-    kernel = memory.memory_kernel(c, interval)
-    assert 10.0 < kernel[0] < 1000.0
+    assert [len(part) for part in parts] == [300] * 5 and interval == pytest.approx(0.01, rel=1e-4)
+    masses = np.full(tiny.N_SITES, tiny.MASS)
+    entry, _ = memory.kernel_of_trajectories(parts, interval, masses, 1.0)
+    assert entry["kinetic_temperature_K"] == pytest.approx(280.0, rel=0.1)
+    assert 10.0 < entry["kernel_zero_1_ps2"] < 1000.0
 
 
 def of_oscillators(interval, n=40):

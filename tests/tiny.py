@@ -70,16 +70,19 @@ def sampled(model, temperature, n_frames, seed, interval=100):
     return result["trajectory"], result["trajectory_box"]
 
 
-def moved_freely(model, temperature, n_frames, interval=0.01):
-    """Frames and boxes of a short run at constant energy, close in time (ps)."""
+def moved_freely(model, temperature, volume, n_runs=5, n_frames=300, interval=0.01):
+    """Frames, boxes and times of short runs at constant energy, close in time (ps)."""
     from remcg.consistency.state import moved
 
-    start = Start(*lattice(N_SITES * V0), None,
+    start = Start(*lattice(volume), None,
                   Topology(np.zeros(N_SITES), np.full(N_SITES, MASS)))  # fmt: skip
-    settings = {"timestep": 0.005, "seed_key": ("tiny", "free")}
-    _, start = moved(model, start, temperature, 4000, 4000, 1.0, settings)
-    every = round(interval / 0.005)
-    return moved(model, start, temperature, n_frames * every, every, 0.0, settings)[0]
+    every, found = round(interval / 0.005), []
+    for run in range(n_runs):
+        settings = {"timestep": 0.005, "seed_key": ("tiny", "free", run)}
+        _, begun = moved(model, start, temperature, 4000, 4000, 1.0, settings)
+        frames, boxes = moved(model, begun, temperature, n_frames * every, every, 0.0, settings)[0]
+        found.append((frames, boxes, 10.0 * run + interval * np.arange(n_frames)))
+    return map(np.concatenate, zip(*found))
 
 
 def topology():
@@ -115,8 +118,8 @@ def write_campaign(folder, n_frames=300, short_runs=(), **sections):
             }
         )
         if name in short_runs:
-            frames, boxes = moved_freely(model, temperature, 1500)
-            times = 0.01 * np.arange(len(frames))
+            volume = float(boxes.prod(axis=1).mean())
+            frames, boxes, times = moved_freely(model, temperature, volume)
             short = mdtraj.Trajectory(frames, top, times, boxes, np.full((len(frames), 3), 90.0))
             short.save_trr(str(folder / f"{name}_short.trr"))
             states[-1]["dynamics"] = [f"{name}_short.trr"]
