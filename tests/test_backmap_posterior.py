@@ -217,6 +217,19 @@ def test_a_start_is_one_of_several_minima_by_its_energy():
     assert (distances(one) < 0.9).all()
 
 
+def test_a_start_is_sound_where_any_try_is():
+    system, _, _ = a_dimer()
+    sites, rng = np.zeros((1, 3)), np.random.default_rng(8)
+    for is_far in (True, False):
+        sound = system._replace(
+            is_sound=lambda x, is_far=is_far: (distances(x[None])[0] > 0.9) == is_far
+        )
+        x = np.array([chosen_start(sound, sites, T, rng, 12) for _ in range(40)])
+        assert ((distances(x) > 0.9) == is_far).all()
+    none = system._replace(is_sound=lambda x: False)
+    assert chosen_start(none, sites, T, rng, 4).shape == (2, 3)
+
+
 def test_a_start_needs_one_try_that_succeeds():
     system, _, _ = a_dimer()
     calls = []

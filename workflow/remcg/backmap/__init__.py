@@ -350,6 +350,10 @@ class Workshop:
         placed = place(*arguments, sites, self.projector, rng, is_varied)
         return self.constraints.project(placed, sites)
 
+    def _is_sound(self, positions):
+        x = self.atoms.with_virtual_sites(positions)
+        return not self.checker(x, self.atoms.box).is_lasting
+
     def _turns(self, operator):
         """The Monte Carlo over orientations, None without need or where pairs follow no rule."""
         from remcg.backmap.turns import Turns, turning
@@ -414,7 +418,7 @@ class Workshop:
         counts = {"draws": chosen.draws, "sweeps": chosen.sweeps, "steps": chosen.steps}
         protocol = posterior.Protocol(**counts, tries=self.tries)
         parts = self.atoms, self.constraints, self.turns, self._placed, len(self.mapped.atoms)
-        system, temperature = posterior.System(*parts), self.temperature
+        system, temperature = posterior.System(*parts, self._is_sound), self.temperature
         drawn = posterior.draw(system, sites, box, temperature, rng, protocol)
         found = drawn.arrays() | {"lost": drawn.lost}
         if start is None:

@@ -45,6 +45,11 @@ class Found:
     cis_trans: int
     piercings: int
 
+    @property
+    def is_lasting(self):
+        """Whether there is a defect that dynamics does not mend, as it does clashes."""
+        return bool(self.inversions or self.cis_trans or self.piercings)
+
     def described(self, most_clashes=0):
         """What is wrong, in words; empty if nothing is."""
         parts = [

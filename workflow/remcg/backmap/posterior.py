@@ -64,7 +64,8 @@ class System(NamedTuple):
     """What the chains of all frames share.
 
     ``place(sites, rng)`` gives positions (n_atoms, 3) over the sites, ``place(sites, rng, True)``
-    varied ones to choose from; ``turns`` may be None.
+    varied ones to choose from; ``turns`` may be None. ``is_sound(positions)`` tells whether a chain
+    may start there.
     """
 
     atoms: Any  # remcg.backmap.atoms.Atoms
@@ -72,6 +73,7 @@ class System(NamedTuple):
     turns: Any  # remcg.backmap.turns.Turns or None
     place: Any
     n_molecules: int
+    is_sound: Any = None  # all are
 
 
 class Chain(NamedTuple):
@@ -249,6 +251,9 @@ def tries_for(n_molecules, n_atoms):
 def chosen_start(system, sites, temperature, rng, tries):
     """Minimised atoms: one of several placements, with probability exp(-E/kT).
 
+    Minima with a double bond or a centre the other way round, which the reference never has and
+    dynamics never leaves, are only chosen among where there is no other.
+
     Parameters
     ----------
     system : System
@@ -276,6 +281,8 @@ def chosen_start(system, sites, temperature, rng, tries):
         return find_minimum(system.atoms, system.constraints, placed, sites)
 
     found, _ = attempted(minimum, range(tries), (SamplingError, UnreachableError))
+    if system.is_sound is not None:
+        found = [each for each in found if system.is_sound(each.positions)] or found
     energies = np.array([each.energy for each in found])
     weights = np.exp(-(energies - energies.min()) / (KB * temperature))
     return found[rng.choice(len(found), p=weights / weights.sum())].positions
