@@ -230,6 +230,24 @@ def test_a_start_is_sound_where_any_try_is():
     assert chosen_start(none, sites, T, rng, 4).shape == (2, 3)
 
 
+def test_conformers_that_are_varied_are_chosen_by_their_energy():
+    """From the well of higher energy to the lower one and back, as Metropolis between minima."""
+    _, low, high = a_dimer()
+    near, far = placed_dimers(1), placed_dimers(1, spread=1.2)
+    sites, rng, n = np.zeros((1, 3)), np.random.default_rng(9), 300
+
+    def vary(positions, sites, rng):
+        return (near if distances(positions[None])[0] > 0.9 else far).place(sites, rng)
+
+    hops = far._replace(vary=vary)
+    x = np.array([chosen_start(hops, sites, T, rng, 16) for _ in range(n)])
+    chance = np.array([[1.0, 0.0], [0.0, 1.0]])
+    up = np.exp(-max(high - low, 0.0)), np.exp(-max(low - high, 0.0))
+    step = np.array([[1.0 - up[0], up[1]], [up[0], 1.0 - up[1]]])  # columns: near, far before
+    expected = (np.linalg.matrix_power(step, 12) @ chance[:, 1])[1]
+    assert abs((distances(x) > 0.9).mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
+
+
 def test_a_start_needs_one_try_that_succeeds():
     system, _, _ = a_dimer()
     calls = []

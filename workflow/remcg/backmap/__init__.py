@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from remcg import checkpoint
 from remcg.backmap import checks
+from remcg.backmap.cranks import find_cranks, turned
 from remcg.backmap.frames import (
     Frames,
     evenly_spaced,
@@ -315,6 +316,8 @@ class Workshop:
         self.species = list(zip(names, self.checker.isomers))  # no conformer of a mirror image
         self.turns, self.is_unchosen = self._turns(operator), False
         self.isolated = self._isolated()
+        neighbours = checks.neighbours_of(self.checker.elements, self.checker.bonds)
+        self.cranks = find_cranks(neighbours) if self.tries > 1 else []
 
     def __call__(self, sites, box, rng, start=None):
         """Structures of one frame: arrays positions (n, n_atoms, 3), energy (n,) and more."""
@@ -353,6 +356,10 @@ class Workshop:
     def _is_sound(self, positions):
         x = self.atoms.with_virtual_sites(positions)
         return not self.checker(x, self.atoms.box).is_lasting
+
+    def _varied(self, positions, sites, rng):
+        crank = self.cranks[rng.integers(len(self.cranks))]
+        return self.constraints.project(turned(positions, crank, 2.0 * np.pi * rng.random()), sites)
 
     def _turns(self, operator):
         """The Monte Carlo over orientations, None without need or where pairs follow no rule."""
@@ -418,7 +425,9 @@ class Workshop:
         counts = {"draws": chosen.draws, "sweeps": chosen.sweeps, "steps": chosen.steps}
         protocol = posterior.Protocol(**counts, tries=self.tries)
         parts = self.atoms, self.constraints, self.turns, self._placed, len(self.mapped.atoms)
-        system, temperature = posterior.System(*parts, self._is_sound), self.temperature
+        vary = self._varied if self.cranks else None
+        system = posterior.System(*parts, self._is_sound, vary)
+        temperature = self.temperature
         drawn = posterior.draw(system, sites, box, temperature, rng, protocol)
         found = drawn.arrays() | {"lost": drawn.lost}
         if start is None:

@@ -8,6 +8,7 @@ on the exact manifold (:mod:`remcg.backmap.dynamics`). Whether a chain of such a
 where it began is not assumed but tested from two sides, see :func:`two_sided`.
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from remcg.units import KB
 
 COOLING_STAGES = 10
 MOST_TRIES, TRIED_ATOMS = 32, 20_000
+PLACED = 4  # of so many tries one is a placement, where conformers can be varied
 LAST_SWEEPS = 50  # of turns at the temperature, with the longer cut-off
 HARSH = 3e4  # kJ/mol/nm: a force on an atom that dynamics must not begin with
 SIGNIFICANT = 3.0  # standard errors
@@ -65,7 +67,7 @@ class System(NamedTuple):
 
     ``place(sites, rng)`` gives positions (n_atoms, 3) over the sites, ``place(sites, rng, True)``
     varied ones to choose from; ``turns`` may be None. ``is_sound(positions)`` tells whether a chain
-    may start there.
+    may start there, ``vary(positions, sites, rng)`` gives another conformer over the same sites.
     """
 
     atoms: Any  # remcg.backmap.atoms.Atoms
@@ -74,6 +76,7 @@ class System(NamedTuple):
     place: Any
     n_molecules: int
     is_sound: Any = None  # all are
+    vary: Any = None
 
 
 class Chain(NamedTuple):
@@ -251,8 +254,10 @@ def tries_for(n_molecules, n_atoms):
 def chosen_start(system, sites, temperature, rng, tries):
     """Minimised atoms: one of several placements, with probability exp(-E/kT).
 
-    Minima with a double bond or a centre the other way round, which the reference never has and
-    dynamics never leaves, are only chosen among where there is no other.
+    Where the system can vary a conformer only a quarter of the tries are placements, and the others
+    vary the one that was chosen, by Metropolis among minima (Li and Scheraga, PNAS 84, 6611
+    (1987)). Minima with a double bond or a centre the other way round, which the reference never
+    has and dynamics never leaves, only count where there is no other.
 
     Parameters
     ----------
@@ -271,21 +276,34 @@ def chosen_start(system, sites, temperature, rng, tries):
     Raises
     ------
     SamplingError, UnreachableError
-        If all tries fail: what the first one met.
+        If all placements fail: what the first one met.
     """
     if tries == 1:
         return minimise(system.atoms, system.constraints, system.place(sites, rng), sites)
+    expected = SamplingError, UnreachableError
 
-    def minimum(_):
-        placed = system.place(sites, rng, True)
+    def minimum(placed):
         return find_minimum(system.atoms, system.constraints, placed, sites)
 
-    found, _ = attempted(minimum, range(tries), (SamplingError, UnreachableError))
-    if system.is_sound is not None:
-        found = [each for each in found if system.is_sound(each.positions)] or found
-    energies = np.array([each.energy for each in found])
+    def is_sound(each):
+        return system.is_sound is None or system.is_sound(each.positions)
+
+    n_placed = tries if system.vary is None else -(-tries // PLACED)
+    found, _ = attempted(
+        lambda _: minimum(system.place(sites, rng, True)), range(n_placed), expected
+    )
+    sound = [each for each in found if is_sound(each)]
+    energies = np.array([each.energy for each in sound or found])
     weights = np.exp(-(energies - energies.min()) / (KB * temperature))
-    return found[rng.choice(len(found), p=weights / weights.sum())].positions
+    present = (sound or found)[rng.choice(len(weights), p=weights / weights.sum())]
+    was_sound = bool(sound)
+    for _ in range(tries - n_placed):
+        with contextlib.suppress(*expected):
+            trial = minimum(system.vary(present.positions, sites, rng))
+            rise = (trial.energy - present.energy) / (KB * temperature)
+            if rng.random() < np.exp(-max(rise, 0.0)) and (is_sound(trial) or not was_sound):
+                present, was_sound = trial, is_sound(trial)
+    return present.positions
 
 
 def _cooled(system, sites, box, temperature, rng, protocol):
