@@ -316,8 +316,7 @@ class Workshop:
         self.species = list(zip(names, self.checker.isomers))  # no conformer of a mirror image
         self.turns, self.is_unchosen = self._turns(operator), False
         self.isolated = self._isolated()
-        neighbours = checks.neighbours_of(self.checker.elements, self.checker.bonds)
-        self.cranks = find_cranks(neighbours) if self.tries > 1 else []
+        self.cranks = self._cranks()
 
     def __call__(self, sites, box, rng, start=None):
         """Structures of one frame: arrays positions (n, n_atoms, 3), energy (n,) and more."""
@@ -352,6 +351,12 @@ class Workshop:
         arguments = self.templates.positions, self.species, self.mapped.atoms
         placed = place(*arguments, sites, self.projector, rng, is_varied)
         return self.constraints.project(placed, sites)
+
+    def _cranks(self):
+        """Parts that vary conformers, where there are few molecules."""
+        if self.tries == 1:
+            return []
+        return find_cranks(checks.neighbours_of(self.checker.elements, self.checker.bonds))
 
     def _is_sound(self, positions):
         x = self.atoms.with_virtual_sites(positions)

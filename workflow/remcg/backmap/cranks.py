@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-APART = 3  # bonds between the two atoms
 LARGEST = 8  # atoms of a part
 
 

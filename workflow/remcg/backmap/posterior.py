@@ -301,8 +301,10 @@ def chosen_start(system, sites, temperature, rng, tries):
         with contextlib.suppress(*expected):
             trial = minimum(system.vary(present.positions, sites, rng))
             rise = (trial.energy - present.energy) / (KB * temperature)
-            if rng.random() < np.exp(-max(rise, 0.0)) and (is_sound(trial) or not was_sound):
-                present, was_sound = trial, is_sound(trial)
+            if rng.random() >= np.exp(-max(rise, 0.0)):
+                continue
+            if (sound_now := is_sound(trial)) or not was_sound:
+                present, was_sound = trial, sound_now
     return present.positions
 
 
