@@ -407,9 +407,9 @@ def test_map_prefers_a_structure_without_a_defect_and_says_what_did_not_converge
     def minimum(self, *arguments):
         found = plain(self, *arguments)
         if not made:
-            found |= {"energy": -1e9, "is_defective": True}
-        made.append(found["energy"])
-        return {**found, "is_minimum": False}
+            found = found._replace(energy=-1e9, is_defective=True)
+        made.append(found.energy)
+        return found._replace(is_minimum=False)
 
     monkeypatch.setattr(backmap.Workshop, "_minimum", minimum)
     result = backmap.backmap(**given)

@@ -140,16 +140,12 @@ def test_a_try_that_fails_counts_for_nothing(monkeypatch):
 
 def test_pairs_have_the_core_and_the_rule_of_combination():
     """Lennard-Jones of single atoms against its formula, soft below 0.8 sigma."""
-    x, y = np.zeros((1, 3)), np.array([[0.0, 0.0, 0.0]])
     for is_geometric, sigma in ((False, 0.35), (True, np.sqrt(0.3 * 0.4))):
         size = np.sqrt([0.3, 0.4]) if is_geometric else 0.5 * np.array([0.3, 0.4])
-        depth = 2 * np.sqrt([0.5, 0.8])
-        both = np.concatenate([x, y])
+        own, other = np.array([np.zeros(2), size, 2 * np.sqrt([0.5, 0.8])], np.float32).T
         for r in (0.1, 0.3, 0.4, 0.81):
-            parameters = np.zeros(2), size, depth, is_geometric
-            found = packing._between(
-                both, np.array([0]), both, np.array([1]), np.array([r, 0, 0]), parameters
-            )
+            around = np.concatenate([[r, 0, 0], other]).astype(np.float32)[:, None]
+            found = packing._energy(np.zeros(3), own, around, 1, is_geometric)
             t = (sigma / max(r, 0.8 * sigma)) ** 6
             expected = 4 * np.sqrt(0.5 * 0.8) * (t * t - t) if r < packing.REACH else 0.0
-            assert found == pytest.approx(expected)
+            assert found == pytest.approx(expected, rel=1e-5)

@@ -6,6 +6,7 @@ of another. Placement, minimisation, turns and dynamics are in the modules of th
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm
@@ -22,8 +23,9 @@ from remcg.backmap.frames import (
 )
 from remcg.backmap.linear import Projector
 from remcg.backmap.output import write_backmapped, write_nothing
+from remcg.backmap.search import HOT, search
 from remcg.boxes import reduced
-from remcg.errors import InputError, SamplingError, attempted
+from remcg.errors import InputError, SamplingError
 from remcg.statistics import effective_number
 
 __all__ = [
@@ -288,6 +290,17 @@ class Guess:
         return {"positions": self.projector.project(middle[self.owner], sites)[None]}
 
 
+class _Tried(NamedTuple):
+    """A minimum: positions (n_atoms, 3), nm, with virtual sites, kJ/mol and kJ/mol/nm."""
+
+    positions: np.ndarray
+    energy: float
+    force: float
+    is_minimum: bool
+    defects: checks.Found
+    is_defective: bool
+
+
 class Workshop:
     """What all frames of a state share: force field, constraints, templates, moves, checks.
 
@@ -394,33 +407,42 @@ class Workshop:
     def _best(self, sites, box, rng):
         """Of several tries the structure of least energy among those without a defect."""
 
-        def minimum(k):
-            return self._minimum(sites, box, rng, self.tries > 1 and k > 0)
+        def place(n):
+            return self._placed(sites, rng, self.tries > 1 and n > 0)
 
-        found, _ = attempted(minimum, range(self.settings.draws), self.expected)
-        best = min(found, key=lambda each: (each["is_defective"], each["energy"]))
-        del best["is_defective"]
-        return {name: np.array([value]) for name, value in best.items()}
+        def minimum(placed):
+            return self._minimum(placed, sites, box, rng)
 
-    def _minimum(self, sites, box, rng, is_varied):
+        def vary(positions):
+            return self._varied(positions, sites, rng)
+
+        hot = max(HOT, self.temperature)
+        arguments = place, minimum, self.settings.draws, hot, rng, self.expected
+        vary = vary if self.cranks else None
+        _, found = search(*arguments, lambda each: not each.defects.is_lasting, vary)
+        best = min(found, key=lambda each: (each.is_defective, each.energy))
+        values = {
+            "positions": best.positions,
+            "energy": best.energy,
+            "force": best.force,
+            "is_minimum": best.is_minimum,
+        }
+        return {name: np.array([value]) for name, value in values.items()}
+
+    def _minimum(self, placed, sites, box, rng):
         from remcg.backmap.minimise import find_minimum
         from remcg.backmap.turns import QUENCH
 
-        placed = self._placed(sites, rng, is_varied)
         if self.turns is not None:
             n_sweeps = min(self.settings.sweeps, QUENCH)
             arguments = placed, self.atoms.box, self.temperature, n_sweeps, rng
             placed = self.turns.quench(*arguments).positions
         found = find_minimum(self.atoms, self.constraints, placed, sites)
         x = self.atoms.with_virtual_sites(found.positions)
-        defects = self.checker(x, box).described(self.checker.most_clashes)
-        return {
-            "positions": x,
-            "energy": self.atoms.energy(x),
-            "force": found.force,
-            "is_minimum": found.is_converged,
-            "is_defective": bool(defects),
-        }
+        defects = self.checker(x, box)
+        is_defective = bool(defects.described(self.checker.most_clashes))
+        energy = self.atoms.energy(x)
+        return _Tried(x, energy, found.force, found.is_converged, defects, is_defective)
 
     def _draws(self, sites, box, rng, start):
         """Draws from the posterior, and whether a chain from ``start`` agrees with theirs."""

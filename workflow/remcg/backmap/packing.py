@@ -10,6 +10,10 @@ SWEEPS, HOTTEST = 40, 1500.0  # K
 REACH = 0.8  # nm, of pairs of atoms of different molecules
 CORE = 0.8  # of sigma: nearer atoms interact as at this distance
 CLOSEST = 0.1  # nm: the same for charges
+REAL = np.float32  # of energies of pairs: rounding is far below kT
+ZERO, ONE, LEAST = REAL(0), REAL(1), REAL(1e-12)
+REACH_SQUARE, REACH_INVERSE = REAL(REACH**2), REAL(1 / REACH)
+CLOSEST_SQUARE, CORE_INVERSE = REAL(CLOSEST**2), REAL(CORE**-2)
 
 
 def packed(found, energies, molecules, nonbonded, box, temperature, rng):
@@ -41,15 +45,16 @@ def packed(found, energies, molecules, nonbonded, box, temperature, rng):
     """
     order = np.concatenate([np.asarray(members, np.int64) for members in molecules])
     start = np.cumsum([0, *map(len, molecules)])
-    members = start, order, *_around(found[0], molecules, box)
-    charge, depth = np.sqrt(COULOMB) * nonbonded.charges, 2.0 * np.sqrt(nonbonded.epsilon)
+    members = start, *_around(found[0], molecules, box)
     is_geometric = bool(getattr(nonbonded, "geometric", False))
-    size = np.sqrt(nonbonded.sigma) if is_geometric else 0.5 * nonbonded.sigma
+    sigma, epsilon = nonbonded.sigma[order], nonbonded.epsilon[order]
+    charge, depth = np.sqrt(COULOMB) * nonbonded.charges[order], 2.0 * np.sqrt(epsilon)
+    parameters = np.array([charge, np.sqrt(sigma) if is_geometric else 0.5 * sigma, depth], REAL)
     betas = 1.0 / (KB * np.geomspace(max(HOTTEST, temperature), temperature, SWEEPS))
     chosen = rng.integers(len(found), size=len(molecules))
     random = rng.random((SWEEPS, len(molecules)))
-    parameters = charge, size, depth, is_geometric
-    return _heat_bath(found, energies, members, parameters, betas, random, chosen)
+    arguments = energies, members, parameters, is_geometric, betas, random, chosen
+    return _heat_bath(found[:, order], *arguments)
 
 
 def _around(positions, molecules, box):
@@ -63,44 +68,50 @@ def _around(positions, molecules, box):
 
 
 @njit(cache=True, error_model="numpy")
-def _heat_bath(found, energies, members, parameters, betas, random, chosen):
+def _heat_bath(found, energies, members, parameters, is_geometric, betas, random, chosen):
     """Sweeps in which every molecule draws one of its placements beside those of the others."""
-    start, order, begin, neighbour, shift = members
+    start, begin, neighbour, shift = members
     n_placements = len(found)
     trial = np.empty(n_placements)
+    most = np.max(begin[1:] - begin[:-1]) * np.max(start[1:] - start[:-1])
+    around = np.empty((6, most), REAL)  # x, y, z, charge, size, depth of atoms of neighbours
     for sweep in range(len(betas)):
         for m in range(len(chosen)):
+            origin, n_around = found[0, start[m]], 0
+            for p in range(begin[m], begin[m + 1]):
+                n = neighbour[p]
+                for b in range(start[n], start[n + 1]):
+                    for axis in range(3):
+                        x = found[chosen[n], b, axis] + shift[p, axis]
+                        around[axis, n_around] = x - origin[axis]
+                    around[3:, n_around] = parameters[:, b]
+                    n_around += 1
             for k in range(n_placements):
                 trial[k] = energies[k, m]
-                for p in range(begin[m], begin[m + 1]):
-                    n = neighbour[p]
-                    trial[k] += _between(
-                        found[k], order[start[m] : start[m + 1]], found[chosen[n]],
-                        order[start[n] : start[n + 1]], shift[p], parameters,
-                    )  # fmt: skip
+                for a in range(start[m], start[m + 1]):
+                    x = found[k, a] - origin
+                    trial[k] += _energy(x, parameters[:, a], around, n_around, is_geometric)
             weights = np.cumsum(np.exp(-betas[sweep] * (trial - trial.min())))
             k = np.searchsorted(weights, random[sweep, m] * weights[-1])
             chosen[m] = min(k, n_placements - 1)
     return chosen
 
 
-@njit(cache=True, error_model="numpy")
-def _between(x, mine, y, theirs, shift, parameters):
-    """Energy of two molecules, kJ/mol."""
-    charge, size, depth, is_geometric = parameters
-    total, square = 0.0, REACH * REACH
-    for a in mine:
-        ax, ay, az = x[a, 0] - shift[0], x[a, 1] - shift[1], x[a, 2] - shift[2]
-        for b in theirs:
-            dx, dy, dz = y[b, 0] - ax, y[b, 1] - ay, y[b, 2] - az
-            r2 = dx * dx + dy * dy + dz * dz
-            if r2 >= square:
-                continue
-            sigma = size[a] * size[b] if is_geometric else size[a] + size[b]
-            t = min(sigma * sigma / max(r2, 1e-12), 1.0 / (CORE * CORE))
-            t = t * t * t
-            total += depth[a] * depth[b] * (t * t - t)
-            total += (
-                charge[a] * charge[b] * (1.0 / np.sqrt(max(r2, CLOSEST * CLOSEST)) - 1.0 / REACH)
-            )
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _energy(position, own, around, n_around, is_geometric):
+    """Energy of an atom with those around it, kJ/mol; a loop that the compiler can unroll."""
+    x, y, z = REAL(position[0]), REAL(position[1]), REAL(position[2])
+    xs, ys, zs = around[0][:n_around], around[1][:n_around], around[2][:n_around]
+    charges, sizes, depths = around[3][:n_around], around[4][:n_around], around[5][:n_around]
+    charge, size, depth = own[0], own[1], own[2]
+    total, square, nearest, hard = ZERO, REACH_SQUARE, CLOSEST_SQUARE, CORE_INVERSE
+    for k in range(len(xs)):
+        dx, dy, dz = xs[k] - x, ys[k] - y, zs[k] - z
+        r2 = dx * dx + dy * dy + dz * dz
+        sigma = size * sizes[k] if is_geometric else size + sizes[k]
+        t = min(sigma * sigma / max(r2, LEAST), hard)
+        t = t * t * t
+        v = charge * charges[k] * (ONE / np.sqrt(max(r2, nearest)) - REACH_INVERSE)
+        v += depth * depths[k] * (t * t - t)
+        total += v if r2 < square else ZERO
     return total

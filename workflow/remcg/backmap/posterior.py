@@ -8,7 +8,6 @@ on the exact manifold (:mod:`remcg.backmap.dynamics`). Whether a chain of such a
 where it began is not assumed but tested from two sides, see :func:`two_sided`.
 """
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,13 +16,12 @@ import numpy as np
 from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.dynamics import Dynamics
 from remcg.backmap.minimise import find_minimum, minimise
+from remcg.backmap.search import HOT, search
 from remcg.equilibration import first_equilibrated, inefficiency
 from remcg.errors import SamplingError, attempted
-from remcg.units import KB
 
 COOLING_STAGES = 10
 MOST_TRIES, TRIED_ATOMS = 32, 20_000
-PLACED = 4  # of so many tries one is a placement, where conformers can be varied
 LAST_SWEEPS = 50  # of turns at the temperature, with the longer cut-off
 HARSH = 3e4  # kJ/mol/nm: a force on an atom that dynamics must not begin with
 SIGNIFICANT = 3.0  # standard errors
@@ -57,7 +55,7 @@ class Protocol:
     starts: int | None = None
     sweeps: int = 6000
     steps: int = 1000
-    hot: float = 600.0
+    hot: float = HOT
     interval: int = 20
     tries: int = 1
 
@@ -252,35 +250,16 @@ def tries_for(n_molecules, n_atoms):
 
 
 def chosen_start(system, sites, temperature, rng, tries):
-    """Minimised atoms: one of several placements, with probability exp(-E/kT).
+    """Minimised atoms (n_atoms, 3), nm, of one of several conformers; see :func:`search`.
 
-    Where the system can vary a conformer only a quarter of the tries are placements, and the others
-    vary the one that was chosen, by Metropolis among minima (Li and Scheraga, PNAS 84, 6611
-    (1987)). Minima with a double bond or a centre the other way round, which the reference never
-    has and dynamics never leaves, only count where there is no other.
-
-    Parameters
-    ----------
-    system : System
-    sites : ndarray, shape (n_sites, 3)
-        nm.
-    temperature : float
-        K, of E after minimisation.
-    rng : numpy.random.Generator
-    tries : int
-
-    Returns
-    -------
-    ndarray, shape (n_atoms, 3), nm
-
-    Raises
-    ------
-    SamplingError, UnreachableError
-        If all placements fail: what the first one met.
+    Sound are minima without a double bond or a centre the other way round, which the reference
+    never has and dynamics never leaves.
     """
     if tries == 1:
         return minimise(system.atoms, system.constraints, system.place(sites, rng), sites)
-    expected = SamplingError, UnreachableError
+
+    def place(_):
+        return system.place(sites, rng, True)
 
     def minimum(placed):
         return find_minimum(system.atoms, system.constraints, placed, sites)
@@ -288,24 +267,11 @@ def chosen_start(system, sites, temperature, rng, tries):
     def is_sound(each):
         return system.is_sound is None or system.is_sound(each.positions)
 
-    n_placed = tries if system.vary is None else -(-tries // PLACED)
-    found, _ = attempted(
-        lambda _: minimum(system.place(sites, rng, True)), range(n_placed), expected
-    )
-    sound = [each for each in found if is_sound(each)]
-    energies = np.array([each.energy for each in sound or found])
-    weights = np.exp(-(energies - energies.min()) / (KB * temperature))
-    present = (sound or found)[rng.choice(len(weights), p=weights / weights.sum())]
-    was_sound = bool(sound)
-    for _ in range(tries - n_placed):
-        with contextlib.suppress(*expected):
-            trial = minimum(system.vary(present.positions, sites, rng))
-            rise = (trial.energy - present.energy) / (KB * temperature)
-            if rng.random() >= np.exp(-max(rise, 0.0)):
-                continue
-            if (sound_now := is_sound(trial)) or not was_sound:
-                present, was_sound = trial, sound_now
-    return present.positions
+    def vary(positions):
+        return system.vary(positions, sites, rng)
+
+    expected, vary = (SamplingError, UnreachableError), system.vary and vary
+    return search(place, minimum, tries, temperature, rng, expected, is_sound, vary)[0].positions
 
 
 def _cooled(system, sites, box, temperature, rng, protocol):
