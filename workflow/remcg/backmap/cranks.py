@@ -30,15 +30,17 @@ def find_cranks(neighbours):
     -------
     list of Crank
     """
+    paths = [(k,) for k in range(len(neighbours))]
+    for _ in range(3):
+        paths = [
+            (*path, k) for path in paths for k in sorted(neighbours[path[-1]]) if k not in path[-2:]
+        ]
     cranks = []
-    for first, around in enumerate(neighbours):
-        for second in sorted(around):
-            for third in sorted(set(neighbours[second]) - {first}):
-                for last in sorted(set(neighbours[third]) - {second}):
-                    if first < last and min(len(neighbours[k]) for k in (first, last)) > 1:
-                        part = _between(neighbours, first, last, second)
-                        if part is not None:
-                            cranks.append(Crank(first, last, np.array(part)))
+    for first, second, _, last in paths:
+        if first < last and min(len(neighbours[k]) for k in (first, last)) > 1:
+            part = _between(neighbours, first, last, second)
+            if part is not None:
+                cranks.append(Crank(first, last, np.array(part)))
     return cranks
 
 
