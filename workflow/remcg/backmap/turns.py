@@ -32,6 +32,9 @@ ANNEALING_CUTOFF, ANNEALING_DAMPING = 0.6, 3.0  # nm, 1/nm
 HOTTEST, COOLING, STAGE = 1500.0, 0.93, 10  # K, factor of the temperature, sweeps
 FREEZING = 50  # uniform turns, of which one is accepted
 FROZEN, SLOW = 0.75, 0.8  # of that temperature, and part of the sweeps spent above it
+TURNED = 0.2  # of the sweeps of molecules with hydrogen bonds
+REBONDED = 1 / 40  # chains tried per molecule in place of a sweep, which take as long
+BREAKING = 1.5  # of the temperature of freezing, where chains of bonds begin to cool
 QUENCH = 80  # sweeps of a fast cooling
 
 
@@ -173,12 +176,17 @@ class Turns:
         which their liquid flows, and over a wide range. So most sweeps are spent there: between
         the temperature at which one uniform turn in :data:`FREEZING` is accepted, found on the way
         down from :data:`HOTTEST`, and :data:`FROZEN` times that. The rest of them cools from there.
+        Where all molecules have hydrogen bonds, :data:`TURNED` of the sweeps go so; in place of
+        each other one :data:`REBONDED` chains of bonds per molecule are tried
+        (:mod:`remcg.backmap.rebond`) while they cool from :data:`BREAKING` times that temperature.
         Truncated earlier than :meth:`run`, at :data:`ANNEALING_CUTOFF`, and while it cools the step
         follows the acceptance.
 
-        Parameters and returns as of :meth:`run`; the energies are those of the ``n_sweeps`` sweeps
-        after the way down.
+        Parameters and returns as of :meth:`run`; the energies are those of the sweeps after the way
+        down.
         """
+        from remcg.backmap.rebond import rebond  # is built on this module
+
         place, last = self._prepare_to_cool(positions, box), len(KINDS) - 1
         held, turned = HOTTEST, None
         while len(self.turning) and held > temperature:
@@ -187,11 +195,20 @@ class Turns:
             if turned.acceptance[last] < 1.0 / FREEZING:
                 break
             held = max(COOLING * held, temperature)
+        polar, n_all = self._polar(positions, place), n_sweeps
+        if polar is not None:
+            share = np.mean(np.diff(polar.start) > 0)
+            n_sweeps = int(np.ceil((1.0 - share * (1.0 - TURNED)) * n_all))
         slow, n_slow = max(FROZEN * held, temperature), int(SLOW * n_sweeps)
         ladder = np.full(n_sweeps, float(temperature))
         ladder[:n_slow] = np.geomspace(held, slow, n_slow)
         ladder[n_slow:] = np.geomspace(slow, temperature, n_sweeps - n_slow)
-        return self._run(positions, ladder, rng, place, True)
+        turned = self._run(positions, ladder, rng, place, True)
+        n_trials = int((n_all - n_sweeps) * REBONDED * len(self.turning))
+        if n_trials:
+            cooling = np.geomspace(max(BREAKING * held, temperature), temperature, n_trials)
+            rebond(turned.positions, *place, polar, cooling, rng)
+        return turned
 
     def quench(self, positions, box, temperature, n_sweeps, rng):
         """From any orientations to the basin of a minimum, by cooling from :data:`HOTTEST`.
@@ -207,6 +224,15 @@ class Turns:
             return 0.0
         positions = np.array(positions, float)
         return self._total(positions, self._prepare(positions, box))
+
+    def _polar(self, positions, prepared):
+        """What gives and takes hydrogen bonds; None if nothing does."""
+        from remcg.backmap.rebond import polar_atoms
+
+        if not len(self.turning):
+            return None
+        polar = polar_atoms(positions, *prepared[:2], self._charge / np.sqrt(COULOMB))
+        return polar if len(polar.hydrogen) else None
 
     def _total(self, positions, prepared):
         halves = np.full(len(positions), 0.5, REAL)
