@@ -92,7 +92,7 @@ def test_chains_stay_over_their_sites_and_keep_their_shapes():
 def test_torques_are_derivatives_of_the_energy_of_the_turns(box, geometric):
     chain, x, _, _ = waters(30, box, 5, geometric=geometric)
     (groups, neighbours, potential), polar = prepared(chain, x, box)
-    slopes = np.append(potential.polynomial[1:] * np.arange(1, 10), 0).astype(np.float32)
+    slopes = rebond.slopes_of(potential)
     around = np.empty((7, np.diff(neighbours.bounds[:, [0, 4]]).max()), np.float32)
     ones, torque = np.ones(len(x), np.float32), np.zeros(3)
 

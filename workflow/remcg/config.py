@@ -626,8 +626,8 @@ class Backmap:
     )
     sweeps: int = option(
         "integer",
-        "posterior: sweeps of turns of molecules with one site, while they are cooled, per draw; "
-        "map: 80 of them at most",
+        "posterior: how long molecules with one site are cooled per draw, in sweeps of turns "
+        "(chains of hydrogen bonds take the time of most); map: 80 of them at most",
         6000,
         low=0,
         high=10**9,

@@ -3,9 +3,10 @@ r"""Draws of atoms from their distribution over given sites.
 .. math:: p(x \mid y) \propto e^{-U(x)/kT} \, \delta(Mx - y)
 
 One chain: conformers under the sites; where molecules have several sites, dynamics that cools
-them; molecules of one site turned while they cool (:mod:`remcg.backmap.turns`); then exact forces
-on the exact manifold (:mod:`remcg.backmap.dynamics`). Whether a chain of such a length forgets
-where it began is not assumed but tested from two sides, see :func:`two_sided`.
+them; molecules of one site turned while they cool, alone (:mod:`remcg.backmap.turns`) and along
+chains of hydrogen bonds (:mod:`remcg.backmap.rebond`); then exact forces on the exact manifold
+(:mod:`remcg.backmap.dynamics`). Whether a chain of such a length forgets where it began is not
+assumed but tested from two sides, see :func:`two_sided`.
 """
 
 from dataclasses import dataclass

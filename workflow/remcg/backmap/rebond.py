@@ -86,10 +86,10 @@ def rebond(positions, groups, neighbours, potential, polar, temperatures, rng):
     hydrogen. Turning one molecule breaks bonds; so a whole chain is turned, each of its molecules
     giving a hydrogen to the one that it took one from. A chain is closed, or it begins with a
     hydrogen that is given to another neighbour than before and ends with one that is taken from
-    where it was. The molecules of the chain and :data:`SHELL` neighbours of each relax before and
-    after, so that the walk is one among minima (Li and Scheraga, PNAS 84, 6611 (1987); closed
-    chains: Rahman and Stillinger, J. Chem. Phys. 57, 4009 (1972)), which does not keep detailed
-    balance: a beginning for chains that do.
+    where it was. The molecules of the chain and :data:`SHELL` neighbours of each relax before their
+    energy decides, so that the walk is one among minima (Li and Scheraga, PNAS 84, 6611 (1987);
+    closed chains: Rahman and Stillinger, J. Chem. Phys. 57, 4009 (1972)), which does not keep
+    detailed balance: a beginning for a Markov chain that does.
 
     Parameters
     ----------
@@ -107,10 +107,15 @@ def rebond(positions, groups, neighbours, potential, polar, temperatures, rng):
     (tried, done)
         Numbers of chains that were found and of those that were turned.
     """
-    slopes = potential.polynomial[1:] * np.arange(1, turns.DEGREE + 1)
-    slopes = np.append(slopes, 0).astype(turns.REAL)
     betas = 1.0 / (KB * np.asarray(temperatures, float))
-    return _rebond(positions, groups, neighbours, potential, slopes, polar, betas, rng)
+    forces = potential, slopes_of(potential)
+    return _rebond(positions, groups, neighbours, *forces, polar, betas, rng)
+
+
+def slopes_of(potential):
+    """Coefficients of the derivative of its polynomial, (DEGREE,)."""
+    coefficients = potential.polynomial
+    return (coefficients[1:] * np.arange(1, len(coefficients))).astype(turns.REAL)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -250,7 +255,11 @@ def _turn(group, turn, positions, groups):
 
 @njit(cache=True, error_model="numpy")
 def _relaxed(members, n_members, state, inside, limit, torques, before, steps):
-    """Energy of some groups after they have turned downhill (Barzilai and Borwein 1988, eq. 5)."""
+    """Energy of some groups that have turned downhill.
+
+    Steps along torques, as long as the last change of these tells (Barzilai and Borwein, IMA J.
+    Numer. Anal. 8, 141 (1988)).
+    """
     positions, groups = state[0], state[1]
     pace, energy = FIRST_PACE, 0.0
     for step in range(STEPS + 1):
