@@ -8,6 +8,7 @@ from scipy.sparse import block_diag, csr_matrix, identity
 from remcg import pairs
 from remcg.backmap.constraints import Constraints
 from remcg.backmap.packing import packed
+from remcg.backmap.rebond import cooled
 from remcg.backmap.turns import Turns
 from remcg.basis import SplineBasis
 from remcg.engine.replica import Start
@@ -73,7 +74,7 @@ def _warm_up_backmapping():
     charges = np.array([-1.0, 1.0, -1.0, 1.0])
     numbers = SimpleNamespace(charges=charges, sigma=np.full(4, 0.1), epsilon=np.ones(4))
     turns = Turns(SimpleNamespace(nonbonded=lambda: numbers), middles, list(pairs_of_atoms))
-    turns.anneal(x, np.full(3, EDGE), 300.0, 30, np.random.default_rng(1))
+    cooled(turns, x, np.full(3, EDGE), 300.0, 60, np.random.default_rng(1))
     energies = np.zeros((2, len(pairs_of_atoms)))
     around = list(pairs_of_atoms), numbers, np.full(3, EDGE), 300.0, np.random.default_rng(1)
     packed(np.array([x, x]), energies, *around)

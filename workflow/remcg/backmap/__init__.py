@@ -83,8 +83,8 @@ class Settings:
     draws : int
         Independent ones per frame; of ``map`` the number of tries, of which the best is kept.
     steps, sweeps : int
-        Of dynamics and of turns, per draw; of ``map`` at most :data:`remcg.backmap.turns.QUENCH`
-        sweeps and no steps.
+        Of dynamics, and how long molecules with one site cool, in sweeps of turns, per draw; of
+        ``map`` at most :data:`remcg.backmap.turns.QUENCH` sweeps and no steps.
     cutoff : float or None
         nm, of the force field's real-space part; None: the molecules are in vacuum.
     """
@@ -418,8 +418,9 @@ class Workshop:
 
         hot = max(HOT, self.temperature)
         arguments = place, minimum, self.settings.draws, hot, rng, self.expected
-        vary = vary if self.cranks else None
-        _, found = search(*arguments, lambda each: not each.defects.is_lasting, vary)
+        _, found = search(
+            *arguments, lambda each: not each.defects.is_lasting, vary if self.cranks else None
+        )
         best = min(found, key=lambda each: (each.is_defective, each.energy))
         values = {
             "positions": best.positions,

@@ -54,7 +54,7 @@ def packed(found, energies, molecules, nonbonded, box, temperature, rng):
     chosen = rng.integers(len(found), size=len(molecules))
     random = rng.random((SWEEPS, len(molecules)))
     arguments = energies, members, parameters, is_geometric, betas, random, chosen
-    return _heat_bath(found[:, order], *arguments)
+    return _heat_bath(np.ascontiguousarray(found[:, order]), *arguments)
 
 
 def _around(positions, molecules, box):

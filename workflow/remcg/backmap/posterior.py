@@ -17,6 +17,7 @@ import numpy as np
 from remcg.backmap.constraints import UnreachableError
 from remcg.backmap.dynamics import Dynamics
 from remcg.backmap.minimise import find_minimum, minimise
+from remcg.backmap.rebond import cooled
 from remcg.backmap.search import HOT, search
 from remcg.equilibration import first_equilibrated, inefficiency
 from remcg.errors import SamplingError, attempted
@@ -39,7 +40,8 @@ class Protocol:
     starts : int or None
         Chains that they come from, each from other conformers and orientations; None: as many.
     sweeps : int
-        Of turns, per chain, of molecules with one site, while they cool.
+        How long molecules with one site cool, per chain, in sweeps of turns; of those with hydrogen
+        bonds a part goes into chains of bonds (:func:`remcg.backmap.rebond.cooled`).
     steps : int
         Of dynamics at the temperature, per chain; as many while it cools where other molecules
         have atoms that can move.
@@ -271,8 +273,9 @@ def chosen_start(system, sites, temperature, rng, tries):
     def vary(positions):
         return system.vary(positions, sites, rng)
 
-    expected, vary = (SamplingError, UnreachableError), system.vary and vary
-    return search(place, minimum, tries, temperature, rng, expected, is_sound, vary)[0].positions
+    expected = SamplingError, UnreachableError
+    arguments = place, minimum, tries, temperature, rng, expected, is_sound
+    return search(*arguments, vary if system.vary else None)[0].positions
 
 
 def _cooled(system, sites, box, temperature, rng, protocol):
@@ -296,7 +299,7 @@ def _cooled(system, sites, box, temperature, rng, protocol):
             dynamics.run(count, step)
         x = dynamics.positions
     if turning.any():
-        x = turns.anneal(x, box, temperature, protocol.sweeps, rng).positions
+        x = cooled(turns, x, box, temperature, protocol.sweeps, rng)
         x = turns.run(x, box, temperature, LAST_SWEEPS, rng).positions
         if np.abs(atoms.energy_and_forces(x)[1]).max() > HARSH:
             x = minimise(atoms, constraints, x, sites)

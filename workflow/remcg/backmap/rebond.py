@@ -6,12 +6,10 @@ import numpy as np
 from numba import njit
 
 from remcg.backmap import turns
+from remcg.backmap.polar import NEAR, SHELL, polar_atoms
 from remcg.units import KB
 
-POLAR = 0.3  # e: at least that of a hydrogen that is given, less than minus that of what takes it
-COVALENT = 0.12  # nm: from such a hydrogen to the atom that gives it
-BONDED, NEAR = 0.26, 0.36  # nm: from hydrogen to acceptor, from the atom that gives it
-SHELL = 5  # nearest molecules of each that changes relax with it
+BONDED = 0.26  # nm, from a hydrogen to what takes it
 OPEN = 0.3  # share of chains that need not be closed
 LONGEST = 14  # molecules of a chain
 LONGEST_WALK = 40
@@ -21,75 +19,67 @@ GLANCE, HOPELESS = 12, 60.0  # after so many steps so much too high (kJ/mol): gi
 FIRST_PACE, MOST_PACE = 3e-4, 2e-2  # rad^2 mol/kJ
 LARGEST_TURN = 0.3  # rad, in a step
 HALF = np.float32(0.5)
+TURNED = 0.2  # of the sweeps of molecules with hydrogen bonds
+REBONDED = 1 / 40  # chains tried per molecule in place of a sweep, which take as long
+BREAKING = 1.5  # of the temperature of freezing, where chains of bonds begin to cool
 
 
-class Polar(NamedTuple):
-    """Which atoms of turning molecules give and take hydrogen bonds.
+class _State(NamedTuple):
+    """What turns, among what, and buffers."""
 
-    Hydrogens of group g are ``hydrogen[start[g]:start[g + 1]]``, each given by the atom of the same
-    place in ``giver``; ``accepts`` (n_atoms,); ``owner`` (n_atoms,): the group of an atom, -1 for
-    one that stands still; ``nearest`` (n_groups, up to SHELL): groups, -1 for none.
-    """
-
-    start: np.ndarray
-    hydrogen: np.ndarray
-    giver: np.ndarray
-    accepts: np.ndarray
+    positions: np.ndarray
+    groups: tuple
+    neighbours: tuple
+    potential: tuple
+    slopes: np.ndarray
     owner: np.ndarray
-    nearest: np.ndarray
+    around: np.ndarray  # x, y, z, charge, size, depth, weight of what is around a group
+    ones: np.ndarray
 
 
-def polar_atoms(positions, groups, neighbours, charges):
-    """Hydrogens that can be given and atoms that can take them, by charge and distance.
+def cooled(chain, positions, box, temperature, n_sweeps, rng):
+    """From any orientations to low-lying ones at a temperature, as :meth:`Turns.anneal`.
+
+    Where all molecules have hydrogen bonds, :data:`TURNED` of the sweeps are those of turns; in
+    place of each other one :data:`REBONDED` chains of bonds per molecule are tried, while they cool
+    from :data:`BREAKING` times the temperature of freezing. Where nothing freezes there are none.
 
     Parameters
     ----------
-    positions : ndarray, shape (n_atoms, 3)
-        nm, molecules whole.
-    groups, neighbours
-        Of :mod:`remcg.backmap.turns`.
-    charges : ndarray, shape (n_atoms,)
-        e.
+    chain : remcg.backmap.turns.Turns
+    positions, box, temperature, n_sweeps, rng
+        As of :meth:`Turns.run`.
 
     Returns
     -------
-    Polar
+    ndarray, shape (n_atoms, 3), nm
     """
-    n_groups = len(groups.pivot)
-    owner, start = np.full(len(charges), -1), np.zeros(n_groups + 1, np.int64)
-    hydrogens, givers, nearest = [], [], np.full((n_groups, SHELL), -1)
-    for group in range(n_groups):
-        atoms = groups.atoms[groups.start[group] : groups.start[group + 1]]
-        owner[atoms] = group
-        apart = np.linalg.norm(positions[atoms][:, None] - positions[atoms], axis=2)
-        apart[:, charges[atoms] > -POLAR] = np.inf
-        giver = apart.argmin(axis=1)
-        is_given = (charges[atoms] >= POLAR) & (apart[np.arange(len(atoms)), giver] < COVALENT)
-        hydrogens.append(atoms[is_given])
-        givers.append(atoms[giver[is_given]])
-        start[group + 1] = start[group] + is_given.sum()
-    for group in range(n_groups):
-        part = slice(neighbours.bounds[group, 0], neighbours.bounds[group, 4])
-        atoms, away = neighbours.atom[part], neighbours.shift[part] - groups.pivot[group]
-        moves = (atoms >= 0) & (owner[atoms] >= 0) & (owner[atoms] != group)
-        distances = np.linalg.norm(positions[atoms[moves]] + away[moves], axis=1)
-        found = list(dict.fromkeys(owner[atoms[moves][np.argsort(distances)]].tolist()))[:SHELL]
-        nearest[group, : len(found)] = found
-    accepts = (charges <= -POLAR) & (owner >= 0)
-    return Polar(start, np.concatenate(hydrogens), np.concatenate(givers), accepts, owner, nearest)
+    if not len(chain.turning):
+        return np.array(positions, float)
+    place = chain.prepare_to_cool(positions, box)
+    positions, held, is_frozen = chain.frozen(positions, place, temperature, rng)
+    polar = polar_atoms(positions, *place[:2], chain.charges)
+    share = polar.share if is_frozen else 0.0
+    n_turned = int(np.ceil((1.0 - share * (1.0 - TURNED)) * n_sweeps))
+    positions = chain.slowly(positions, place, held, temperature, n_turned, rng).positions
+    n_trials = int((n_sweeps - n_turned) * REBONDED * len(chain.turning))
+    if n_trials:
+        hot = max(BREAKING * held, temperature)
+        rebond(positions, *place, polar, hot, temperature, n_trials, rng)
+    return positions
 
 
-def rebond(positions, groups, neighbours, potential, polar, temperatures, rng):
-    r"""Turn chains of hydrogen bonds the other way round; relaxed energies decide, by Metropolis.
+def rebond(positions, groups, neighbours, potential, polar, hot, temperature, n_trials, rng):
+    """Turn chains of hydrogen bonds the other way round; relaxed energies decide, by Metropolis.
 
     Where sites are known, so is nearly which molecules are bonded, but not which of two gives the
     hydrogen. Turning one molecule breaks bonds; so a whole chain is turned, each of its molecules
     giving a hydrogen to the one that it took one from. A chain is closed, or it begins with a
     hydrogen that is given to another neighbour than before and ends with one that is taken from
-    where it was. The molecules of the chain and :data:`SHELL` neighbours of each relax before their
-    energy decides, so that the walk is one among minima (Li and Scheraga, PNAS 84, 6611 (1987);
-    closed chains: Rahman and Stillinger, J. Chem. Phys. 57, 4009 (1972)), which does not keep
-    detailed balance: a beginning for a Markov chain that does.
+    where it was. All molecules relax first, and those of the chain with :data:`SHELL` neighbours of
+    each before their energy decides, so that the walk is one among minima (Li and Scheraga, PNAS
+    84, 6611 (1987); closed chains: Rahman and Stillinger, J. Chem. Phys. 57, 4009 (1972)), which
+    does not keep detailed balance: a beginning for a Markov chain that does.
 
     Parameters
     ----------
@@ -97,9 +87,10 @@ def rebond(positions, groups, neighbours, potential, polar, temperatures, rng):
         nm; changed in place.
     groups, neighbours, potential
         Of :mod:`remcg.backmap.turns`.
-    polar : Polar
-    temperatures : ndarray, shape (n_trials,)
-        K.
+    polar : remcg.backmap.polar.Polar
+    hot, temperature : float
+        K, of the first and of the last trial.
+    n_trials : int
     rng : numpy.random.Generator
 
     Returns
@@ -107,15 +98,17 @@ def rebond(positions, groups, neighbours, potential, polar, temperatures, rng):
     (tried, done)
         Numbers of chains that were found and of those that were turned.
     """
-    betas = 1.0 / (KB * np.asarray(temperatures, float))
-    forces = potential, slopes_of(potential)
-    return _rebond(positions, groups, neighbours, *forces, polar, betas, rng)
+    state = state_of(positions, groups, neighbours, potential, polar.owner)
+    return _rebond(state, polar, 1.0 / (KB * hot), 1.0 / (KB * temperature), n_trials, rng)
 
 
-def slopes_of(potential):
-    """Coefficients of the derivative of its polynomial, (DEGREE,)."""
+def state_of(positions, groups, neighbours, potential, owner):
+    """The :class:`_State` of positions (n_atoms, 3), nm, which it shares."""
     coefficients = potential.polynomial
-    return (coefficients[1:] * np.arange(1, len(coefficients))).astype(turns.REAL)
+    slopes = (coefficients[1:] * np.arange(1, len(coefficients))).astype(turns.REAL)
+    widest = np.max(neighbours.bounds[:, 4] - neighbours.bounds[:, 0])
+    around, ones = np.empty((7, widest), turns.REAL), np.ones(len(positions), turns.REAL)
+    return _State(positions, groups, neighbours, potential, slopes, owner, around, ones)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -194,40 +187,37 @@ def _pull_lennard_jones(size, x, y, z, around, first, last, potential):
 @njit(cache=True, error_model="numpy")
 def _torque(group, state, inside, torque):
     """Energy of a group, its pairs with those ``inside`` counted by half; fills its torque."""
-    positions, groups, neighbours, potential, slopes, owner, around, ones = state
+    positions, groups, neighbours = state.positions, state.groups, state.neighbours
+    potential, around = state.potential, state.around
     pivot = groups.pivot[group]
-    turns._gather(positions, neighbours, group, pivot, potential, around, ones)
-    bounds = neighbours.bounds[group] - neighbours.bounds[group, 0]
+    turns.gather(positions, neighbours, group, pivot, potential, around, state.ones)
     first = neighbours.bounds[group, 0]
+    bounds = neighbours.bounds[group] - first
     for k in range(bounds[4]):
         atom = neighbours.atom[first + k]
-        is_inside = atom >= 0 and owner[atom] >= 0 and inside[owner[atom]]
+        is_inside = atom >= 0 and state.owner[atom] >= 0 and inside[state.owner[atom]]
         around[6, k] = HALF if is_inside else turns.ONE
     total = 0.0
     torque[:] = 0.0
     for a in range(groups.start[group], groups.start[group + 1]):
         atom = groups.atoms[a]
-        x, y, z = (
-            positions[atom, 0] - pivot[0],
-            positions[atom, 1] - pivot[1],
-            positions[atom, 2] - pivot[2],
-        )
-        p, q, r = turns.REAL(x), turns.REAL(y), turns.REAL(z)
+        arm = positions[atom] - pivot
+        x, y, z = turns.REAL(arm[0]), turns.REAL(arm[1]), turns.REAL(arm[2])
         charge, depth, size = potential.charge[atom], potential.depth[atom], potential.size[atom]
         fx, fy, fz = 0.0, 0.0, 0.0
         if charge != turns.ZERO:
-            e, u, v, w = _pull(p, q, r, around, bounds[4], potential, slopes)
+            e, u, v, w = _pull(x, y, z, around, bounds[4], potential, state.slopes)
             total += charge * e
             fx, fy, fz = charge * u, charge * v, charge * w
         if depth != turns.ZERO:
             for part in range(2):
                 low, high = bounds[2 * part], bounds[2 * part + 1]
-                e, u, v, w = _pull_lennard_jones(size, p, q, r, around, low, high, potential)
+                e, u, v, w = _pull_lennard_jones(size, x, y, z, around, low, high, potential)
                 total += depth * e
                 fx, fy, fz = fx + depth * u, fy + depth * v, fz + depth * w
-        torque[0] += y * fz - z * fy
-        torque[1] += z * fx - x * fz
-        torque[2] += x * fy - y * fx
+        torque[0] += arm[1] * fz - arm[2] * fy
+        torque[1] += arm[2] * fx - arm[0] * fz
+        torque[2] += arm[0] * fy - arm[1] * fx
     return total
 
 
@@ -254,20 +244,22 @@ def _turn(group, turn, positions, groups):
 
 
 @njit(cache=True, error_model="numpy")
-def _relaxed(members, n_members, state, inside, limit, torques, before, steps):
-    """Energy of some groups that have turned downhill.
+def _relaxed(members, n_members, state, inside, limit, buffers):
+    """Energy of some groups that have turned downhill; infinite if it is given up.
 
     Steps along torques, as long as the last change of these tells (Barzilai and Borwein, IMA J.
     Numer. Anal. 8, 141 (1988)).
     """
-    positions, groups = state[0], state[1]
+    torques, before, steps = buffers
     pace, energy = FIRST_PACE, 0.0
     for step in range(STEPS + 1):
         energy, largest = 0.0, 0.0
         for m in range(n_members):
             energy += _torque(members[m], state, inside, torques[m])
             largest = max(largest, (torques[m] ** 2).sum())
-        if largest < TOLERANCE**2 or step == STEPS or (step == GLANCE and energy > limit):
+        if step == GLANCE and energy > limit:
+            return np.inf
+        if largest < TOLERANCE**2 or step == STEPS:
             break
         if step:
             moved, bent = 0.0, 0.0
@@ -283,47 +275,45 @@ def _relaxed(members, n_members, state, inside, limit, torques, before, steps):
             angle = np.sqrt((steps[m] ** 2).sum())
             if angle > LARGEST_TURN:
                 steps[m] *= LARGEST_TURN / angle
-            _turn(members[m], steps[m], positions, groups)
+            _turn(members[m], steps[m], state.positions, state.groups)
     return energy
 
 
 @njit(cache=True)
-def _taker(hydrogen, group, positions, neighbours, accepts):
+def _square(x, place, positions, neighbours):
+    """Squared distance of a point from the atom at a place of the list of neighbours."""
+    atom, square = neighbours.atom[place], 0.0
+    for axis in range(3):
+        square += (positions[atom, axis] + neighbours.shift[place, axis] - x[axis]) ** 2
+    return square
+
+
+@njit(cache=True)
+def _taker(hydrogen, group, state, polar):
     """Place in the list of neighbours of the atom that a hydrogen is given to, -1 if none."""
+    positions, neighbours = state.positions, state.neighbours
     found, least = -1, BONDED**2
     for p in range(neighbours.bounds[group, 0], neighbours.bounds[group, 4]):
-        atom = neighbours.atom[p]
-        if atom < 0 or not accepts[atom]:
-            continue
-        square = 0.0
-        for axis in range(3):
-            square += (
-                positions[atom, axis] + neighbours.shift[p, axis] - positions[hydrogen, axis]
-            ) ** 2
-        if square < least:
-            found, least = p, square
+        if neighbours.atom[p] >= 0 and polar.accepts[neighbours.atom[p]]:
+            square = _square(positions[hydrogen], p, positions, neighbours)
+            if square < least:
+                found, least = p, square
     return found
 
 
 @njit(cache=True)
-def _other_taker(giver, group, positions, neighbours, polar, rng):
+def _other_taker(giver, group, state, polar, rng):
     """Place of an atom near enough that takes no hydrogen of the group yet, at random; -1: none."""
+    positions, neighbours = state.positions, state.neighbours
+    low, high = polar.start[group], polar.start[group + 1]
+    taken = np.empty(high - low, np.int64)
+    for h in range(low, high):
+        taken[h - low] = _taker(polar.hydrogen[h], group, state, polar)
     found, count = -1, 0
     for p in range(neighbours.bounds[group, 0], neighbours.bounds[group, 4]):
-        atom = neighbours.atom[p]
-        if atom < 0 or not polar.accepts[atom]:
+        if neighbours.atom[p] < 0 or not polar.accepts[neighbours.atom[p]] or (taken == p).any():
             continue
-        square = 0.0
-        for axis in range(3):
-            square += (
-                positions[atom, axis] + neighbours.shift[p, axis] - positions[giver, axis]
-            ) ** 2
-        if square >= NEAR**2:
-            continue
-        is_taken = False
-        for h in range(polar.start[group], polar.start[group + 1]):
-            is_taken |= _taker(polar.hydrogen[h], group, positions, neighbours, polar.accepts) == p
-        if not is_taken:
+        if _square(positions[giver], p, positions, neighbours) < NEAR**2:
             count += 1
             if rng.random() * count < 1.0:
                 found = p
@@ -331,43 +321,56 @@ def _other_taker(giver, group, positions, neighbours, polar, rng):
 
 
 @njit(cache=True)
-def _walk(group, is_open, positions, neighbours, polar, seen, path, rng):
+def _walk(group, is_open, state, polar, path, rng):
     """Follow hydrogens from molecule to molecule.
 
     Fills rows of ``path``: group, its hydrogen, and where in its list the atom is that takes it.
     Returns the first and one beyond the last row of the chain; none if both are equal.
     """
-    seen[:] = -1
     length = 0
     while length < LONGEST_WALK:
-        if seen[group] >= 0:
-            return (0, length) if is_open else (seen[group], length)
+        for k in range(length):
+            if path[k, 0] == group:
+                return (0, length) if is_open else (k, length)
         low, high = polar.start[group], polar.start[group + 1]
         if low == high:
             return 0, length if is_open else 0
-        seen[group] = length
         h = low + int(rng.random() * (high - low))
-        taker = _taker(polar.hydrogen[h], group, positions, neighbours, polar.accepts)
+        taker = _taker(polar.hydrogen[h], group, state, polar)
         if taker < 0 and not is_open and high - low > 1:
             h = low + (h - low + 1) % (high - low)
-            taker = _taker(polar.hydrogen[h], group, positions, neighbours, polar.accepts)
+            taker = _taker(polar.hydrogen[h], group, state, polar)
         path[length, 0], path[length, 1], path[length, 2] = group, h, taker
         length += 1
         if is_open and (rng.random() < STOPPING or length == LONGEST):
             return 0, length
         if taker < 0:
             return 0, length if is_open else 0
-        group = polar.owner[neighbours.atom[taker]]
+        group = polar.owner[state.neighbours.atom[taker]]
     return 0, 0
+
+
+@njit(cache=True)
+def _targets(path, first, last, is_open, state, polar, targets, rng):
+    """Where the hydrogens of a chain shall point, nm; False if the first has nowhere to go."""
+    positions, neighbours = state.positions, state.neighbours
+    if is_open:
+        taker = _other_taker(polar.giver[path[0, 1]], path[0, 0], state, polar, rng)
+        if taker < 0:
+            return False
+        targets[0] = positions[neighbours.atom[taker]] + neighbours.shift[taker]
+    for k in range(first + is_open, last):
+        before = k - 1 if k > first else last - 1
+        giver, shift = polar.giver[path[before, 1]], neighbours.shift[path[before, 2]]
+        targets[k] = positions[giver] - shift
+    return True
 
 
 @njit(cache=True)
 def _given(group, h, target, state, polar):
     """Turn a group so that a hydrogen points to a target, its other ones as near as they can be."""
-    positions, groups = state[0], state[1]
-    pivot = groups.pivot[group]
-    old = positions[polar.hydrogen[h]] - pivot
-    new = target - pivot
+    positions, pivot = state.positions, state.groups.pivot[group]
+    old, new = positions[polar.hydrogen[h]] - pivot, target - pivot
     old /= np.sqrt((old * old).sum()) + 1e-12
     new /= np.sqrt((new * new).sum()) + 1e-12
     low, high = polar.start[group], polar.start[group + 1]
@@ -375,14 +378,12 @@ def _given(group, h, target, state, polar):
     for k in range(low, high):
         kept[k - low] = positions[polar.hydrogen[k]] - pivot
     axis = np.cross(old, new)
-    sine, cosine = np.sqrt((axis * axis).sum()), (old * new).sum()
-    if sine < 1e-6:
-        axis = np.cross(old, np.array([old[1], -old[2], old[0]]))
-        sine = np.sqrt((axis * axis).sum()) + 1e-12
-        angle = 0.0 if cosine > 0 else np.pi
-    else:
-        angle = np.arctan2(sine, cosine)
-    _turn(group, axis * (angle / sine), positions, groups)
+    angle = np.arctan2(np.sqrt((axis * axis).sum()), (old * new).sum())
+    if (axis * axis).sum() < 1e-12:
+        axis[:] = 0.0
+        axis[np.abs(old).argmin()] = 1.0
+        axis = np.cross(old, axis)
+    _turn(group, axis * (angle / np.sqrt((axis * axis).sum())), positions, state.groups)
     across, along = 0.0, 0.0
     for k in range(low, high):
         if k != h:
@@ -391,64 +392,68 @@ def _given(group, h, target, state, polar):
             along += (kept[k - low] * x).sum()
             across += (kept[k - low] * np.cross(new, x)).sum()
     if across != 0.0 or along != 0.0:
-        _turn(group, new * np.arctan2(across, along), positions, groups)
+        _turn(group, new * np.arctan2(across, along), positions, state.groups)
+
+
+@njit(cache=True)
+def _gathered(path, first, last, polar, inside, members):
+    """Number of groups of a chain with their nearest ones; fills ``members`` and ``inside``."""
+    count = 0
+    for k in range(first, last):
+        for s in range(-1, SHELL):
+            group = path[k, 0] if s < 0 else polar.nearest[path[k, 0], s]
+            if group >= 0 and not inside[group]:
+                inside[group], members[count] = True, group
+                count += 1
+    return count
+
+
+@njit(cache=True)
+def _copied(members, count, state, saved, is_back):
+    """Save positions of groups, or put them back."""
+    positions, groups = state.positions, state.groups
+    for m in range(count):
+        low = groups.start[members[m]]
+        for a in range(low, groups.start[members[m] + 1]):
+            for axis in range(3):
+                if is_back:
+                    positions[groups.atoms[a], axis] = saved[m, a - low, axis]
+                else:
+                    saved[m, a - low, axis] = positions[groups.atoms[a], axis]
 
 
 @njit(cache=True, error_model="numpy")
-def _rebond(positions, groups, neighbours, potential, slopes, polar, betas, rng):
-    giving = np.flatnonzero(polar.start[1:] > polar.start[:-1])
-    n_groups, largest = len(groups.pivot), np.max(groups.start[1:] - groups.start[:-1])
-    widest = np.max(neighbours.bounds[:, 4] - neighbours.bounds[:, 0])
-    around = np.empty((7, widest), turns.REAL)
-    ones = np.ones(len(positions), turns.REAL)
-    state = positions, groups, neighbours, potential, slopes, polar.owner, around, ones
-    inside, members = np.zeros(n_groups, np.bool_), np.empty(n_groups, np.int64)
-    torques, before = np.empty((n_groups, 3)), np.empty((n_groups, 3))
-    steps = np.empty((n_groups, 3))
-    saved = np.empty((n_groups, largest, 3))
-    seen, path = np.empty(n_groups, np.int64), np.empty((LONGEST_WALK, 3), np.int64)
-    targets = np.empty((LONGEST_WALK, 3))
-    tried, done = 0, 0
-    for beta in betas:
+def _rebond(state, polar, hot, cold, n_trials, rng):
+    """Trials between two inverse temperatures; numbers of chains found and turned."""
+    groups, giving = state.groups, np.flatnonzero(polar.start[1:] > polar.start[:-1])
+    n_groups, widest = len(groups.pivot), np.max(groups.start[1:] - groups.start[:-1])
+    everyone, all_inside = np.arange(n_groups), np.ones(n_groups, np.bool_)
+    vectors = np.empty((n_groups, 3)), np.empty((n_groups, 3)), np.empty((n_groups, 3))
+    _relaxed(everyone, n_groups, state, all_inside, np.inf, vectors)
+    most = min(LONGEST * (SHELL + 1), n_groups)
+    inside, members = np.zeros(n_groups, np.bool_), np.empty(most, np.int64)
+    saved, path = np.empty((most, widest, 3)), np.empty((LONGEST_WALK, 3), np.int64)
+    targets, tried, done = np.empty((LONGEST_WALK, 3)), 0, 0
+    for trial in range(n_trials):
+        beta = hot * (cold / hot) ** (trial / max(n_trials - 1, 1))
         start, is_open = giving[int(rng.random() * len(giving))], rng.random() < OPEN
-        first, last = _walk(start, is_open, positions, neighbours, polar, seen, path, rng)
+        first, last = _walk(start, is_open, state, polar, path, rng)
         if last - first > LONGEST or last - first < (1 if is_open else 3):
             continue
-        if is_open:
-            giver = polar.giver[path[0, 1]]
-            taker = _other_taker(giver, path[0, 0], positions, neighbours, polar, rng)
-            if taker < 0:
-                continue
-            targets[0] = positions[neighbours.atom[taker]] + neighbours.shift[taker]
-        else:
-            giver = polar.giver[path[last - 1, 1]]
-            targets[first] = positions[giver] - neighbours.shift[path[last - 1, 2]]
-        for k in range(first + 1, last):
-            giver = polar.giver[path[k - 1, 1]]
-            targets[k] = positions[giver] - neighbours.shift[path[k - 1, 2]]
+        if not _targets(path, first, last, is_open, state, polar, targets, rng):
+            continue
         tried += 1
-        n_members = 0
-        for k in range(first, last):
-            for s in range(-1, SHELL):
-                group = path[k, 0] if s < 0 else polar.nearest[path[k, 0], s]
-                if group >= 0 and not inside[group]:
-                    inside[group], members[n_members], n_members = True, group, n_members + 1
-        energy = 0.0
-        for m in range(n_members):
-            low, high = groups.start[members[m]], groups.start[members[m] + 1]
-            for a in range(low, high):
-                saved[m, a - low] = positions[groups.atoms[a]]
-            energy += _torque(members[m], state, inside, torques[m])
+        count = _gathered(path, first, last, polar, inside, members)
+        _copied(members, count, state, saved, False)
+        old = 0.0
+        for m in range(count):
+            old += _torque(members[m], state, inside, vectors[0][m])
         for k in range(first, last):
             _given(path[k, 0], path[k, 1], targets[k], state, polar)
-        limit = energy + HOPELESS
-        trial = _relaxed(members, n_members, state, inside, limit, torques, before, steps)
-        if rng.random() < np.exp(-beta * (trial - energy)):
+        new = _relaxed(members, count, state, inside, old + HOPELESS, vectors)
+        if rng.random() < np.exp(-beta * (new - old)):
             done += 1
         else:
-            for m in range(n_members):
-                low, high = groups.start[members[m]], groups.start[members[m] + 1]
-                for a in range(low, high):
-                    positions[groups.atoms[a]] = saved[m, a - low]
-        inside[members[:n_members]] = False
+            _copied(members, count, state, saved, True)
+        inside[members[:count]] = False
     return tried, done

@@ -4,14 +4,13 @@ import contextlib
 
 import numpy as np
 
-from remcg.errors import attempted
 from remcg.units import KB
 
 PLACED = 4  # of so many tries one is a placement, where conformers can be varied
-HOT = 600.0  # K, of energies of minima among conformers
+HOT = 600.0  # K, where conformers are chosen among minima and dynamics begins to cool
 
 
-def search(place, minimum, tries, temperature, rng, expected, is_sound=None, vary=None):
+def search(place, minimum, tries, temperature, rng, expected, is_sound, vary=None):
     """Try conformers; where they can be varied three quarters of the tries vary the present one.
 
     The present one is a placement, chosen with probability exp(-E/kT), then goes by Metropolis from
@@ -29,9 +28,10 @@ def search(place, minimum, tries, temperature, rng, expected, is_sound=None, var
         K, of energies of minima.
     rng : numpy.random.Generator
     expected : tuple of exceptions
-        With which a try may fail; the first of them is raised if all placements do.
-    is_sound : callable, optional
-        Of what ``minimum`` gives; without it all are.
+        With which a try may fail; a placement that fails is followed by another one, and the
+        first of them is raised if all tries do.
+    is_sound : callable
+        Of what ``minimum`` gives.
     vary : callable, optional
         Other positions, of positions.
 
@@ -41,24 +41,29 @@ def search(place, minimum, tries, temperature, rng, expected, is_sound=None, var
         The present one at the end, and all that were found.
     """
 
-    def soundness(each):
-        return is_sound is None or is_sound(each)
-
-    n_placed = tries if vary is None else -(-tries // PLACED)
-    found, _ = attempted(lambda n: minimum(place(n)), range(n_placed), expected)
-    chosen = [each for each in found if soundness(each)]
-    was_sound = bool(chosen)
-    chosen = chosen or found
+    wanted = tries if vary is None else -(-tries // PLACED)
+    found, lost = [], []
+    while len(found) < wanted and len(found) + len(lost) < tries:
+        try:
+            found.append(minimum(place(len(found) + len(lost))))
+        except expected as error:
+            lost.append(error)
+    if not found:
+        raise lost[0]
+    sound = [each for each in found if is_sound(each)]
+    was_sound, chosen = bool(sound), sound or found
     energies = np.array([each.energy for each in chosen])
     weights = np.exp(-(energies - energies.min()) / (KB * temperature))
     present = chosen[rng.choice(len(weights), p=weights / weights.sum())]
-    for _ in range(tries - n_placed):
+    for _ in range(tries - len(found) - len(lost)):
         with contextlib.suppress(*expected):
             trial = minimum(vary(present.positions))
             found.append(trial)
             rise = (trial.energy - present.energy) / (KB * temperature)
-            if rng.random() >= np.exp(-max(rise, 0.0)):
+            is_taken = rng.random() < np.exp(-max(rise, 0.0))
+            if was_sound and not is_taken:
                 continue
-            if (sound_now := soundness(trial)) or not was_sound:
+            sound_now = is_sound(trial)
+            if sound_now > was_sound or (is_taken and sound_now == was_sound):
                 present, was_sound = trial, sound_now
     return present, found

@@ -32,9 +32,6 @@ ANNEALING_CUTOFF, ANNEALING_DAMPING = 0.6, 3.0  # nm, 1/nm
 HOTTEST, COOLING, STAGE = 1500.0, 0.93, 10  # K, factor of the temperature, sweeps
 FREEZING = 50  # uniform turns, of which one is accepted
 FROZEN, SLOW = 0.75, 0.8  # of that temperature, and part of the sweeps spent above it
-TURNED = 0.2  # of the sweeps of molecules with hydrogen bonds
-REBONDED = 1 / 40  # chains tried per molecule in place of a sweep, which take as long
-BREAKING = 1.5  # of the temperature of freezing, where chains of bonds begin to cool
 QUENCH = 80  # sweeps of a fast cooling
 
 
@@ -176,39 +173,38 @@ class Turns:
         which their liquid flows, and over a wide range. So most sweeps are spent there: between
         the temperature at which one uniform turn in :data:`FREEZING` is accepted, found on the way
         down from :data:`HOTTEST`, and :data:`FROZEN` times that. The rest of them cools from there.
-        Where all molecules have hydrogen bonds, :data:`TURNED` of the sweeps go so; in place of
-        each other one :data:`REBONDED` chains of bonds per molecule are tried
-        (:mod:`remcg.backmap.rebond`) while they cool from :data:`BREAKING` times that temperature.
         Truncated earlier than :meth:`run`, at :data:`ANNEALING_CUTOFF`, and while it cools the step
-        follows the acceptance.
+        follows the acceptance. :func:`remcg.backmap.rebond.cooled` also turns chains of bonds.
 
-        Parameters and returns as of :meth:`run`; the energies are those of the sweeps after the way
-        down.
+        Parameters and returns as of :meth:`run`; the energies are those of the ``n_sweeps`` sweeps
+        after the way down.
         """
-        from remcg.backmap.rebond import rebond  # is built on this module
+        place = self.prepare_to_cool(positions, box)
+        positions, held, _ = self.frozen(positions, place, temperature, rng)
+        return self.slowly(positions, place, held, temperature, n_sweeps, rng)
 
-        place, last = self._prepare_to_cool(positions, box), len(KINDS) - 1
-        held, turned = HOTTEST, None
+    def frozen(self, positions, place, temperature, rng):
+        """Cool until few uniform turns are accepted, or to the temperature.
+
+        Returns positions, the temperature there (K), and whether they froze; ``place`` is from
+        :meth:`prepare_to_cool`.
+        """
+        held, last = HOTTEST, len(KINDS) - 1
         while len(self.turning) and held > temperature:
             turned = self._run(positions, np.full(STAGE, held), rng, place, True)
             positions = turned.positions
             if turned.acceptance[last] < 1.0 / FREEZING:
-                break
+                return positions, held, True
             held = max(COOLING * held, temperature)
-        polar, n_all = self._polar(positions, place), n_sweeps
-        if polar is not None:
-            share = np.mean(np.diff(polar.start) > 0)
-            n_sweeps = int(np.ceil((1.0 - share * (1.0 - TURNED)) * n_all))
+        return positions, held, False
+
+    def slowly(self, positions, place, held, temperature, n_sweeps, rng):
+        """Cool from where they froze, most sweeps above :data:`FROZEN` times that; a Turned."""
         slow, n_slow = max(FROZEN * held, temperature), int(SLOW * n_sweeps)
         ladder = np.full(n_sweeps, float(temperature))
         ladder[:n_slow] = np.geomspace(held, slow, n_slow)
         ladder[n_slow:] = np.geomspace(slow, temperature, n_sweeps - n_slow)
-        turned = self._run(positions, ladder, rng, place, True)
-        n_trials = int((n_all - n_sweeps) * REBONDED * len(self.turning))
-        if n_trials:
-            cooling = np.geomspace(max(BREAKING * held, temperature), temperature, n_trials)
-            rebond(turned.positions, *place, polar, cooling, rng)
-        return turned
+        return self._run(positions, ladder, rng, place, True)
 
     def quench(self, positions, box, temperature, n_sweeps, rng):
         """From any orientations to the basin of a minimum, by cooling from :data:`HOTTEST`.
@@ -216,7 +212,7 @@ class Turns:
         Parameters and returns as of :meth:`run`.
         """
         ladder = np.geomspace(max(HOTTEST, temperature), temperature, n_sweeps)
-        return self._run(positions, ladder, rng, self._prepare_to_cool(positions, box), True)
+        return self._run(positions, ladder, rng, self.prepare_to_cool(positions, box), True)
 
     def energy(self, positions, box):
         """Truncated energy of what turns, with itself and with the rest, kJ/mol."""
@@ -225,14 +221,10 @@ class Turns:
         positions = np.array(positions, float)
         return self._total(positions, self._prepare(positions, box))
 
-    def _polar(self, positions, prepared):
-        """What gives and takes hydrogen bonds; None if nothing does."""
-        from remcg.backmap.rebond import polar_atoms
-
-        if not len(self.turning):
-            return None
-        polar = polar_atoms(positions, *prepared[:2], self._charge / np.sqrt(COULOMB))
-        return polar if len(polar.hydrogen) else None
+    @property
+    def charges(self):
+        """Of all atoms, e."""
+        return self._charge / np.sqrt(COULOMB)
 
     def _total(self, positions, prepared):
         halves = np.full(len(positions), 0.5, REAL)
@@ -252,7 +244,8 @@ class Turns:
         )
         return Turned(positions, done / np.maximum(tried, 1), first + np.cumsum(changes))
 
-    def _prepare_to_cool(self, positions, box):
+    def prepare_to_cool(self, positions, box):
+        """What the sweeps that cool share: groups, their neighbours, and the potential."""
         self.step = FIRST_STEP  # a run depends on its arguments alone
         return self._prepare(positions, box, min(ANNEALING_CUTOFF, self.cutoff), ANNEALING_DAMPING)
 
@@ -448,7 +441,7 @@ def _energy(own, n_own, about, around, first, last, lj_last, potential):
 
 
 @njit(cache=True)
-def _gather(positions, neighbours, group, pivot, potential, around, factors):
+def gather(positions, neighbours, group, pivot, potential, around, factors):
     """Copy what is around a group into rows of ``around``: x, y, z, charge, size, depth."""
     begin, shift = neighbours.bounds[group, 0], neighbours.shift
     for k in range(neighbours.bounds[group, 4] - begin):
@@ -479,7 +472,7 @@ def _total(positions, groups, neighbours, potential, halves):
     for group in range(len(groups.pivot)):
         low, high = groups.start[group], groups.start[group + 1]
         about, pivot = groups.atoms[low:high], groups.pivot[group]
-        _gather(positions, neighbours, group, pivot, potential, around, halves)
+        gather(positions, neighbours, group, pivot, potential, around, halves)
         for a in range(high - low):
             own[0, a] = positions[about[a]] - pivot
         b = neighbours.bounds[group] - neighbours.bounds[group, 0]
@@ -570,7 +563,7 @@ def _sweeps(positions, groups, neighbours, potential, betas, step, adapts, n_tri
             own, new = owns[0], owns[1]
             for a in range(n_own):
                 own[a] = positions[about[a]] - pivot
-            _gather(positions, neighbours, group, pivot, potential, around, factors)
+            gather(positions, neighbours, group, pivot, potential, around, factors)
             b = neighbours.bounds[group] - neighbours.bounds[group, 0]
             near = _energy(own, n_own, about, around, b[0], b[2], b[1], potential)
             far = _energy(own, n_own, about, around, b[2], b[4], b[3], potential)
